@@ -1,0 +1,38 @@
+# Helpers that keep the CMake file of a folder to a list of its files.
+
+if(LGRECO_TESTS)
+  find_package(GTest REQUIRED)
+  include(GoogleTest)
+endif()
+if(LGRECO_BENCHMARKS)
+  find_package(benchmark REQUIRED)
+endif()
+
+# The compile flags of all code of this project.
+# -ffp-contract=off: a*b+c must give the same bits on every CPU, with or without FMA.
+function(lgreco_flags target)
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wswitch -ffp-contract=off
+                                           $<$<BOOL:${LGRECO_WERROR}>:-Werror>)
+endfunction()
+
+# lgreco_module(NAME SOURCES ... [TESTS ...] [BENCHMARKS ...])
+# Adds the sources of one folder to the library `lgreco`, one test binary `NAME_test` and one
+# benchmark binary `NAME_benchmark` of all the named files.
+function(lgreco_module name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;TESTS;BENCHMARKS" ${ARGN})
+  list(TRANSFORM ARG_SOURCES PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/)
+  target_sources(lgreco PRIVATE ${ARG_SOURCES})
+  if(LGRECO_TESTS AND ARG_TESTS)
+    add_executable(${name}_test ${ARG_TESTS})
+    target_include_directories(${name}_test PRIVATE ${PROJECT_SOURCE_DIR})
+    target_link_libraries(${name}_test PRIVATE lgreco GTest::gtest_main)
+    lgreco_flags(${name}_test)
+    gtest_discover_tests(${name}_test TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 60)
+  endif()
+  if(LGRECO_BENCHMARKS AND ARG_BENCHMARKS)
+    add_executable(${name}_benchmark ${ARG_BENCHMARKS})
+    target_include_directories(${name}_benchmark PRIVATE ${PROJECT_SOURCE_DIR})
+    target_link_libraries(${name}_benchmark PRIVATE lgreco benchmark::benchmark_main)
+    lgreco_flags(${name}_benchmark)
+  endif()
+endfunction()

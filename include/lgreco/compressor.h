@@ -1,0 +1,118 @@
+// Compressors: how one layer's values become bytes or factors, and come back.
+//
+// Two shapes exist, and the planner knows neither. A *coded* method (cast, quantize, topk) turns
+// values into a payload of a size known beforehand. A *linear* method (dense, low_rank) is a series
+// of plain sums over the ranks. Most callers want `coded_compressor(level)` or
+// `linear_compressor(level)`; `is_coded(level.method)` says which.
+//
+// Compressors are stateless and safe to share between threads. The caller owns every buffer; state
+// that lives from step to step (warm factors) is an object handed in. A call means the same on every
+// rank and on every CPU: equal inputs give equal bits.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "lgreco/layer.h"
+#include "lgreco/level.h"
+#include "lgreco/status.h"
+
+namespace lgreco {
+
+/// Where random numbers come from: a counter generator keyed by (seed, step, layer). Element i of
+/// the layer draws the same number whoever computes it, in whatever order.
+struct RandomKey {
+  std::uint64_t seed = 0;
+  std::uint64_t step = 0;
+  std::uint64_t layer = 0;
+};
+
+/// One row of the table of methods; parsing, listing and the conformance suite iterate it.
+struct MethodRow {
+  Method method;
+  std::string_view name;
+  /// Changes whenever the bytes of a payload change meaning.
+  std::uint8_t wire_version;
+  bool coded;
+  /// Inclusive range of Level::parameter; equal when there is none.
+  double min_parameter;
+  double max_parameter;
+  bool integer_parameter;
+  /// The parameter's meaning, for messages and listings.
+  std::string_view parameter_name;
+  /// One typical spelling, used in messages and by the conformance suite.
+  std::string_view example;
+};
+
+std::span<const MethodRow> method_table();
+const MethodRow& row_of(Method method);
+inline bool is_coded(Method method) { return row_of(method).coded; }
+
+class CodedCompressor {
+ public:
+  virtual ~CodedCompressor() = default;
+
+  /// Exact size of the payload of `count` values; 0 for 0 values.
+  virtual std::size_t payload_bytes(std::size_t count) const = 0;
+
+  /// Encode `values`, which must be finite. `first_element` is the index in the layer of values[0].
+  /// REQUIRES: payload.size() == payload_bytes(values.size()).
+  /// Returns false, leaving `payload` unspecified, when a finite value cannot be represented (an
+  /// overflow of the target type); treat the layer as non-finite then.
+  [[nodiscard]] virtual bool encode(std::span<const float> values, const RandomKey& key,
+                                    std::size_t first_element,
+                                    std::span<std::byte> payload) const = 0;
+
+  /// Add the decoded values to `accumulator`. Total over all byte strings: a payload of a wrong
+  /// size or with an impossible content is refused, and `accumulator` may then be partly added to.
+  virtual Status decode_add(std::span<const std::byte> payload,
+                            std::span<float> accumulator) const = 0;
+};
+
+/// What a linear method keeps of one layer between steps. Empty until first used.
+struct LinearState {
+  /// low_rank: the warm factor Q, column after column: `rank` runs of `cols` floats.
+  std::vector<float> factor;
+};
+
+class LinearCompressor {
+ public:
+  virtual ~LinearCompressor() = default;
+
+  virtual int rounds() const = 0;
+  /// Floats that `round` sums over the ranks.
+  virtual std::size_t round_floats(const MatrixShape& shape, int round) const = 0;
+
+  /// Fill `addend` with this rank's part of `round`. `values` is the layer (gradient + residual);
+  /// `means[k]` is the averaged result of the earlier round k, which round k+1 may transform in
+  /// place (low_rank orthonormalises it). `state` is only read: see `next_state`.
+  /// REQUIRES: addend.size() == round_floats(shape, round).
+  virtual void encode_round(int round, std::span<const float> values, const MatrixShape& shape,
+                            const LinearState& state, const RandomKey& key,
+                            std::span<const std::span<float>> means,
+                            std::span<float> addend) const = 0;
+
+  /// Write the averaged layer, from the means of all rounds.
+  virtual void decode(const MatrixShape& shape, std::span<const std::span<float>> means,
+                      std::span<float> values) const = 0;
+
+  /// The state for the next step; call after every round succeeded.
+  virtual void commit(const MatrixShape& shape, const RandomKey& key,
+                      std::span<const std::span<float>> means, LinearState& state) const = 0;
+};
+
+/// REQUIRES: is_coded(level.method). Throws ConfigError when a parameter is out of range.
+std::unique_ptr<CodedCompressor> coded_compressor(const Level& level);
+/// REQUIRES: !is_coded(level.method). Throws ConfigError when a parameter is out of range.
+std::unique_ptr<LinearCompressor> linear_compressor(const Level& level);
+
+/// Errors ||x - decompress(compress(x))||_2 of one layer at each level, the row of a cost table.
+/// low_rank: the best approximation of that rank, which warm-started power iteration approaches.
+std::vector<double> analyze(std::span<const float> values, const MatrixShape& shape,
+                            std::span<const Level> levels, const RandomKey& key);
+
+}  // namespace lgreco

@@ -1,0 +1,63 @@
+// A level: a method with its parameter, such as `quantize:4`, `topk:0.01` or `low_rank:4`.
+//
+// The spelling is the same in C++, Python, plans, docs and the command line. Settings that differ
+// from their default follow the parameter: `quantize:4:bucket=512:rounding=nearest`,
+// `topk:0.01:values=fp32`, `low_rank:4:min_ratio=1`.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lgreco/dtype.h"
+#include "lgreco/layer.h"
+
+namespace lgreco {
+
+enum class Method : std::uint8_t { dense = 0, cast = 1, quantize = 2, topk = 3, low_rank = 4 };
+
+enum class Rounding : std::uint8_t { stochastic = 0, nearest = 1 };
+
+struct Level {
+  Method method = Method::dense;
+  /// quantize: bits; topk: density; low_rank: rank; cast and dense: 0.
+  double parameter = 0;
+  /// quantize: values that share one range.
+  std::uint32_t bucket = 1024;
+  Rounding rounding = Rounding::stochastic;
+  /// cast: the type cast to; topk: the type of the values sent.
+  DType values = DType::bf16;
+  /// low_rank: a layer takes part when min_ratio * (rows + cols) * rank < rows * cols.
+  double min_ratio = 2.0;
+
+  bool operator==(const Level&) const = default;
+};
+
+/// Parse a spelling. Throws ConfigError naming the unknown part and what is possible.
+Level parse_level(std::string_view spelling);
+
+/// The inverse of parse_level: parse_level(to_string(l)) == l.
+std::string to_string(const Level& level);
+
+/// Throws ConfigError when a parameter is out of its method's range.
+void check(const Level& level);
+
+/// What `layer` really gets when `level` is asked for: ranks are clipped to min(rows, cols); a layer
+/// that the level does not suit travels dense. Short vectors (biases, norms) travel dense, and so
+/// does every layer whose compressed form would not be at most half the size (cast excepted).
+/// 16-bit layers travel as a cast to their own type where others are dense.
+Level resolve(const Level& level, const LayerSpec& layer);
+
+/// Levels of the same family around `reference` that a planner may choose from, for any layer:
+/// low_rank: each rank from ceil(rank/2) to 2*rank (L-GreCo, section 5); quantize: each width from
+/// bits/2 to min(8, 2*bits); topk: density times 2^(k/2), k = -4..4. Ends with `dense`.
+std::vector<Level> neighbours(const Level& reference);
+
+/// Payload bytes of one layer at a level: what a rank would hand over for the whole layer in all of
+/// its rounds. The planner's cost; the wire adds the collective's factor, equal for all methods.
+std::size_t payload_bytes(const Level& level, const MatrixShape& shape);
+
+}  // namespace lgreco

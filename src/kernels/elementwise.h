@@ -1,0 +1,20 @@
+// Memory-bound passes over arrays. Arrays may be equal but must not overlap partly.
+#pragma once
+
+#include <cstddef>
+
+namespace lgreco::kernels {
+
+void add(const float* a, const float* b, std::size_t count, float* out);       // out = a + b
+void subtract(const float* a, const float* b, std::size_t count, float* out);  // out = a - b
+void scale(const float* a, float factor, std::size_t count, float* out);       // out = a * factor
+
+/// True when no value is NaN or infinite.
+bool all_finite(const float* values, std::size_t count);
+/// Largest magnitude; 0 for no values. REQUIRES: no NaN.
+float max_magnitude(const float* values, std::size_t count);
+/// Sum of squares in double, in an order that depends on `count` alone: 16 running sums (value i
+/// goes to sum i mod 16), folded pairwise in halves.
+double sum_squares(const float* values, std::size_t count);
+
+}  // namespace lgreco::kernels
