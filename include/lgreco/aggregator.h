@@ -5,10 +5,10 @@
 // buckets in the same order. A step is the sequence of buckets up to the one marked `last`.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -75,8 +75,9 @@ struct Stats {
 struct LayerState {
   std::vector<float> residual;
   std::vector<float> factor;
-  /// Sum of the corrected gradients of the current window.
+  /// Sum of the corrected gradients (gradient + residual) of the current window, and of how many.
   std::vector<float> window;
+  std::uint64_t window_steps = 0;
 };
 
 /// Everything a resumed run needs to go on as if never stopped.
@@ -84,7 +85,6 @@ struct AggregatorState {
   int rank = 0;
   int size = 1;
   std::uint64_t step = 0;
-  std::uint64_t window_steps = 0;
   Plan plan;
   Stats stats;
   std::vector<LayerState> layers;  // in registration order
@@ -109,7 +109,7 @@ class Aggregator {
   void exchange(Bucket bucket);
 
   const std::vector<LayerSpec>& layers() const;
-  /// The following wait until the queue is empty. Thread-safe.
+  /// The following wait until the queue is empty; never call them from `done`. Thread-safe.
   Plan plan() const;
   Stats stats() const;
   AggregatorState state() const;

@@ -1,27 +1,7 @@
-#include <chrono>
-
 #include "lgreco/communicator.h"
+#include "src/base/stopwatch.h"
 
 namespace lgreco {
-namespace {
-
-class Stopwatch {
- public:
-  explicit Stopwatch(double& seconds) : seconds_(seconds) {}
-  ~Stopwatch() {
-    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start_;
-    seconds_ += elapsed.count();
-  }
-  Stopwatch(const Stopwatch&) = delete;
-  Stopwatch& operator=(const Stopwatch&) = delete;
-
- private:
-  double& seconds_;
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
-
-}  // namespace
-
 CountingCommunicator::CountingCommunicator(std::unique_ptr<Communicator> inner)
     : inner_(std::move(inner)) {}
 

@@ -1,0 +1,293 @@
+#include "adaptors/torch/aggregator_binding.h"
+
+#include <torch/csrc/Exceptions.h>
+#include <torch/csrc/distributed/c10d/reducer.hpp>
+
+#include "adaptors/torch/c10d_communicator.h"
+#include "adaptors/torch/comm_hook.h"
+#include "adaptors/torch/tensor_bridge.h"
+#include "lgreco/status.h"
+
+namespace lgreco {
+namespace {
+
+namespace py = pybind11;
+
+using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+
+// Autograd turns an exception of a hook into the Python type that it names.
+class TypedError final : public torch::PyTorchError {
+ public:
+  TypedError(const std::exception& error, PyObject* type)
+      : PyTorchError(error.what()), type_(type) {}
+  PyObject* python_type() override { return type_; }
+
+ private:
+  PyObject* type_;  // a class of lgreco.errors, alive as long as the module is
+};
+
+// Looked up once, with the GIL, so that a hook's thread need not take it.
+struct ErrorTypes {
+  PyObject *error, *config, *peer, *protocol;
+
+  static ErrorTypes look_up() {
+    const py::module_ errors = py::module_::import("lgreco.errors");
+    const auto type = [&](const char* name) { return errors.attr(name).ptr(); };
+    return {type("Error"), type("ConfigError"), type("PeerError"), type("ProtocolError")};
+  }
+
+  std::exception_ptr translate(const std::exception_ptr& failure) const {
+    try {
+      std::rethrow_exception(failure);
+    } catch (const PeerError& e) {
+      return std::make_exception_ptr(TypedError(e, peer));
+    } catch (const ProtocolError& e) {
+      return std::make_exception_ptr(TypedError(e, protocol));
+    } catch (const ConfigError& e) {
+      return std::make_exception_ptr(TypedError(e, config));
+    } catch (const std::exception& e) {
+      return std::make_exception_ptr(TypedError(e, error));
+    }
+  }
+};
+
+Policy policy_from(const py::dict& settings) {
+  const auto kind = settings["kind"].cast<std::string>();
+  if (kind == "uniform") return UniformPolicy{};
+  if (kind == "fixed") {
+    FixedPolicy fixed;
+    for (const auto& [name, level] :
+         settings["levels"].cast<std::map<std::string, std::string>>()) {
+      fixed.levels.emplace(name, parse_level(level));
+    }
+    return fixed;
+  }
+  LGrecoPolicy lgreco;
+  lgreco.every = settings["every"].cast<std::uint64_t>();
+  lgreco.start = settings["start"].cast<std::uint64_t>();
+  lgreco.window = settings["window"].cast<std::uint64_t>();
+  lgreco.alpha = settings["alpha"].cast<double>();
+  lgreco.budget = settings["budget"].cast<std::string>() == "squared"
+                      ? LGrecoPolicy::Budget::squared
+                      : LGrecoPolicy::Budget::norm;
+  lgreco.solver = settings["solver"].cast<std::string>() == "dp" ? Solver::dp : Solver::exact;
+  lgreco.reference_layers_only = settings["layers"].cast<std::string>() == "reference";
+  for (const auto& level : settings["candidates"].cast<std::vector<std::string>>()) {
+    lgreco.candidates.push_back(parse_level(level));
+  }
+  return lgreco;
+}
+
+py::dict plan_to_dict(const Plan& plan) {
+  py::dict levels;
+  for (std::size_t i = 0; i < plan.layers.size(); ++i) {
+    levels[py::str(plan.layers[i])] = to_string(plan.levels[i]);
+  }
+  py::dict dict;
+  dict["levels"] = levels;
+  dict["version"] = plan.version;
+  dict["step"] = plan.step;
+  dict["bytes"] = plan.bytes;
+  dict["error"] = plan.error;
+  dict["budget"] = plan.budget;
+  dict["lower_bound"] = plan.lower_bound;
+  return dict;
+}
+
+Plan plan_from_dict(const py::dict& dict) {
+  Plan plan;
+  for (const auto& [name, level] : dict["levels"].cast<py::dict>()) {
+    plan.layers.push_back(name.cast<std::string>());
+    plan.levels.push_back(parse_level(level.cast<std::string>()));
+  }
+  plan.version = dict["version"].cast<std::uint64_t>();
+  plan.step = dict["step"].cast<std::uint64_t>();
+  plan.bytes = dict["bytes"].cast<double>();
+  plan.error = dict["error"].cast<double>();
+  plan.budget = dict["budget"].cast<double>();
+  plan.lower_bound = dict["lower_bound"].cast<double>();
+  return plan;
+}
+
+// Every counter with its name: the one list that both directions iterate.
+template <typename StatsType, typename Visit>
+void for_each_counter(StatsType& stats, Visit visit) {
+  visit("steps", stats.steps);
+  visit("bytes_sent", stats.bytes_sent);
+  visit("bytes_received", stats.bytes_received);
+  visit("dense_bytes", stats.dense_bytes);
+  visit("encode_s", stats.encode_s);
+  visit("decode_s", stats.decode_s);
+  visit("wait_s", stats.wait_s);
+  visit("plan_s", stats.plan_s);
+  visit("plans", stats.plans);
+  visit("plan_fallbacks", stats.plan_fallbacks);
+  visit("overflow_steps", stats.overflow_steps);
+  visit("residual_norm", stats.residual_norm);
+}
+
+py::dict stats_to_dict(const Stats& stats) {
+  py::dict dict;
+  for_each_counter(stats, [&](const char* name, const auto& value) { dict[name] = value; });
+  return dict;
+}
+
+Stats stats_from_dict(const py::dict& dict) {
+  Stats stats;
+  for_each_counter(stats, [&](const char* name, auto& value) {
+    value = dict[name].cast<std::remove_reference_t<decltype(value)>>();
+  });
+  return stats;
+}
+
+// The Python object: an Aggregator over a c10d group, and the layers' names and shapes.
+class TorchAggregator {
+ public:
+  TorchAggregator(const NamedTensors& layers, const std::string& method, const py::dict& policy,
+                  bool error_feedback, std::uint64_t seed, std::uint64_t start,
+                  c10::intrusive_ptr<c10d::ProcessGroup> group, double timeout_seconds)
+      : types_(ErrorTypes::look_up()) {
+    std::vector<LayerSpec> specs;
+    for (const auto& [name, tensor] : layers) {
+      index_.emplace(name, specs.size());
+      specs.push_back(layer_spec(name, tensor));
+    }
+    AggregatorOptions options{.method = parse_level(method),
+                              .policy = policy_from(policy),
+                              .error_feedback = error_feedback,
+                              .seed = seed,
+                              .start = start};
+    const auto timeout =
+        std::chrono::milliseconds(static_cast<std::int64_t>(1e3 * timeout_seconds));
+    aggregator_ =
+        std::make_shared<Aggregator>(std::move(specs), std::move(options),
+                                     std::make_unique<C10dCommunicator>(std::move(group), timeout));
+  }
+
+  void register_hook(const std::shared_ptr<c10d::Reducer>& reducer,
+                     const std::vector<at::Tensor>& parameters, bool may_be_unused) {
+    reducer->register_comm_hook(std::make_unique<CommHook>(
+        aggregator_, parameters, may_be_unused,
+        [types = types_](const std::exception_ptr& failure) { return types.translate(failure); }));
+  }
+
+  // In the order of registration, since that is the same on every rank.
+  void average(const std::map<std::string, at::Tensor>& tensors) {
+    std::map<std::size_t, at::Tensor> ordered;
+    for (const auto& [name, tensor] : tensors) ordered.emplace(registered(name, tensor), tensor);
+    std::vector<at::Tensor> values;
+    std::vector<std::size_t> layers;
+    for (const auto& [layer, tensor] : ordered) {
+      layers.push_back(layer);
+      values.push_back(tensor.detach());
+    }
+    const py::gil_scoped_release release;
+    BucketTensors bucket(std::move(values), layers);
+    aggregator_->exchange(bucket.bucket(/*last=*/true, /*skip_zeros=*/false));
+    bucket.finish();
+  }
+
+  py::dict plan() const {
+    return plan_to_dict(unlocked([&] { return aggregator_->plan(); }));
+  }
+  py::dict stats() const {
+    return stats_to_dict(unlocked([&] { return aggregator_->stats(); }));
+  }
+
+  py::dict state() const {
+    const AggregatorState state = unlocked([&] { return aggregator_->state(); });
+    py::dict layers;
+    for (std::size_t i = 0; i < state.layers.size(); ++i) {
+      const LayerSpec& spec = aggregator_->layers()[i];
+      const LayerState& saved = state.layers[i];
+      const auto columns = static_cast<std::int64_t>(spec.matrix().cols);
+      py::dict layer;
+      layer["residual"] = to_tensor(saved.residual, spec.shape);
+      layer["factor"] = to_tensor(saved.factor, {-1, columns});
+      layer["window"] = to_tensor(saved.window, spec.shape);
+      layer["window_steps"] = saved.window_steps;
+      layers[py::str(spec.name)] = layer;
+    }
+    py::dict dict;
+    dict["rank"] = state.rank;
+    dict["size"] = state.size;
+    dict["step"] = state.step;
+    dict["plan"] = plan_to_dict(state.plan);
+    dict["stats"] = stats_to_dict(state.stats);
+    dict["layers"] = layers;
+    return dict;
+  }
+
+  void load_state(const py::dict& dict) {
+    AggregatorState state;
+    try {
+      state.rank = dict["rank"].cast<int>();
+      state.size = dict["size"].cast<int>();
+      state.step = dict["step"].cast<std::uint64_t>();
+      state.plan = plan_from_dict(dict["plan"]);
+      state.stats = stats_from_dict(dict["stats"]);
+      const py::dict layers = dict["layers"];
+      for (const LayerSpec& spec : aggregator_->layers()) {
+        const py::dict layer = layers[py::str(spec.name)];
+        state.layers.push_back({.residual = to_vector(layer["residual"].cast<at::Tensor>()),
+                                .factor = to_vector(layer["factor"].cast<at::Tensor>()),
+                                .window = to_vector(layer["window"].cast<at::Tensor>()),
+                                .window_steps = layer["window_steps"].cast<std::uint64_t>()});
+      }
+      if (layers.size() != aggregator_->layers().size()) {
+        throw StateError("[state] saved for a model with other layers");
+      }
+    } catch (const py::error_already_set& error) {
+      throw StateError(std::string("[state] an entry is missing: ") + error.what());
+    } catch (const py::cast_error& error) {
+      throw StateError(std::string("[state] an entry has a wrong type: ") + error.what());
+    } catch (const ConfigError& error) {
+      throw StateError(std::string("[state] ") + error.what());
+    }
+    unlocked([&] { aggregator_->load_state(std::move(state)); });
+  }
+
+ private:
+  template <typename Function>
+  static auto unlocked(Function function) {
+    const py::gil_scoped_release release;
+    return function();
+  }
+
+  std::size_t registered(const std::string& name, const at::Tensor& tensor) const {
+    const auto found = index_.find(name);
+    if (found == index_.end()) {
+      throw ConfigError("[aggregator] '" + name + "' is no registered layer");
+    }
+    const LayerSpec spec = layer_spec(name, tensor);
+    if (!(spec == aggregator_->layers()[found->second])) {
+      throw ConfigError("[aggregator] layer '" + name +
+                        "' has another shape or dtype than it was registered with");
+    }
+    return found->second;
+  }
+
+  ErrorTypes types_;
+  std::map<std::string, std::size_t> index_;
+  std::shared_ptr<Aggregator> aggregator_;
+};
+
+}  // namespace
+
+void bind_aggregator(py::module_& module) {
+  py::class_<TorchAggregator>(module, "Aggregator")
+      .def(py::init<const NamedTensors&, const std::string&, const py::dict&, bool, std::uint64_t,
+                    std::uint64_t, c10::intrusive_ptr<c10d::ProcessGroup>, double>(),
+           py::kw_only(), py::arg("layers"), py::arg("method"), py::arg("policy"),
+           py::arg("error_feedback"), py::arg("seed"), py::arg("start"), py::arg("group"),
+           py::arg("timeout"))
+      .def("register_hook", &TorchAggregator::register_hook, py::arg("reducer"),
+           py::arg("parameters"), py::arg("may_be_unused"))
+      .def("average_", &TorchAggregator::average, py::arg("tensors"))
+      .def("plan", &TorchAggregator::plan)
+      .def("stats", &TorchAggregator::stats)
+      .def("state", &TorchAggregator::state)
+      .def("load_state", &TorchAggregator::load_state, py::arg("state"));
+}
+
+}  // namespace lgreco

@@ -1,0 +1,10 @@
+// Aggregator as Python sees it: settings and results are plain dicts, levels are spellings.
+#pragma once
+
+#include <torch/csrc/utils/pybind.h>
+
+namespace lgreco {
+
+void bind_aggregator(pybind11::module_& module);
+
+}  // namespace lgreco

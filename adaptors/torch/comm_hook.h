@@ -1,0 +1,38 @@
+// The DDP communication hook: hands each bucket to the aggregator's lane and returns at once.
+#pragma once
+
+#include <torch/csrc/distributed/c10d/comm.hpp>
+
+#include <functional>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "adaptors/torch/tensor_bridge.h"
+
+namespace lgreco {
+
+/// Called by DDP's reducer on the autograd thread, without the GIL; never blocks it. The future is
+/// completed on the aggregator's lane. Layers are found by the identity of the parameter, so that
+/// the reducer may regroup its buckets at any time.
+class CommHook final : public c10d::CommHookInterface {
+ public:
+  /// Turns an error of the library into one that reaches Python with its type.
+  using Translate = std::function<std::exception_ptr(std::exception_ptr)>;
+
+  /// `parameters[i]` is the aggregator's layer i. `may_be_unused`: parameters may lack a gradient
+  /// in some steps (find_unused_parameters, static_graph); the reducer then hands over zeros.
+  CommHook(std::shared_ptr<Aggregator> aggregator, const std::vector<at::Tensor>& parameters,
+           bool may_be_unused, Translate translate);
+
+  c10::intrusive_ptr<c10::ivalue::Future> runHook(c10d::GradBucket& bucket) override;
+  at::Tensor parseHookResult(const c10::IValue& result) override;
+
+ private:
+  std::shared_ptr<Aggregator> aggregator_;
+  std::unordered_map<const c10::TensorImpl*, std::size_t> layers_;
+  bool may_be_unused_;
+  Translate translate_;
+};
+
+}  // namespace lgreco

@@ -1,0 +1,67 @@
+#include "adaptors/torch/tensor_bridge.h"
+
+#include "lgreco/status.h"
+
+namespace lgreco {
+namespace {
+
+DType dtype_of(const std::string& name, at::ScalarType type) {
+  if (type == at::kFloat) return DType::f32;
+  if (type == at::kBFloat16) return DType::bf16;
+  if (type == at::kHalf) return DType::f16;
+  throw ConfigError("[compress] layer '" + name + "' has dtype " + c10::toString(type) +
+                    "; supported are float32, bfloat16 and float16: convert the layer, or keep it "
+                    "out of the synchronised parameters");
+}
+
+}  // namespace
+
+LayerSpec layer_spec(const std::string& name, const at::Tensor& tensor) {
+  if (!tensor.device().is_cpu()) {
+    throw ConfigError("[compress] layer '" + name + "' is on " + tensor.device().str() +
+                      "; this version compresses CPU tensors only: move the model to the CPU");
+  }
+  if (tensor.layout() != at::kStrided) {
+    throw ConfigError("[compress] layer '" + name +
+                      "' is a sparse tensor; use a dense one (sparse=False)");
+  }
+  return {
+      .name = name, .shape = tensor.sizes().vec(), .dtype = dtype_of(name, tensor.scalar_type())};
+}
+
+at::Tensor to_tensor(const std::vector<float>& values, at::IntArrayRef shape) {
+  at::Tensor tensor = at::empty({static_cast<std::int64_t>(values.size())}, at::kFloat);
+  std::copy(values.begin(), values.end(), tensor.data_ptr<float>());
+  return values.empty() ? tensor : tensor.view(shape);
+}
+
+std::vector<float> to_vector(const at::Tensor& tensor) {
+  if (!tensor.device().is_cpu() || tensor.scalar_type() != at::kFloat) {
+    throw StateError("[state] tensors of a saved state are float32 on the CPU");
+  }
+  const at::Tensor flat = tensor.contiguous();
+  return {flat.data_ptr<float>(), flat.data_ptr<float>() + flat.numel()};
+}
+
+BucketTensors::BucketTensors(std::vector<at::Tensor> tensors, std::span<const std::size_t> layers)
+    : tensors_(std::move(tensors)), layers_(layers.begin(), layers.end()) {
+  for (const at::Tensor& tensor : tensors_) contiguous_.push_back(tensor.contiguous());
+}
+
+Bucket BucketTensors::bucket(bool last, bool skip_zeros) const {
+  Bucket bucket{.gradients = {}, .last = last};
+  for (std::size_t i = 0; i < contiguous_.size(); ++i) {
+    const bool present = !skip_zeros || contiguous_[i].any().item<bool>();
+    bucket.gradients.push_back(
+        {.layer = layers_[i], .data = contiguous_[i].data_ptr(), .present = present});
+  }
+  return bucket;
+}
+
+void BucketTensors::finish() {
+  for (std::size_t i = 0; i < tensors_.size(); ++i) {
+    if (!tensors_[i].is_alias_of(contiguous_[i])) tensors_[i].copy_(contiguous_[i]);
+  }
+}
+
+}  // namespace lgreco

@@ -1,0 +1,41 @@
+// Between tensors and what the core understands.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "lgreco/aggregator.h"
+
+namespace lgreco {
+
+/// Throws ConfigError naming the layer on a dtype other than fp32, bf16, fp16, on a tensor that is
+/// not on the CPU, or not dense.
+LayerSpec layer_spec(const std::string& name, const at::Tensor& tensor);
+
+/// A copy; empty for no values. `shape` is ignored then.
+at::Tensor to_tensor(const std::vector<float>& values, at::IntArrayRef shape);
+/// Throws StateError unless the tensor is fp32 on the CPU.
+std::vector<float> to_vector(const at::Tensor& tensor);
+
+/// Gives an Aggregator contiguous memory for tensors of any strides, and takes the results back.
+/// Contiguous tensors are used in place.
+class BucketTensors {
+ public:
+  /// `layers[i]` is the registered index of `tensors[i]`.
+  BucketTensors(std::vector<at::Tensor> tensors, std::span<const std::size_t> layers);
+
+  /// Valid while this object lives. `skip_zeros`: a tensor of zeros counts as absent.
+  Bucket bucket(bool last, bool skip_zeros) const;
+  /// Copy the results to tensors that were not contiguous.
+  void finish();
+
+ private:
+  std::vector<at::Tensor> tensors_;
+  std::vector<at::Tensor> contiguous_;
+  std::vector<std::size_t> layers_;
+};
+
+}  // namespace lgreco
