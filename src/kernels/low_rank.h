@@ -9,8 +9,8 @@
 
 namespace lgreco::kernels {
 
-/// left = matrix * right. Each entry is a dot product over `cols`: 16 running sums (column j goes to
-/// sum j mod 16), folded pairwise in halves.
+/// left = matrix * right. Each entry is a dot product over `cols`: 16 running sums (column j goes
+/// to sum j mod 16), folded pairwise in halves.
 void multiply(const float* matrix, std::size_t rows, std::size_t cols, const float* right,
               std::size_t rank, float* left);
 

@@ -22,8 +22,8 @@ Range range_of(const float* values, std::size_t count);
 constexpr std::size_t packed_bytes(std::size_t count, int bits) { return (count * bits + 7) / 8; }
 
 /// code = clamp(floor((x - low) / unit + u), 0, 2^bits - 1), u = 0.5, or uniform(stream, first + i)
-/// when `stream` is given. unit == 0 gives code 0. Writes packed_bytes(count, bits) bytes; the spare
-/// high bits of the last byte are 0. REQUIRES: 1 <= bits <= 8.
+/// when `stream` is given. unit == 0 gives code 0. Writes packed_bytes(count, bits) bytes; the
+/// spare high bits of the last byte are 0. REQUIRES: 1 <= bits <= 8.
 void quantize_pack(const float* values, std::size_t count, int bits, float low, float unit,
                    const RandomStream* stream, std::uint32_t first, std::uint8_t* packed);
 

@@ -1,0 +1,236 @@
+// What every method must do, whatever it is. A new method is tested by its row in the table.
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <random>
+
+#include "lgreco/compressor.h"
+#include "lgreco/status.h"
+
+namespace lgreco {
+namespace {
+
+std::vector<float> gaussian(std::size_t count, unsigned seed, float scale = 1.0f) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(count);
+  for (float& value : values) value = scale * normal(generator);
+  return values;
+}
+
+double norm(std::span<const float> values) {
+  double squares = 0;
+  for (float value : values) squares += static_cast<double>(value) * value;
+  return std::sqrt(squares);
+}
+
+std::vector<std::string> coded_spellings() {
+  std::vector<std::string> spellings;
+  for (const MethodRow& row : method_table()) {
+    if (row.coded) spellings.emplace_back(row.example);
+  }
+  for (const char* more :
+       {"cast:fp16", "quantize:1", "quantize:2:rounding=nearest", "quantize:3:bucket=64",
+        "quantize:5", "quantize:8", "topk:0.5:values=fp32", "topk:1"}) {
+    spellings.emplace_back(more);
+  }
+  return spellings;
+}
+
+class CodedTest : public testing::TestWithParam<std::string> {
+ protected:
+  std::vector<std::byte> encode(std::span<const float> values, std::uint64_t step = 0) const {
+    std::vector<std::byte> payload(codec_->payload_bytes(values.size()));
+    EXPECT_TRUE(codec_->encode(values, {7, step, 3}, 0, payload));
+    return payload;
+  }
+  std::vector<float> decode(std::span<const std::byte> payload, std::size_t count) const {
+    std::vector<float> values(count, 0.0f);
+    const Status status = codec_->decode_add(payload, values);
+    EXPECT_TRUE(status.is_ok()) << status.reason();
+    return values;
+  }
+
+  Level level_ = parse_level(GetParam());
+  std::unique_ptr<CodedCompressor> codec_ = coded_compressor(level_);
+};
+
+INSTANTIATE_TEST_SUITE_P(Levels, CodedTest, testing::ValuesIn(coded_spellings()),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           for (char& c : name) c = std::isalnum(c) ? c : '_';
+                           return name;
+                         });
+
+TEST_P(CodedTest, RoundTripLosesAtMostWhatTheMethodMay) {
+  for (std::size_t count : {1, 2, 7, 8, 9, 63, 64, 65, 1023, 1024, 1025, 5000}) {
+    const auto values = gaussian(count, static_cast<unsigned>(count));
+    const auto decoded = decode(encode(values), count);
+    std::vector<float> lost(count);
+    for (std::size_t i = 0; i < count; ++i) lost[i] = values[i] - decoded[i];
+    // One-bit codes on a Gaussian lose more than the signal has; nothing loses twice the range.
+    const double bound = level_.method == Method::quantize
+                             ? 8.0 * std::sqrt(static_cast<double>(count)) /
+                                   ((1 << static_cast<int>(level_.parameter)) - 1)
+                             : norm(values);
+    EXPECT_LE(norm(lost), bound) << count;
+  }
+}
+
+TEST_P(CodedTest, NothingIsAZeroBytePayload) {
+  EXPECT_EQ(codec_->payload_bytes(0), 0u);
+  EXPECT_TRUE(codec_->encode({}, {}, 0, {}));
+  EXPECT_TRUE(codec_->decode_add({}, {}).is_ok());
+}
+
+TEST_P(CodedTest, ZerosStayZeros) {
+  const std::vector<float> zeros(3000, 0.0f);
+  EXPECT_EQ(decode(encode(zeros), zeros.size()), zeros);
+}
+
+TEST_P(CodedTest, SameInputsGiveSameBytesOnAFreshInstance) {
+  const auto values = gaussian(4000, 1);
+  const auto payload = encode(values);
+  const auto fresh = coded_compressor(level_);
+  std::vector<std::byte> again(payload.size());
+  ASSERT_TRUE(fresh->encode(values, {7, 0, 3}, 0, again));
+  EXPECT_EQ(payload, again);
+  std::vector<float> decoded(values.size(), 0.0f);
+  ASSERT_TRUE(fresh->decode_add(payload, decoded).is_ok());
+  EXPECT_EQ(decoded, decode(payload, values.size()));
+}
+
+TEST_P(CodedTest, DecodeAdds) {
+  const auto values = gaussian(2000, 2);
+  const auto payload = encode(values);
+  const auto once = decode(payload, values.size());
+  std::vector<float> sum(values.size(), 1.0f);
+  ASSERT_TRUE(codec_->decode_add(payload, sum).is_ok());
+  for (std::size_t i = 0; i < sum.size(); ++i) EXPECT_NEAR(sum[i], 1.0f + once[i], 1e-5);
+}
+
+// C(2^k x) = 2^k C(x), bit for bit: no absolute threshold anywhere.
+TEST_P(CodedTest, IsScaleFree) {
+  if (GetParam() == "cast:fp16") GTEST_SKIP() << "fp16 has a range of its own";
+  const auto values = gaussian(3000, 3);
+  const auto expected = decode(encode(values), values.size());
+  for (int k : {-80, -20, 20, 100}) {
+    std::vector<float> scaled(values.size());
+    for (std::size_t i = 0; i < values.size(); ++i) scaled[i] = std::ldexp(values[i], k);
+    const auto decoded = decode(encode(scaled), scaled.size());
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      ASSERT_EQ(decoded[i], std::ldexp(expected[i], k)) << "2^" << k << " at " << i;
+    }
+  }
+}
+
+TEST_P(CodedTest, RefusesEveryWrongLength) {
+  const auto payload = encode(gaussian(100, 4));
+  std::vector<float> values(100);
+  for (std::size_t length = 0; length < payload.size(); ++length) {
+    EXPECT_FALSE(codec_->decode_add(std::span(payload).first(length), values).is_ok());
+  }
+  std::vector<std::byte> longer = payload;
+  longer.push_back(std::byte{0});
+  EXPECT_FALSE(codec_->decode_add(longer, values).is_ok());
+}
+
+// Any bytes are refused or decoded to finite values; the sanitizers watch the memory.
+TEST_P(CodedTest, SurvivesArbitraryBytes) {
+  std::mt19937 generator(5);
+  std::vector<std::byte> payload(codec_->payload_bytes(700));
+  for (int round = 0; round < 300; ++round) {
+    for (std::byte& byte : payload) byte = static_cast<std::byte>(generator());
+    std::vector<float> values(700, 0.0f);
+    if (!codec_->decode_add(payload, values).is_ok()) continue;
+    for (float value : values) ASSERT_TRUE(std::isfinite(value));
+  }
+}
+
+TEST_P(CodedTest, HugeFiniteValuesAreRepresentedOrRefused) {
+  std::vector<float> values = gaussian(2000, 6);
+  values[17] = std::numeric_limits<float>::max();
+  values[1500] = std::numeric_limits<float>::lowest();
+  std::vector<std::byte> payload(codec_->payload_bytes(values.size()));
+  if (!codec_->encode(values, {}, 0, payload)) return;
+  for (float value : decode(payload, values.size())) ASSERT_TRUE(std::isfinite(value));
+}
+
+TEST(Quantize, StochasticRoundingIsUnbiased) {
+  const auto codec = coded_compressor(parse_level("quantize:2"));
+  const auto values = gaussian(256, 8);
+  constexpr int kTrials = 4000;
+  std::vector<double> mean(values.size(), 0.0);
+  double unit = 0;
+  for (int trial = 0; trial < kTrials; ++trial) {
+    std::vector<std::byte> payload(codec->payload_bytes(values.size()));
+    ASSERT_TRUE(codec->encode(values, {1, static_cast<std::uint64_t>(trial), 0}, 0, payload));
+    std::vector<float> decoded(values.size(), 0.0f);
+    ASSERT_TRUE(codec->decode_add(payload, decoded).is_ok());
+    for (std::size_t i = 0; i < mean.size(); ++i) mean[i] += decoded[i] / kTrials;
+    if (trial == 0) {
+      const auto [low, high] = std::minmax_element(values.begin(), values.end());
+      unit = (*high - *low) / 3.0;
+    }
+  }
+  // A draw has a standard deviation of at most unit / 2; five standard errors of the mean.
+  for (std::size_t i = 0; i < mean.size(); ++i) {
+    EXPECT_NEAR(mean[i], values[i], 5 * 0.5 * unit / std::sqrt(kTrials)) << i;
+  }
+}
+
+// Cutting a layer in pieces changes the ranges, never the random numbers.
+TEST(Quantize, ElementDrawsTheSameNumberInAnyPiece) {
+  const auto codec = coded_compressor(parse_level("quantize:3"));
+  const auto values = gaussian(2048, 9);
+  std::vector<std::byte> whole(codec->payload_bytes(2048));
+  ASSERT_TRUE(codec->encode(values, {5, 6, 7}, 0, whole));
+  std::vector<std::byte> half(codec->payload_bytes(1024));
+  ASSERT_TRUE(codec->encode(std::span(values).subspan(1024), {5, 6, 7}, 1024, half));
+  EXPECT_TRUE(std::equal(half.begin(), half.end(), whole.begin() + static_cast<long>(half.size())));
+}
+
+TEST(TopK, KeepsTheLargest) {
+  const auto codec = coded_compressor(parse_level("topk:0.01:values=fp32"));
+  auto values = gaussian(1000, 10);
+  for (std::size_t i = 0; i < 10; ++i) values[97 * i] = 100.0f + static_cast<float>(i);
+  std::vector<std::byte> payload(codec->payload_bytes(values.size()));
+  ASSERT_TRUE(codec->encode(values, {}, 0, payload));
+  std::vector<float> decoded(values.size(), 0.0f);
+  ASSERT_TRUE(codec->decode_add(payload, decoded).is_ok());
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    EXPECT_EQ(decoded[i], i % 97 == 0 && i < 970 ? values[i] : 0.0f);
+  }
+}
+
+TEST(Analyze, AgreesWithCompressAndMeasure) {
+  const auto values = gaussian(64 * 96, 11);
+  std::vector<Level> levels;
+  for (const char* spelling : {"dense", "cast:bf16", "quantize:4", "topk:0.1", "low_rank:2"}) {
+    levels.push_back(parse_level(spelling));
+  }
+  const auto errors = analyze(values, {64, 96}, levels, {1, 2, 3});
+  ASSERT_EQ(errors.size(), levels.size());
+  EXPECT_EQ(errors[0], 0);
+  for (std::size_t i = 1; i < 4; ++i) {
+    const auto codec = coded_compressor(levels[i]);
+    std::vector<std::byte> payload(codec->payload_bytes(values.size()));
+    ASSERT_TRUE(codec->encode(values, {1, 2, 3}, 0, payload));
+    std::vector<float> lost(values.size(), 0.0f);
+    ASSERT_TRUE(codec->decode_add(payload, lost).is_ok());
+    for (std::size_t j = 0; j < lost.size(); ++j) lost[j] = values[j] - lost[j];
+    EXPECT_NEAR(errors[i], norm(lost), 1e-6 * norm(values));
+  }
+}
+
+TEST(Analyze, NonFiniteLayerHasNoErrors) {
+  std::vector<float> values(12, 1.0f);
+  values[3] = std::numeric_limits<float>::infinity();
+  for (double error : analyze(values, {3, 4}, std::vector{Level{}}, {}))
+    EXPECT_TRUE(std::isnan(error));
+}
+
+}  // namespace
+}  // namespace lgreco

@@ -1,0 +1,132 @@
+#include "lgreco/level.h"
+
+#include <gtest/gtest.h>
+
+#include "lgreco/compressor.h"
+#include "lgreco/status.h"
+
+namespace lgreco {
+namespace {
+
+LayerSpec layer(std::vector<std::int64_t> shape, DType dtype = DType::f32) {
+  return {.name = "layer", .shape = std::move(shape), .dtype = dtype};
+}
+
+TEST(Level, SpellingsRoundTrip) {
+  for (const char* spelling :
+       {"dense", "cast:bf16", "cast:fp16", "quantize:1", "quantize:4:bucket=512:rounding=nearest",
+        "quantize:8:rounding=nearest", "topk:0.01", "topk:0.001:values=fp32", "low_rank:4",
+        "low_rank:32:min_ratio=1.5"}) {
+    EXPECT_EQ(to_string(parse_level(spelling)), spelling);
+  }
+  for (const MethodRow& row : method_table()) {
+    EXPECT_EQ(to_string(parse_level(row.example)), row.example);
+    EXPECT_EQ(parse_level(row.example).method, row.method);
+  }
+}
+
+TEST(Level, DefaultsAreNotSpelled) {
+  EXPECT_EQ(to_string(parse_level("quantize:4:bucket=1024:rounding=stochastic")), "quantize:4");
+}
+
+TEST(Level, RefusesWhatItDoesNotKnow) {
+  for (const char* spelling : {"",
+                               "sparse:4",
+                               "quantize",
+                               "quantize:",
+                               "quantize:0",
+                               "quantize:9",
+                               "quantize:4.5",
+                               "quantize:four",
+                               "quantize:4:bucket=7",
+                               "quantize:4:colour=red",
+                               "quantize:4:nearest",
+                               "quantize:4:rounding=up",
+                               "topk:0",
+                               "topk:1.5",
+                               "topk:-1",
+                               "topk:nan",
+                               "low_rank:0",
+                               "low_rank:-1",
+                               "low_rank:4:min_ratio=0",
+                               "cast:fp32",
+                               "cast",
+                               "low_rank:4:bucket=512",
+                               "low_rank:inf",
+                               "quantize:4:bucket=1e99"}) {
+    EXPECT_THROW((void)parse_level(spelling), ConfigError) << spelling;
+  }
+}
+
+TEST(Level, MessagesNameThePossibilities) {
+  try {
+    (void)parse_level("sparse:4");
+    FAIL();
+  } catch (const ConfigError& error) {
+    EXPECT_NE(std::string(error.what()).find("low_rank"), std::string::npos) << error.what();
+  }
+}
+
+// min_ratio * (n + m) * r < n * m
+TEST(Resolve, LowRankTakesPartByTheRatioTest) {
+  const Level rank4 = parse_level("low_rank:4");
+  EXPECT_EQ(resolve(rank4, layer({64, 64, 3, 3})), rank4);  // 2*640*4 < 36864
+  EXPECT_EQ(resolve(rank4, layer({16, 16})).method, Method::dense);
+  EXPECT_EQ(resolve(rank4, layer({100000})).method, Method::dense);
+  EXPECT_EQ(resolve(rank4, layer({})).method, Method::dense);
+  EXPECT_EQ(resolve(rank4, layer({0, 10})).method, Method::dense);
+  const Level generous = parse_level("low_rank:64:min_ratio=0.01");
+  EXPECT_EQ(resolve(generous, layer({16, 1000})).parameter, 16) << "clipped to min(rows, cols)";
+}
+
+TEST(Resolve, CodedLayersMustBeWorthIt) {
+  const Level bits4 = parse_level("quantize:4");
+  EXPECT_EQ(resolve(bits4, layer({512})).method, Method::dense) << "a bias";
+  EXPECT_EQ(resolve(bits4, layer({100'000})), bits4);
+  EXPECT_EQ(resolve(bits4, layer({32, 16})), bits4);
+  EXPECT_EQ(resolve(bits4, layer({2, 2})).method, Method::dense);
+  EXPECT_EQ(resolve(parse_level("topk:0.9"), layer({100, 100})).method, Method::dense);
+}
+
+TEST(Resolve, SixteenBitLayersTravelInTheirOwnType) {
+  EXPECT_EQ(to_string(resolve(Level{}, layer({8}, DType::bf16))), "cast:bf16");
+  EXPECT_EQ(to_string(resolve(parse_level("low_rank:4"), layer({8}, DType::f16))), "cast:fp16");
+  EXPECT_EQ(to_string(resolve(parse_level("cast:fp16"), layer({8}, DType::bf16))), "cast:bf16");
+}
+
+TEST(Resolve, IsIdempotent) {
+  for (const MethodRow& row : method_table()) {
+    for (const LayerSpec& spec : {layer({300, 40}), layer({7}), layer({}), layer({0})}) {
+      const Level once = resolve(parse_level(row.example), spec);
+      EXPECT_EQ(resolve(once, spec), once);
+    }
+  }
+}
+
+TEST(Neighbours, SurroundTheReferenceAndEndWithDense) {
+  const auto ranks = neighbours(parse_level("low_rank:4"));
+  ASSERT_EQ(ranks.size(), 8u);  // 2..8 and dense
+  EXPECT_EQ(ranks.front().parameter, 2);
+  EXPECT_EQ(ranks[6].parameter, 8);
+  EXPECT_EQ(ranks.back().method, Method::dense);
+  const auto bits = neighbours(parse_level("quantize:6"));
+  EXPECT_EQ(bits.front().parameter, 3);
+  EXPECT_EQ(bits[bits.size() - 2].parameter, 8);
+  for (const MethodRow& row : method_table()) {
+    for (const Level& level : neighbours(parse_level(row.example))) EXPECT_NO_THROW(check(level));
+  }
+}
+
+TEST(PayloadBytes, FollowsTheFormats) {
+  EXPECT_EQ(payload_bytes(parse_level("dense"), {10, 10}), 400u);
+  EXPECT_EQ(payload_bytes(parse_level("cast:bf16"), {10, 10}), 200u);
+  EXPECT_EQ(payload_bytes(parse_level("low_rank:4"), {512, 4608}), 4u * 4 * (512 + 4608));
+  EXPECT_EQ(payload_bytes(parse_level("quantize:4"), {1024, 3}), 3u * (4 + 512));
+  EXPECT_EQ(payload_bytes(parse_level("topk:0.01"), {100, 100}), 100u * 6);
+  const double four_bits =
+      static_cast<double>(payload_bytes(parse_level("quantize:4"), {1000, 1000}));
+  EXPECT_LE(four_bits / 4e6, 0.127);
+}
+
+}  // namespace
+}  // namespace lgreco

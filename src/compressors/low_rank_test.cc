@@ -1,0 +1,129 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+
+#include "lgreco/compressor.h"
+
+namespace lgreco {
+namespace {
+
+constexpr MatrixShape kShape{40, 60};
+
+// A matrix with singular values 2^-i, i = 0..39, up to the near-orthogonality of Gaussian factors.
+std::vector<float> decaying_matrix(unsigned seed) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<double> normal;
+  std::vector<double> matrix(kShape.count(), 0.0);
+  for (int term = 0; term < 12; ++term) {
+    std::vector<double> left(kShape.rows), right(kShape.cols);
+    for (double& value : left) value = normal(generator);
+    for (double& value : right) value = normal(generator);
+    for (std::size_t i = 0; i < kShape.rows; ++i) {
+      for (std::size_t j = 0; j < kShape.cols; ++j) {
+        matrix[i * kShape.cols + j] += std::ldexp(left[i] * right[j], -term);
+      }
+    }
+  }
+  return {matrix.begin(), matrix.end()};
+}
+
+/// One rank's exchange of one layer.
+class OneRank {
+ public:
+  explicit OneRank(const char* spelling) : compressor_(linear_compressor(parse_level(spelling))) {}
+
+  std::vector<float> step(std::span<const float> values, std::uint64_t step_number = 0) {
+    const RandomKey key{1, step_number, 2};
+    std::vector<std::vector<float>> rounds;
+    std::vector<std::span<float>> means;
+    for (int round = 0; round < compressor_->rounds(); ++round) {
+      rounds.emplace_back(compressor_->round_floats(kShape, round));
+    }
+    for (int round = 0; round < compressor_->rounds(); ++round) {
+      compressor_->encode_round(round, values, kShape, state, key, means,
+                                rounds[static_cast<std::size_t>(round)]);
+      means.emplace_back(rounds[static_cast<std::size_t>(round)]);
+    }
+    std::vector<float> result(kShape.count());
+    compressor_->decode(kShape, means, result);
+    compressor_->commit(kShape, key, means, state);
+    return result;
+  }
+
+  LinearState state;
+
+ private:
+  std::unique_ptr<LinearCompressor> compressor_;
+};
+
+double distance(std::span<const float> a, std::span<const float> b) {
+  double squares = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) squares += std::pow(double{a[i]} - b[i], 2);
+  return std::sqrt(squares);
+}
+
+TEST(LowRank, WarmStartReachesTheBestApproximation) {
+  const auto matrix = decaying_matrix(1);
+  OneRank rank("low_rank:4");
+  std::vector<float> approximation;
+  for (std::uint64_t step = 0; step < 60; ++step) approximation = rank.step(matrix, step);
+  const std::vector<Level> level = {parse_level("low_rank:4")};
+  const double best = analyze(matrix, kShape, level, {})[0];
+  EXPECT_NEAR(distance(matrix, approximation), best, 1e-3 * best);
+}
+
+TEST(LowRank, ZeroLayerGivesZeros) {
+  OneRank rank("low_rank:4");
+  const std::vector<float> zeros(kShape.count(), 0.0f);
+  EXPECT_EQ(rank.step(zeros), zeros);
+  EXPECT_EQ(rank.step(zeros, 1), zeros);
+  // and does not stay dead
+  const auto matrix = decaying_matrix(2);
+  EXPECT_LT(distance(rank.step(matrix, 2), matrix), 0.9 * distance(zeros, matrix));
+}
+
+TEST(LowRank, RankDeficientLayerIsExact) {
+  std::vector<float> matrix(kShape.count());
+  for (std::size_t i = 0; i < kShape.rows; ++i) {
+    for (std::size_t j = 0; j < kShape.cols; ++j) {
+      matrix[i * kShape.cols + j] = static_cast<float>((i % 5) * (j % 7));
+    }
+  }
+  OneRank rank("low_rank:4");
+  const std::vector<float> zeros(kShape.count(), 0.0f);
+  EXPECT_LT(distance(rank.step(matrix), matrix), 1e-5 * distance(zeros, matrix));
+}
+
+TEST(LowRank, IsScaleFree) {
+  const auto matrix = decaying_matrix(3);
+  for (int k : {-90, -30, 40, 90}) {
+    OneRank plain("low_rank:3"), scaled("low_rank:3");
+    std::vector<float> scaled_matrix(matrix.size());
+    for (std::size_t i = 0; i < matrix.size(); ++i) scaled_matrix[i] = std::ldexp(matrix[i], k);
+    for (std::uint64_t step = 0; step < 3; ++step) {
+      const auto expected = plain.step(matrix, step);
+      const auto result = scaled.step(scaled_matrix, step);
+      for (std::size_t i = 0; i < matrix.size(); ++i) {
+        ASSERT_EQ(result[i], std::ldexp(expected[i], k)) << "2^" << k;
+      }
+    }
+  }
+}
+
+TEST(LowRank, ChangeOfRankKeepsWarmColumns) {
+  const auto matrix = decaying_matrix(4);
+  OneRank four("low_rank:4");
+  for (std::uint64_t step = 0; step < 30; ++step) (void)four.step(matrix, step);
+  OneRank six("low_rank:6"), cold("low_rank:6");
+  six.state = four.state;
+  EXPECT_LT(distance(six.step(matrix, 30), matrix), distance(cold.step(matrix, 30), matrix));
+  OneRank two("low_rank:2");
+  two.state = four.state;
+  const std::vector<Level> level = {parse_level("low_rank:2")};
+  const double best = analyze(matrix, kShape, level, {})[0];
+  EXPECT_NEAR(distance(two.step(matrix, 30), matrix), best, 0.02 * best);
+}
+
+}  // namespace
+}  // namespace lgreco

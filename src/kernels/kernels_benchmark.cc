@@ -1,0 +1,104 @@
+// Bytes of gradient a second of each kernel; compare with Copy, a memcpy of the same size.
+
+#include <benchmark/benchmark.h>
+
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "src/kernels/elementwise.h"
+#include "src/kernels/low_rank.h"
+#include "src/kernels/quantize.h"
+#include "src/kernels/topk.h"
+
+namespace lgreco::kernels {
+namespace {
+
+constexpr std::size_t kRows = 512, kCols = 4608, kCount = kRows * kCols;
+
+const std::vector<float>& gradient() {
+  static const std::vector<float> values = [] {
+    std::mt19937 generator(1);
+    std::normal_distribution<float> normal;
+    std::vector<float> values(kCount);
+    for (float& value : values) value = normal(generator);
+    return values;
+  }();
+  return values;
+}
+
+void count_bytes(benchmark::State& state) {
+  state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations() * kCount * sizeof(float)));
+}
+
+void Copy(benchmark::State& state) {
+  std::vector<float> out(kCount);
+  for (auto _ : state) {
+    std::memcpy(out.data(), gradient().data(), kCount * sizeof(float));
+    benchmark::ClobberMemory();
+  }
+  count_bytes(state);
+}
+BENCHMARK(Copy);
+
+void Add(benchmark::State& state) {
+  std::vector<float> out(kCount);
+  for (auto _ : state) {
+    add(gradient().data(), out.data(), kCount, out.data());
+    benchmark::ClobberMemory();
+  }
+  count_bytes(state);
+}
+BENCHMARK(Add);
+
+void QuantizePack(benchmark::State& state) {
+  const int bits = static_cast<int>(state.range(0));
+  const RandomStream stream = stream_of({1, 2, 3});
+  std::vector<std::uint8_t> packed(packed_bytes(kCount, bits));
+  for (auto _ : state) {
+    quantize_pack(gradient().data(), kCount, bits, -4, 8.0f / 255, &stream, 0, packed.data());
+    benchmark::ClobberMemory();
+  }
+  count_bytes(state);
+}
+BENCHMARK(QuantizePack)->Arg(2)->Arg(4)->Arg(8);
+
+void UnpackDequantizeAdd(benchmark::State& state) {
+  const int bits = static_cast<int>(state.range(0));
+  const std::vector<std::uint8_t> packed(packed_bytes(kCount, bits), 0x5A);
+  std::vector<float> out(kCount);
+  for (auto _ : state) {
+    unpack_dequantize_add(packed.data(), kCount, bits, -4, 0.1f, out.data());
+    benchmark::ClobberMemory();
+  }
+  count_bytes(state);
+}
+BENCHMARK(UnpackDequantizeAdd)->Arg(2)->Arg(4)->Arg(8);
+
+void SelectTopK(benchmark::State& state) {
+  const std::size_t k = kCount / static_cast<std::size_t>(state.range(0));
+  std::vector<std::uint32_t> indices(k);
+  for (auto _ : state) {
+    select_top_k(gradient().data(), kCount, k, indices.data());
+    benchmark::ClobberMemory();
+  }
+  count_bytes(state);
+}
+BENCHMARK(SelectTopK)->Arg(100)->Arg(1000);
+
+void LowRank(benchmark::State& state) {
+  const auto rank = static_cast<std::size_t>(state.range(0));
+  std::vector<float> left(kRows * rank), right(kCols * rank, 1.0f), out(kCount);
+  for (auto _ : state) {
+    multiply(gradient().data(), kRows, kCols, right.data(), rank, left.data());
+    orthonormalize(left.data(), kRows, rank);
+    multiply_transposed(gradient().data(), kRows, kCols, left.data(), rank, right.data());
+    reconstruct(left.data(), right.data(), kRows, kCols, rank, out.data());
+    benchmark::ClobberMemory();
+  }
+  count_bytes(state);
+}
+BENCHMARK(LowRank)->Arg(1)->Arg(4)->Arg(16)->Arg(32);
+
+}  // namespace
+}  // namespace lgreco::kernels

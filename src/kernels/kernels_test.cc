@@ -1,0 +1,225 @@
+// Every kernel against its scalar reference, on every instruction set this CPU has: same bits.
+
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "hwy/highway.h"
+#include "src/kernels/scalar.h"
+
+namespace lgreco::kernels {
+namespace {
+
+std::vector<std::int64_t> targets() {
+  std::vector<std::int64_t> targets;
+  for (std::int64_t rest = hwy::SupportedTargets() & HWY_TARGETS; rest != 0; rest &= rest - 1) {
+    targets.push_back(rest & -rest);
+  }
+  return targets;
+}
+
+// Restricts dispatch to one target for the length of a test.
+class KernelsTest : public testing::TestWithParam<std::int64_t> {
+ protected:
+  void SetUp() override {
+    hwy::SetSupportedTargetsForTest(GetParam());
+    ASSERT_EQ(hwy::SupportedTargets(), GetParam()) << "the target was not honoured";
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  }
+  void TearDown() override {
+    hwy::SetSupportedTargetsForTest(0);
+    hwy::GetChosenTarget().DeInit();
+  }
+
+  std::vector<float> gaussian(std::size_t count, float scale = 1.0f) {
+    std::normal_distribution<float> normal(0.0f, scale);
+    std::vector<float> values(count);
+    for (float& value : values) value = normal(generator_);
+    return values;
+  }
+
+  std::mt19937 generator_{42};
+};
+
+INSTANTIATE_TEST_SUITE_P(Targets, KernelsTest, testing::ValuesIn(targets()),
+                         [](const auto& info) { return std::string(hwy::TargetName(info.param)); });
+
+const std::size_t kCounts[] = {0,  1,   2,   3,    4,    5,    7,    8,    9,    15,  16,
+                               17, 31,  32,  33,   47,   48,   49,   63,   64,   65,  66,
+                               67, 127, 129, 1023, 1024, 1025, 2047, 2048, 2049, 4100};
+
+template <typename T>
+bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
+}
+
+TEST_P(KernelsTest, Elementwise) {
+  for (std::size_t count : kCounts) {
+    for (std::size_t shift : {0, 1, 3}) {
+      const auto a = gaussian(count + shift), b = gaussian(count + shift);
+      std::vector<float> out(count), expected(count);
+      add(a.data() + shift, b.data() + shift, count, out.data());
+      scalar::add(a.data() + shift, b.data() + shift, count, expected.data());
+      EXPECT_TRUE(same_bits(out, expected));
+      subtract(a.data() + shift, b.data() + shift, count, out.data());
+      scalar::subtract(a.data() + shift, b.data() + shift, count, expected.data());
+      EXPECT_TRUE(same_bits(out, expected));
+      scale(a.data() + shift, 1 / 3.0f, count, out.data());
+      scalar::scale(a.data() + shift, 1 / 3.0f, count, expected.data());
+      EXPECT_TRUE(same_bits(out, expected));
+      EXPECT_EQ(max_magnitude(a.data(), count), scalar::max_magnitude(a.data(), count));
+      EXPECT_EQ(sum_squares(a.data(), count), scalar::sum_squares(a.data(), count));
+    }
+  }
+}
+
+TEST_P(KernelsTest, AllFiniteFindsEveryPosition) {
+  for (std::size_t count : {1, 5, 16, 33, 70}) {
+    auto values = gaussian(count);
+    values[0] = std::numeric_limits<float>::max();
+    EXPECT_TRUE(all_finite(values.data(), count));
+    for (std::size_t i = 0; i < count; ++i) {
+      for (float bad : {std::nanf(""), INFINITY, -INFINITY}) {
+        auto broken = values;
+        broken[i] = bad;
+        EXPECT_FALSE(all_finite(broken.data(), count)) << i << " of " << count;
+      }
+    }
+  }
+}
+
+TEST_P(KernelsTest, Bf16RoundsToNearestEven) {
+  std::vector<float> values(70'000);
+  for (float& value : values)
+    value = std::bit_cast<float>(static_cast<std::uint32_t>(generator_()));
+  for (std::uint32_t i = 0; i < 65'536; ++i) {  // halfway between two neighbours, and around
+    values[i] = std::bit_cast<float>((i << 16) | (0x7FFFu + i % 3));
+  }
+  std::vector<std::uint16_t> out(values.size()), expected(values.size());
+  to_bf16(values.data(), values.size(), out.data());
+  scalar::to_bf16(values.data(), values.size(), expected.data());
+  EXPECT_EQ(out, expected);
+}
+
+TEST_P(KernelsTest, SixteenBitTypesRoundTripExhaustively) {
+  std::vector<std::uint16_t> all(65'536), back(all.size());
+  for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::uint16_t>(i);
+  std::vector<float> values(all.size()), expected(all.size());
+  from_bf16(all.data(), all.size(), values.data());
+  scalar::from_bf16(all.data(), all.size(), expected.data());
+  EXPECT_TRUE(same_bits(values, expected));
+  to_bf16(values.data(), values.size(), back.data());
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if (!std::isnan(values[i])) {
+      EXPECT_EQ(back[i], all[i]);
+    }
+    if (std::isnan(values[i])) {
+      EXPECT_TRUE(std::isnan(bf16_value(back[i])));
+    }
+  }
+  from_f16(all.data(), all.size(), values.data());
+  to_f16(values.data(), values.size(), back.data());
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if (!std::isnan(values[i])) {
+      EXPECT_EQ(back[i], all[i]);
+    }
+    if (std::isnan(values[i])) {
+      EXPECT_GT(back[i] & 0x7FFF, 0x7C00);
+    }
+  }
+}
+
+TEST_P(KernelsTest, QuantizeAndBack) {
+  const RandomStream stream = stream_of({1, 2, 3});
+  for (int bits = 1; bits <= 8; ++bits) {
+    for (std::size_t count : kCounts) {
+      if (count == 0) continue;
+      const auto values = gaussian(count);
+      const Range range = range_of(values.data(), count);
+      const Range plain = scalar::range_of(values.data(), count);
+      ASSERT_EQ(range.low, plain.low);
+      ASSERT_EQ(range.high, plain.high);
+      const float unit = (range.high - range.low) / static_cast<float>((1 << bits) - 1);
+      for (const RandomStream* random : {static_cast<const RandomStream*>(nullptr), &stream}) {
+        std::vector<std::uint8_t> packed(packed_bytes(count, bits), 0xFF), expected(packed);
+        quantize_pack(values.data(), count, bits, range.low, unit, random, 77, packed.data());
+        scalar::quantize_pack(values.data(), count, bits, range.low, unit, random, 77,
+                              expected.data());
+        ASSERT_EQ(packed, expected) << bits << " bits, " << count;
+        auto sum = gaussian(count);
+        auto expected_sum = sum;
+        unpack_dequantize_add(packed.data(), count, bits, range.low, unit, sum.data());
+        scalar::unpack_dequantize_add(packed.data(), count, bits, range.low, unit,
+                                      expected_sum.data());
+        ASSERT_TRUE(same_bits(sum, expected_sum)) << bits << " bits, " << count;
+      }
+    }
+  }
+}
+
+TEST_P(KernelsTest, TopKWithTies) {
+  for (std::size_t count : kCounts) {
+    for (std::size_t k : {std::size_t{1}, count / 100, count / 3, count}) {
+      if (k == 0 || k > count) continue;
+      auto values = gaussian(count);
+      for (std::size_t i = 0; i < count; i += 3) values[i] = (i % 2 == 0) ? 0.5f : -0.5f;
+      for (std::size_t i = 0; i < count; i += 7) values[i] = 0.0f;
+      std::vector<std::uint32_t> indices(k), expected(k);
+      select_top_k(values.data(), count, k, indices.data());
+      scalar::select_top_k(values.data(), count, k, expected.data());
+      ASSERT_EQ(indices, expected) << k << " of " << count;
+    }
+  }
+}
+
+TEST_P(KernelsTest, LowRankProducts) {
+  for (const auto& [rows, cols] : {std::pair<std::size_t, std::size_t>{1, 1},
+                                   {3, 5},
+                                   {16, 16},
+                                   {17, 33},
+                                   {40, 129},
+                                   {64, 15},
+                                   {9, 1000}}) {
+    for (std::size_t rank : {1, 2, 3, 4, 5, 8, 11}) {
+      const auto matrix = gaussian(rows * cols);
+      const auto right = gaussian(cols * rank);
+      const auto left = gaussian(rows * rank);
+      std::vector<float> out(rows * rank), expected(rows * rank);
+      multiply(matrix.data(), rows, cols, right.data(), rank, out.data());
+      scalar::multiply(matrix.data(), rows, cols, right.data(), rank, expected.data());
+      ASSERT_TRUE(same_bits(out, expected)) << rows << "x" << cols << " rank " << rank;
+      out.resize(cols * rank);
+      expected.resize(cols * rank);
+      multiply_transposed(matrix.data(), rows, cols, left.data(), rank, out.data());
+      scalar::multiply_transposed(matrix.data(), rows, cols, left.data(), rank, expected.data());
+      ASSERT_TRUE(same_bits(out, expected)) << rows << "x" << cols << " rank " << rank;
+      out.resize(rows * cols);
+      expected.resize(rows * cols);
+      reconstruct(left.data(), right.data(), rows, cols, rank, out.data());
+      scalar::reconstruct(left.data(), right.data(), rows, cols, rank, expected.data());
+      ASSERT_TRUE(same_bits(out, expected)) << rows << "x" << cols << " rank " << rank;
+    }
+  }
+}
+
+TEST(Bf16Bounds, Enclose) {
+  std::mt19937 generator(1);
+  for (int i = 0; i < 100'000; ++i) {
+    const float value = std::bit_cast<float>(static_cast<std::uint32_t>(generator()));
+    if (!std::isfinite(value)) continue;
+    const float below = bf16_value(bf16_below(value)), above = bf16_value(bf16_above(value));
+    ASSERT_LE(below, value);
+    ASSERT_GE(above, value);
+    if (below == above) {
+      ASSERT_EQ(below, value);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace lgreco::kernels

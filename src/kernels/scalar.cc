@@ -1,0 +1,186 @@
+#include "src/kernels/scalar.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+namespace lgreco::kernels::scalar {
+namespace {
+
+// 16 running sums folded pairwise in halves: the order that every vector width can follow.
+template <typename T>
+T fold(T (&sums)[16]) {
+  for (std::size_t half = 8; half > 0; half /= 2) {
+    for (std::size_t i = 0; i < half; ++i) sums[i] += sums[i + half];
+  }
+  return sums[0];
+}
+
+std::uint16_t bf16_of(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return static_cast<std::uint16_t>((bits >> 16) | 0x40u);
+  return static_cast<std::uint16_t>((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16);
+}
+
+std::uint16_t f16_of(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  const auto sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000u);
+  const std::uint32_t magnitude = bits & 0x7FFFFFFFu;
+  if (magnitude > 0x7F800000u) return sign | 0x7E00u;
+  if (magnitude >= 0x477FF000u) return sign | 0x7C00u;  // rounds to 2^16 or more
+  if (magnitude < 0x38800000u) {                        // below 2^-14: a subnormal half
+    // Adding 0.5 leaves the value in units of 2^-24 in the low bits, rounded to nearest even.
+    const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
+    return static_cast<std::uint16_t>(sign + (std::bit_cast<std::uint32_t>(shifted) - 0x3F000000u));
+  }
+  const std::uint32_t rounded = magnitude + 0xFFFu + ((magnitude >> 13) & 1u);
+  return static_cast<std::uint16_t>(sign + ((rounded - 0x38000000u) >> 13));
+}
+
+float f16_value(std::uint16_t bits) {
+  const std::uint32_t sign = (bits & 0x8000u) << 16;
+  const std::uint32_t magnitude = bits & 0x7FFFu;
+  if (magnitude >= 0x7C00u) {  // infinity or NaN
+    return std::bit_cast<float>(sign | 0x7F800000u | ((magnitude & 0x3FFu) << 13));
+  }
+  if (magnitude < 0x400u) {
+    const float value = static_cast<float>(magnitude) * 0x1.0p-24f;
+    return std::bit_cast<float>(std::bit_cast<std::uint32_t>(value) | sign);
+  }
+  return std::bit_cast<float>(sign | ((magnitude << 13) + 0x38000000u));
+}
+
+}  // namespace
+
+void add(const float* a, const float* b, std::size_t count, float* out) {
+  for (std::size_t i = 0; i < count; ++i) out[i] = a[i] + b[i];
+}
+
+void subtract(const float* a, const float* b, std::size_t count, float* out) {
+  for (std::size_t i = 0; i < count; ++i) out[i] = a[i] - b[i];
+}
+
+void scale(const float* a, float factor, std::size_t count, float* out) {
+  for (std::size_t i = 0; i < count; ++i) out[i] = a[i] * factor;
+}
+
+bool all_finite(const float* values, std::size_t count) {
+  return std::all_of(values, values + count, [](float value) { return std::isfinite(value); });
+}
+
+float max_magnitude(const float* values, std::size_t count) {
+  float largest = 0;
+  for (std::size_t i = 0; i < count; ++i) largest = std::max(largest, std::abs(values[i]));
+  return largest;
+}
+
+double sum_squares(const float* values, std::size_t count) {
+  double sums[16] = {};
+  for (std::size_t i = 0; i < count; ++i) {
+    sums[i % 16] += static_cast<double>(values[i]) * static_cast<double>(values[i]);
+  }
+  return fold(sums);
+}
+
+void to_bf16(const float* values, std::size_t count, std::uint16_t* out) {
+  std::transform(values, values + count, out, bf16_of);
+}
+
+void from_bf16(const std::uint16_t* values, std::size_t count, float* out) {
+  std::transform(values, values + count, out, bf16_value);
+}
+
+void to_f16(const float* values, std::size_t count, std::uint16_t* out) {
+  std::transform(values, values + count, out, f16_of);
+}
+
+void from_f16(const std::uint16_t* values, std::size_t count, float* out) {
+  std::transform(values, values + count, out, f16_value);
+}
+
+Range range_of(const float* values, std::size_t count) {
+  const auto [low, high] = std::minmax_element(values, values + count);
+  return {*low, *high};
+}
+
+std::uint8_t code_of(float value, int bits, float low, float unit, const RandomStream* stream,
+                     std::uint32_t index) {
+  const float u = stream == nullptr ? 0.5f : uniform(*stream, index);
+  const float code = std::floor((value - low) / unit + u);
+  return static_cast<std::uint8_t>(std::clamp(code, 0.0f, static_cast<float>((1 << bits) - 1)));
+}
+
+void quantize_pack(const float* values, std::size_t count, int bits, float low, float unit,
+                   const RandomStream* stream, std::uint32_t first, std::uint8_t* packed) {
+  std::fill_n(packed, packed_bytes(count, bits), std::uint8_t{0});
+  if (unit == 0) return;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::uint32_t index = first + static_cast<std::uint32_t>(i);
+    const unsigned code = code_of(values[i], bits, low, unit, stream, index);
+    const std::size_t bit = i * static_cast<std::size_t>(bits);
+    packed[bit / 8] |= static_cast<std::uint8_t>(code << (bit % 8));
+    const std::size_t spill = bit % 8 + static_cast<std::size_t>(bits);
+    if (spill > 8) packed[bit / 8 + 1] |= static_cast<std::uint8_t>(code >> (8 - bit % 8));
+  }
+}
+
+void unpack_dequantize_add(const std::uint8_t* packed, std::size_t count, int bits, float low,
+                           float unit, float* accumulator) {
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::size_t bit = i * static_cast<std::size_t>(bits);
+    unsigned word = packed[bit / 8];
+    if (bit % 8 + static_cast<std::size_t>(bits) > 8) word |= unsigned{packed[bit / 8 + 1]} << 8;
+    const unsigned code = (word >> (bit % 8)) & ((1u << bits) - 1u);
+    accumulator[i] += low + static_cast<float>(code) * unit;
+  }
+}
+
+void select_top_k(const float* values, std::size_t count, std::size_t k, std::uint32_t* indices) {
+  std::vector<std::uint32_t> order(count);
+  std::iota(order.begin(), order.end(), 0u);
+  std::stable_sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
+    return std::abs(values[a]) > std::abs(values[b]);
+  });
+  std::copy_n(order.begin(), k, indices);
+  std::sort(indices, indices + k);
+}
+
+void multiply(const float* matrix, std::size_t rows, std::size_t cols, const float* right,
+              std::size_t rank, float* left) {
+  for (std::size_t i = 0; i < rows; ++i) {
+    for (std::size_t k = 0; k < rank; ++k) {
+      float sums[16] = {};
+      for (std::size_t j = 0; j < cols; ++j) {
+        sums[j % 16] += matrix[i * cols + j] * right[k * cols + j];
+      }
+      left[k * rows + i] = fold(sums);
+    }
+  }
+}
+
+void multiply_transposed(const float* matrix, std::size_t rows, std::size_t cols, const float* left,
+                         std::size_t rank, float* right) {
+  std::fill_n(right, rank * cols, 0.0f);
+  for (std::size_t i = 0; i < rows; ++i) {
+    for (std::size_t k = 0; k < rank; ++k) {
+      for (std::size_t j = 0; j < cols; ++j) {
+        right[k * cols + j] += matrix[i * cols + j] * left[k * rows + i];
+      }
+    }
+  }
+}
+
+void reconstruct(const float* left, const float* right, std::size_t rows, std::size_t cols,
+                 std::size_t rank, float* matrix) {
+  for (std::size_t i = 0; i < rows; ++i) {
+    for (std::size_t j = 0; j < cols; ++j) {
+      float sum = left[i] * right[j];
+      for (std::size_t k = 1; k < rank; ++k) sum += left[k * rows + i] * right[k * cols + j];
+      matrix[i * cols + j] = sum;
+    }
+  }
+}
+
+}  // namespace lgreco::kernels::scalar

@@ -1,0 +1,42 @@
+// The references: what each kernel computes, said plainly. Every vector variant gives the same
+// bits.
+#pragma once
+
+#include "src/kernels/cast.h"
+#include "src/kernels/elementwise.h"
+#include "src/kernels/low_rank.h"
+#include "src/kernels/quantize.h"
+#include "src/kernels/topk.h"
+
+namespace lgreco::kernels::scalar {
+
+void add(const float* a, const float* b, std::size_t count, float* out);
+void subtract(const float* a, const float* b, std::size_t count, float* out);
+void scale(const float* a, float factor, std::size_t count, float* out);
+bool all_finite(const float* values, std::size_t count);
+float max_magnitude(const float* values, std::size_t count);
+double sum_squares(const float* values, std::size_t count);
+
+void to_bf16(const float* values, std::size_t count, std::uint16_t* out);
+void from_bf16(const std::uint16_t* values, std::size_t count, float* out);
+void to_f16(const float* values, std::size_t count, std::uint16_t* out);
+void from_f16(const std::uint16_t* values, std::size_t count, float* out);
+
+Range range_of(const float* values, std::size_t count);
+std::uint8_t code_of(float value, int bits, float low, float unit, const RandomStream* stream,
+                     std::uint32_t index);
+void quantize_pack(const float* values, std::size_t count, int bits, float low, float unit,
+                   const RandomStream* stream, std::uint32_t first, std::uint8_t* packed);
+void unpack_dequantize_add(const std::uint8_t* packed, std::size_t count, int bits, float low,
+                           float unit, float* accumulator);
+
+void select_top_k(const float* values, std::size_t count, std::size_t k, std::uint32_t* indices);
+
+void multiply(const float* matrix, std::size_t rows, std::size_t cols, const float* right,
+              std::size_t rank, float* left);
+void multiply_transposed(const float* matrix, std::size_t rows, std::size_t cols, const float* left,
+                         std::size_t rank, float* right);
+void reconstruct(const float* left, const float* right, std::size_t rows, std::size_t cols,
+                 std::size_t rank, float* matrix);
+
+}  // namespace lgreco::kernels::scalar
