@@ -20,5 +20,6 @@ if(lgreco_dependencies_FOUND AND NOT TARGET lgreco_dependencies)
   target_include_directories(
     lgreco_dependencies SYSTEM
     INTERFACE ${LGRECO_HIGHWAY_INCLUDE} ${LGRECO_EIGEN_INCLUDE} ${LGRECO_XXHASH_INCLUDE})
+  target_compile_definitions(lgreco_dependencies INTERFACE XXH_INLINE_ALL) # header only
   target_link_libraries(lgreco_dependencies INTERFACE ${LGRECO_HIGHWAY_LIBRARY})
 endif()

@@ -10,9 +10,13 @@ endif()
 
 # The compile flags of all code of this project.
 # -ffp-contract=off: a*b+c must give the same bits on every CPU, with or without FMA.
+# -Wno-missing-field-initializers: designated initializers leave defaults out on purpose.
+# -Wno-restrict: GCC 12 warns about std::string's own operator+ (GCC bug 105651).
 function(lgreco_flags target)
-  target_compile_options(${target} PRIVATE -Wall -Wextra -Wswitch -ffp-contract=off
-                                           $<$<BOOL:${LGRECO_WERROR}>:-Werror>)
+  target_compile_options(
+    ${target}
+    PRIVATE -Wall -Wextra -Wno-missing-field-initializers -ffp-contract=off
+            $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict> $<$<BOOL:${LGRECO_WERROR}>:-Werror>)
 endfunction()
 
 # lgreco_module(NAME SOURCES ... [TESTS ...] [BENCHMARKS ...])

@@ -1,0 +1,126 @@
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "lgreco/compressor.h"
+#include "lgreco/status.h"
+#include "python/bindings/bindings.h"
+
+namespace lgreco {
+namespace {
+
+namespace py = pybind11;
+using Shape = std::vector<std::int64_t>;
+using Array = py::array_t<float, py::array::c_style | py::array::forcecast>;
+
+std::span<const float> values_of(const Array& array, const MatrixShape& shape) {
+  const std::span<const float> values(array.data(), static_cast<std::size_t>(array.size()));
+  if (values.size() != shape.count()) {
+    throw ConfigError("[encode] " + std::to_string(values.size()) + " values for a layer of " +
+                      std::to_string(shape.count()));
+  }
+  return values;
+}
+
+std::vector<std::span<float>> rounds_in(std::span<float> floats, const LinearCompressor& compressor,
+                                        const MatrixShape& shape) {
+  std::vector<std::span<float>> rounds;
+  std::size_t at = 0;
+  for (int round = 0; round < compressor.rounds(); ++round) {
+    const std::size_t count = compressor.round_floats(shape, round);
+    rounds.push_back(floats.subspan(at, count));
+    at += count;
+  }
+  return rounds;
+}
+
+std::vector<std::byte> encode_linear(std::span<const float> values, const MatrixShape& shape,
+                                     const Level& level, const RandomKey& key) {
+  const auto compressor = linear_compressor(level);
+  std::vector<float> floats(payload_bytes(level, shape) / sizeof(float));
+  const auto rounds = rounds_in(floats, *compressor, shape);
+  for (int round = 0; round < compressor->rounds(); ++round) {
+    const auto done = static_cast<std::size_t>(round);
+    compressor->encode_round(round, values, shape, {}, key, std::span(rounds).first(done),
+                             rounds[done]);
+  }
+  const auto bytes = std::as_bytes(std::span(floats));
+  return {bytes.begin(), bytes.end()};
+}
+
+py::bytes encode(const Array& array, const Shape& dims, const std::string& spelling,
+                 std::uint64_t seed, std::uint64_t step) {
+  const Level level = parse_level(spelling);
+  const MatrixShape shape = as_matrix(dims);
+  const std::span<const float> values = values_of(array, shape);
+  const RandomKey key{.seed = seed, .step = step, .layer = 0};
+  std::vector<std::byte> payload;
+  {
+    const py::gil_scoped_release release;
+    if (is_coded(level.method)) {
+      payload.resize(payload_bytes(level, shape));
+      if (!coded_compressor(level)->encode(values, key, 0, payload)) {
+        throw ConfigError("[encode] a value is too large for '" + spelling + "'");
+      }
+    } else {
+      payload = encode_linear(values, shape, level, key);
+    }
+  }
+  return {reinterpret_cast<const char*>(payload.data()), payload.size()};
+}
+
+Status decode_linear(std::span<const std::byte> payload, const MatrixShape& shape,
+                     const Level& level, std::span<float> values) {
+  if (payload.size() != payload_bytes(level, shape)) {
+    return Status::corrupt("[decode] payload has " + std::to_string(payload.size()) +
+                           " bytes instead of " + std::to_string(payload_bytes(level, shape)));
+  }
+  std::vector<float> floats(payload.size() / sizeof(float));
+  std::memcpy(floats.data(), payload.data(), payload.size());
+  const auto compressor = linear_compressor(level);
+  compressor->decode(shape, rounds_in(floats, *compressor, shape), values);
+  for (float value : values) {
+    if (!std::isfinite(value)) return Status::corrupt("[decode] payload holds a non-finite value");
+  }
+  return Status::ok();
+}
+
+Array decode(const std::string& payload, const Shape& dims, const std::string& spelling) {
+  const Level level = parse_level(spelling);
+  const MatrixShape shape = as_matrix(dims);
+  // Before memory is taken for it.
+  if (payload.size() != payload_bytes(level, shape)) {
+    throw ProtocolError("[decode] payload has " + std::to_string(payload.size()) +
+                        " bytes instead of " + std::to_string(payload_bytes(level, shape)));
+  }
+  Array array(static_cast<py::ssize_t>(shape.count()));
+  const std::span<float> values(array.mutable_data(), shape.count());
+  std::fill(values.begin(), values.end(), 0.0f);
+  const std::span<const std::byte> bytes = std::as_bytes(std::span(payload));
+  const Status status = is_coded(level.method) ? coded_compressor(level)->decode_add(bytes, values)
+                                               : decode_linear(bytes, shape, level, values);
+  if (!status.is_ok()) throw ProtocolError(status.reason());
+  return array;
+}
+
+std::vector<double> analyze_levels(const Array& array, const Shape& dims,
+                                   const std::vector<std::string>& spellings) {
+  std::vector<Level> levels;
+  for (const std::string& spelling : spellings) levels.push_back(parse_level(spelling));
+  const MatrixShape shape = as_matrix(dims);
+  const std::span<const float> values = values_of(array, shape);
+  const py::gil_scoped_release release;
+  return analyze(values, shape, levels, {});
+}
+
+}  // namespace
+
+void bind_codec(py::module_& module) {
+  module.def("encode", encode);
+  module.def("decode", decode);
+  module.def("analyze", analyze_levels);
+}
+
+}  // namespace lgreco

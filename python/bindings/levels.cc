@@ -1,0 +1,84 @@
+#include <pybind11/stl.h>
+
+#include "lgreco/compressor.h"
+#include "lgreco/level.h"
+#include "lgreco/plan.h"
+#include "python/bindings/bindings.h"
+
+namespace lgreco {
+namespace {
+
+namespace py = pybind11;
+using Shape = std::vector<std::int64_t>;
+
+py::dict level_to_dict(const std::string& spelling) {
+  const Level level = parse_level(spelling);
+  py::dict parts;
+  parts["method"] = row_of(level.method).name;
+  parts["parameter"] = level.parameter;
+  parts["bucket"] = level.bucket;
+  parts["rounding"] = level.rounding == Rounding::nearest ? "nearest" : "stochastic";
+  parts["values"] = name_of(level.values);
+  parts["min_ratio"] = level.min_ratio;
+  return parts;
+}
+
+DType parse_dtype(const std::string& name) {
+  for (DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+    if (name_of(dtype) == name) return dtype;
+  }
+  throw py::value_error("dtype is fp32, bf16 or fp16");
+}
+
+py::list table() {
+  py::list rows;
+  for (const MethodRow& row : method_table()) {
+    py::dict entry;
+    entry["name"] = row.name;
+    entry["wire_version"] = row.wire_version;
+    entry["coded"] = row.coded;
+    entry["parameter"] = row.parameter_name;
+    entry["min"] = row.min_parameter;
+    entry["max"] = row.max_parameter;
+    entry["example"] = row.example;
+    rows.append(entry);
+  }
+  return rows;
+}
+
+std::uint64_t hash_of(const std::vector<std::pair<std::string, std::string>>& levels) {
+  Plan plan;
+  for (const auto& [name, level] : levels) {
+    plan.layers.push_back(name);
+    plan.levels.push_back(parse_level(level));
+  }
+  return plan.hash();
+}
+
+}  // namespace
+
+void bind_levels(py::module_& module) {
+  module.def("normalise_level", [](const std::string& s) { return to_string(parse_level(s)); });
+  module.def("parse_level", level_to_dict);
+  module.def("method_table", table);
+  module.def("plan_hash", hash_of);
+  module.def(
+      "resolve",
+      [](const std::string& level, const Shape& shape, const std::string& dtype) {
+        const LayerSpec layer{.name = "", .shape = shape, .dtype = parse_dtype(dtype)};
+        return to_string(resolve(parse_level(level), layer));
+      },
+      py::arg("level"), py::arg("shape"), py::arg("dtype") = "fp32");
+  module.def("neighbours", [](const std::string& level) {
+    std::vector<std::string> spellings;
+    for (const Level& neighbour : neighbours(parse_level(level))) {
+      spellings.push_back(to_string(neighbour));
+    }
+    return spellings;
+  });
+  module.def("payload_bytes", [](const std::string& level, const Shape& shape) {
+    return payload_bytes(parse_level(level), as_matrix(shape));
+  });
+}
+
+}  // namespace lgreco

@@ -1,0 +1,12 @@
+// The Python module lgreco._core. Needs no torch.
+
+#include "python/bindings/bindings.h"
+#include "python/bindings/errors.h"
+
+PYBIND11_MODULE(_core, module) {
+  module.attr("__version__") = LGRECO_VERSION;
+  lgreco::register_error_translator();
+  lgreco::bind_levels(module);
+  lgreco::bind_codec(module);
+  lgreco::bind_planner(module);
+}

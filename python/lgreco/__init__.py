@@ -1,0 +1,84 @@
+"""Layer-adaptive gradient compression for data-parallel training.
+
+    ddp = DistributedDataParallel(model)
+    compression = lgreco.compress(ddp, lgreco.PowerSGD(rank=4), policy=lgreco.LGreCo(every=1000))
+
+Everything but `compress`, `Compression` and `Aggregator` works without torch, which is loaded when
+one of those is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from lgreco._core import __version__
+from lgreco.codec import decode, encode
+from lgreco.cost_table import CostTable, cost_table
+from lgreco.errors import (
+    ConfigError,
+    Error,
+    MismatchError,
+    PeerError,
+    ProtocolError,
+    StateError,
+)
+from lgreco.methods import Cast, Dense, Method, PowerSGD, Quantize, TopK, method
+from lgreco.plan import Plan
+from lgreco.planner import Solution, solve
+from lgreco.policies import Accordion, Fixed, LGreCo, Policy, Uniform
+
+if TYPE_CHECKING:
+    from lgreco.aggregator import Aggregator, Compression
+    from lgreco.ddp import compress
+
+_NEEDS_TORCH = {
+    "compress": "lgreco.ddp",
+    "Aggregator": "lgreco.aggregator",
+    "Compression": "lgreco.aggregator",
+}
+
+__all__ = [
+    "Accordion",
+    "Aggregator",
+    "Cast",
+    "Compression",
+    "ConfigError",
+    "CostTable",
+    "Dense",
+    "Error",
+    "Fixed",
+    "LGreCo",
+    "Method",
+    "MismatchError",
+    "PeerError",
+    "Plan",
+    "Policy",
+    "PowerSGD",
+    "ProtocolError",
+    "Quantize",
+    "Solution",
+    "StateError",
+    "TopK",
+    "Uniform",
+    "__version__",
+    "compress",
+    "cost_table",
+    "decode",
+    "encode",
+    "method",
+    "solve",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _NEEDS_TORCH:
+        raise AttributeError(f"module 'lgreco' has no attribute {name!r}")
+    try:
+        module = importlib.import_module(_NEEDS_TORCH[name])
+    except ImportError as error:
+        raise ConfigError(
+            f"[lgreco] '{name}' needs PyTorch 2.13 and lgreco built with it: "
+            f"pip install torch==2.13.0, then install lgreco again ({error})"
+        ) from error
+    return getattr(module, name)

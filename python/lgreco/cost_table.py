@@ -1,0 +1,46 @@
+"""Cost tables: what each level would cost each layer, in bytes and in error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lgreco import _core
+from lgreco.codec import payload_bytes
+from lgreco.errors import ConfigError
+from lgreco.methods import Method
+
+
+@dataclass(frozen=True)
+class CostTable:
+    """Rows are layers, columns are levels.
+
+    Attributes:
+        names: of the layers.
+        levels: the methods.
+        costs: float64, payload bytes.
+        errors: float64, L2 norm of what the level loses of the layer; NaN for a layer that is not
+            finite.
+    """
+
+    names: list[str]
+    levels: list[Method]
+    costs: np.ndarray
+    errors: np.ndarray
+
+
+def cost_table(gradients: Mapping[str, np.ndarray], levels: Sequence[Method]) -> CostTable:
+    """Measure every level on every layer. Raises ConfigError on an array that is not real."""
+    spellings = [str(level) for level in levels]
+    costs = np.empty((len(gradients), len(levels)))
+    errors = np.empty_like(costs)
+    for row, (name, gradient) in enumerate(gradients.items()):
+        array = np.asarray(gradient)
+        if array.dtype.kind not in "fiu":
+            raise ConfigError(f"[cost_table] layer '{name}' is {array.dtype}; it must be real")
+        flat = np.ascontiguousarray(array, dtype=np.float32).ravel()
+        costs[row] = [payload_bytes(level, array.shape) for level in levels]
+        errors[row] = _core.analyze(flat, list(array.shape), spellings)
+    return CostTable(list(gradients), list(levels), costs, errors)

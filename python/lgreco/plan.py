@@ -1,0 +1,110 @@
+"""Plans: one method per layer."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lgreco import _core
+from lgreco.errors import ConfigError, StateError
+from lgreco.methods import Method, method
+
+_FORMAT = "lgreco-plan-1"
+_NUMBERS = ("bytes", "error", "budget", "lower_bound")
+_COUNTS = ("step", "version")
+
+
+@dataclass(frozen=True)
+class Plan(Mapping[str, Method]):
+    """A mapping from layer name to method, with how it came about.
+
+    Attributes:
+        levels: the mapping itself.
+        step: the first step that uses the plan.
+        version: 0 for the first plan, growing with each change.
+        bytes: payload of the whole model, of all rounds, as one rank hands it over.
+        error: summed error of the table that the plan was solved on; 0 when it was not planned.
+        budget: what `error` had to stay within.
+        lower_bound: no plan within the budget has fewer bytes.
+    """
+
+    levels: Mapping[str, Method]
+    step: int = 0
+    version: int = 0
+    bytes: float = 0.0
+    error: float = 0.0
+    budget: float = 0.0
+    lower_bound: float = 0.0
+
+    def __getitem__(self, layer: str) -> Method:
+        return self.levels[layer]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.levels)
+
+    def __len__(self) -> int:
+        return len(self.levels)
+
+    @property
+    def hash(self) -> str:
+        """XXH3-64 of names and levels, in hexadecimal: equal plans have equal hashes."""
+        return f"{_core.plan_hash([(name, str(m)) for name, m in self.levels.items()]):016x}"
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values, as in the file."""
+        numbers = {name: getattr(self, name) for name in _COUNTS + _NUMBERS}
+        return {"levels": {name: str(m) for name, m in self.levels.items()}, **numbers}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> Plan:
+        """The inverse of `to_dict`. Raises StateError on anything unexpected."""
+        levels = values.get("levels")
+        if not isinstance(levels, Mapping):
+            raise StateError("[plan] 'levels' is missing or no mapping of names to levels")
+        try:
+            parsed = {str(name): method(spelling) for name, spelling in levels.items()}
+        except (ConfigError, TypeError) as error:
+            raise StateError(f"[plan] {error}") from error
+        numbers = {name: _number(values, name) for name in _NUMBERS}
+        counts = {name: int(_number(values, name)) for name in _COUNTS}
+        return cls(levels=parsed, **numbers, **counts)
+
+    def save(self, path: str | Path) -> None:
+        """Write JSON, whole or not at all."""
+        text = json.dumps({"format": _FORMAT, **self.to_dict(), "hash": self.hash}, indent=1)
+        temporary = Path(f"{path}.{os.getpid()}.tmp")
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Plan:
+        """Read what `save` wrote. Raises StateError naming what is wrong with the file."""
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise StateError(f"[plan] cannot read {path}: {error}") from error
+        if not isinstance(values, dict) or values.get("format") != _FORMAT:
+            raise StateError(f"[plan] {path} is not a plan of format {_FORMAT!r}")
+        try:
+            plan = cls.from_dict(values)
+        except StateError as error:
+            raise StateError(f"{error} (in {path})") from error
+        if values.get("hash") != plan.hash:
+            raise StateError(f"[plan] {path} is damaged: its hash is not that of its levels")
+        return plan
+
+
+def _number(values: Mapping[str, object], name: str) -> float:
+    value = values.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise StateError(f"[plan] '{name}' is missing or no finite number")
+    if value < 0:
+        raise StateError(f"[plan] '{name}' is negative")
+    return value

@@ -1,0 +1,77 @@
+"""The planner on plain numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lgreco import _core
+from lgreco.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A choice of one candidate per layer.
+
+    Attributes:
+        choice: int64, one index per layer.
+        cost: total cost.
+        error: total error of the layers that have a finite one.
+        lower_bound: no choice within the budget costs less.
+        feasible: `error` is within the budget.
+        fallback_layers: layers without any finite error; they keep their reference (or cheapest).
+    """
+
+    choice: np.ndarray
+    cost: float
+    error: float
+    lower_bound: float
+    feasible: bool
+    fallback_layers: list[int]
+
+
+def solve(
+    costs: Sequence[np.ndarray],
+    errors: Sequence[np.ndarray],
+    budget: float,
+    reference: Sequence[int] | None = None,
+    solver: str = "exact",
+) -> Solution:
+    """Least total cost with total error <= `budget`, one candidate per layer.
+
+    `costs` and `errors` hold one 1-D array per layer, candidates in any order; `reference` one index
+    per layer. A feasible reference is never beaten by the result's cost, and the budget holds for the
+    given numbers exactly. Candidates with NaN or infinite error are never chosen.
+
+    Raises ConfigError on arrays of different length, empty layers, negative or non-finite costs,
+    negative errors, a NaN budget, a reference out of range, an unknown solver.
+    """
+    if solver not in ("exact", "dp"):
+        raise ConfigError(f"[planner] solver is {solver!r}; it must be 'exact' or 'dp'")
+    if len(costs) != len(errors):
+        raise ConfigError(f"[planner] {len(costs)} rows of costs but {len(errors)} of errors")
+    result = _core.solve(
+        [_row("costs", i, row) for i, row in enumerate(costs)],
+        [_row("errors", i, row) for i, row in enumerate(errors)],
+        float(budget),
+        None if reference is None else [_index(i) for i in reference],
+        solver,
+    )
+    choice = np.asarray(result.pop("choice"), dtype=np.int64)
+    return Solution(choice=choice, **result)
+
+
+def _row(kind: str, layer: int, row: np.ndarray) -> list[float]:
+    array = np.asarray(row, dtype=np.float64)
+    if array.ndim != 1:
+        raise ConfigError(f"[planner] layer {layer}: {kind} must be a 1-D array")
+    return array.tolist()
+
+
+def _index(value: int) -> int:
+    index = int(value)
+    if index < 0:
+        raise ConfigError(f"[planner] the reference index {index} is negative")
+    return index

@@ -1,0 +1,323 @@
+#include "lgreco/aggregator.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <mutex>
+#include <random>
+
+#include "lgreco/status.h"
+#include "src/kernels/cast.h"
+#include "tests/ranks_as_threads.h"
+
+namespace lgreco {
+namespace {
+
+const std::vector<LayerSpec> kModel = {
+    {.name = "conv", .shape = {32, 16, 3, 3}}, {.name = "bias", .shape = {32}},
+    {.name = "wide", .shape = {20, 700}},      {.name = "long", .shape = {9000}},
+    {.name = "head", .shape = {100, 64}},      {.name = "scalar", .shape = {}}};
+
+using Values = std::vector<std::vector<float>>;  // by layer
+
+Values gradients(int rank, std::uint64_t step) {
+  std::mt19937 generator(static_cast<unsigned>(1000 * step + static_cast<std::uint64_t>(rank)));
+  std::normal_distribution<float> normal;
+  Values values;
+  for (const LayerSpec& layer : kModel) {
+    std::vector<float>& gradient = values.emplace_back(layer.count());
+    for (float& value : gradient) value = normal(generator);
+  }
+  return values;
+}
+
+AggregatorOptions options(const std::string& method) { return {.method = parse_level(method)}; }
+
+/// One rank: an aggregator and the exchange of whole steps in one bucket or several.
+class Trainer {
+ public:
+  Trainer(std::unique_ptr<Communicator> communicator, AggregatorOptions options)
+      : rank(communicator->rank()),
+        size(communicator->size()),
+        aggregator(kModel, std::move(options), std::move(communicator)) {}
+
+  void average(Values& values, std::size_t bucket_length = kModel.size()) {
+    for (std::size_t end = values.size(); end > 0;) {  // from the back, as DDP does
+      const std::size_t begin = end > bucket_length ? end - bucket_length : 0;
+      Bucket bucket{.gradients = {}, .last = begin == 0};
+      for (std::size_t i = begin; i < end; ++i) {
+        bucket.gradients.push_back({.layer = i, .data = values[i].data()});
+      }
+      aggregator.exchange(std::move(bucket));
+      end = begin;
+    }
+  }
+
+  int rank, size;
+  Aggregator aggregator;
+};
+
+struct Case {
+  std::string method;
+  int ranks;
+};
+
+void PrintTo(const Case& c, std::ostream* out) { *out << c.method << " on " << c.ranks; }
+
+class AggregatorTest : public testing::TestWithParam<Case> {};
+
+std::vector<Case> cases() {
+  std::vector<Case> cases;
+  for (const char* method :
+       {"dense", "cast:bf16", "cast:fp16", "quantize:4", "quantize:2:rounding=nearest", "topk:0.01",
+        "topk:0.1:values=fp32", "low_rank:2:min_ratio=1"}) {
+    for (int ranks : {1, 2, 3, 4}) cases.push_back({method, ranks});
+  }
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(Methods, AggregatorTest, testing::ValuesIn(cases()), [](const auto& info) {
+  std::string name = info.param.method + "_on_" + std::to_string(info.param.ranks);
+  for (char& c : name) c = std::isalnum(c) ? c : '_';
+  return name;
+});
+
+// sum over steps of what was applied + mean residual = sum over steps of the true means.
+TEST_P(AggregatorTest, ErrorFeedbackTelescopes) {
+  constexpr std::uint64_t kSteps = 50;
+  const int ranks = GetParam().ranks;
+  std::vector<Values> applied(static_cast<std::size_t>(ranks));
+  std::vector<AggregatorState> states(static_cast<std::size_t>(ranks));
+  run_ranks(ranks, [&](std::unique_ptr<Communicator> comm) {
+    Trainer trainer(std::move(comm), options(GetParam().method));
+    Values& sum = applied[static_cast<std::size_t>(trainer.rank)];
+    for (const LayerSpec& layer : kModel) sum.emplace_back(layer.count(), 0.0f);
+    for (std::uint64_t step = 0; step < kSteps; ++step) {
+      Values values = gradients(trainer.rank, step);
+      trainer.average(values, step == 0 ? kModel.size() : 2);  // DDP regroups after step 0
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        for (std::size_t j = 0; j < values[i].size(); ++j) sum[i][j] += values[i][j];
+      }
+    }
+    states[static_cast<std::size_t>(trainer.rank)] = trainer.aggregator.state();
+  });
+  std::vector<Values> all;
+  for (std::uint64_t step = 0; step < kSteps; ++step) {
+    for (int rank = 0; rank < ranks; ++rank) all.push_back(gradients(rank, step));
+  }
+  for (std::size_t i = 0; i < kModel.size(); ++i) {
+    for (std::size_t j = 0; j < kModel[i].count(); ++j) {
+      double truth = 0, kept = 0;
+      for (const Values& values : all) truth += double{values[i][j]} / ranks;
+      for (const AggregatorState& state : states) {
+        const std::vector<float>& residual = state.layers[i].residual;
+        if (!residual.empty()) kept += double{residual[j]} / ranks;
+      }
+      ASSERT_NEAR(applied[0][i][j] + kept, truth, 2e-4) << kModel[i].name << "[" << j << "]";
+    }
+  }
+}
+
+TEST_P(AggregatorTest, AllRanksHoldTheSameBitsAndRunsRepeat) {
+  const int ranks = GetParam().ranks;
+  const auto run = [&] {
+    std::vector<std::vector<Values>> history(static_cast<std::size_t>(ranks));
+    run_ranks(ranks, [&](std::unique_ptr<Communicator> comm) {
+      Trainer trainer(std::move(comm), options(GetParam().method));
+      for (std::uint64_t step = 0; step < 10; ++step) {
+        Values values = gradients(trainer.rank, step);
+        trainer.average(values, 2);
+        history[static_cast<std::size_t>(trainer.rank)].push_back(values);
+      }
+    });
+    return history;
+  };
+  const auto first = run();
+  for (const auto& rank : first) EXPECT_EQ(rank, first[0]);
+  EXPECT_EQ(run(), first);
+}
+
+TEST_P(AggregatorTest, NonFiniteOnOneRankIsSeenByAllAndForgotten) {
+  const int ranks = GetParam().ranks;
+  for (float bad : {std::nanf(""), INFINITY, -INFINITY}) {
+    run_ranks(ranks, [&](std::unique_ptr<Communicator> comm) {
+      Trainer trainer(std::move(comm), options(GetParam().method));
+      for (std::uint64_t step = 0; step < 2; ++step) {
+        Values values = gradients(trainer.rank, step);
+        trainer.average(values);
+      }
+      const AggregatorState before = trainer.aggregator.state();
+      for (std::size_t layer = 0; layer < kModel.size(); ++layer) {
+        Values values = gradients(trainer.rank, 2);
+        if (trainer.rank == trainer.size - 1) values[layer].back() = bad;
+        trainer.average(values);
+        for (std::size_t i = 0; i < kModel.size(); ++i) {
+          for (float value : values[i])
+            ASSERT_EQ(std::isfinite(value), i != layer) << kModel[i].name;
+        }
+        AggregatorState after = trainer.aggregator.state();
+        EXPECT_EQ(after.layers[layer].residual, before.layers[layer].residual);
+        EXPECT_EQ(after.layers[layer].factor, before.layers[layer].factor);
+        EXPECT_EQ(after.stats.overflow_steps, 1u);
+        trainer.aggregator.load_state(before);
+      }
+    });
+  }
+}
+
+TEST_P(AggregatorTest, ResumedRunIsTheSameRun) {
+  run_ranks(GetParam().ranks, [&](std::unique_ptr<Communicator> comm) {
+    AggregatorOptions planned = options(GetParam().method);
+    planned.policy = LGrecoPolicy{.every = 4, .start = 4, .window = 2};
+    Trainer trainer(std::move(comm), planned);
+    std::vector<AggregatorState> states;
+    std::vector<Values> results;
+    for (std::uint64_t step = 0; step < 12; ++step) {
+      states.push_back(trainer.aggregator.state());
+      Values values = gradients(trainer.rank, step);
+      trainer.average(values, 2);
+      results.push_back(std::move(values));
+    }
+    const Stats end = trainer.aggregator.stats();
+    for (std::uint64_t resumed = 0; resumed < 12; ++resumed) {
+      trainer.aggregator.load_state(states[resumed]);
+      for (std::uint64_t step = resumed; step < 12; ++step) {
+        Values values = gradients(trainer.rank, step);
+        trainer.average(values, 2);
+        ASSERT_EQ(values, results[step]) << "step " << step << " after resuming at " << resumed;
+      }
+      EXPECT_EQ(trainer.aggregator.stats().bytes_sent, end.bytes_sent);
+      EXPECT_EQ(trainer.aggregator.stats().plans, end.plans);
+    }
+  });
+}
+
+TEST(Aggregator, CountedBytesFollowFromThePlan) {
+  run_ranks(2, [&](std::unique_ptr<Communicator> comm) {
+    Trainer trainer(std::move(comm), options("low_rank:2:min_ratio=1"));
+    Values values = gradients(trainer.rank, 0);
+    trainer.average(values);
+    // A ring of two sends the vector once; one presence float a layer comes on top.
+    const double expected = trainer.aggregator.plan().bytes + 4.0 * kModel.size();
+    EXPECT_EQ(static_cast<double>(trainer.aggregator.stats().bytes_sent), expected);
+  });
+}
+
+TEST(Aggregator, AbsentLayersKeepTheirResidual) {
+  run_ranks(2, [&](std::unique_ptr<Communicator> comm) {
+    Trainer trainer(std::move(comm), options("quantize:2"));
+    Values values = gradients(trainer.rank, 0);
+    trainer.average(values);
+    const auto before = trainer.aggregator.state().layers[2].residual;
+    ASSERT_FALSE(before.empty());
+    trainer.aggregator.exchange(
+        {.gradients = {{.layer = 2, .data = values[2].data(), .present = false}}, .last = true});
+    for (float value : values[2]) ASSERT_EQ(value, 0.0f);
+    EXPECT_EQ(trainer.aggregator.state().layers[2].residual, before);
+
+    // Absent on one rank only: it contributes what it still owes.
+    values[2].assign(values[2].size(), 1.0f);
+    trainer.aggregator.exchange(
+        {.gradients = {{.layer = 2, .data = values[2].data(), .present = trainer.rank == 0}},
+         .last = true});
+    EXPECT_NE(trainer.aggregator.state().layers[2].residual, before);
+  });
+}
+
+TEST(Aggregator, Bf16GradientsLoseNothing) {
+  constexpr std::size_t kCount = 4096;
+  constexpr int kSteps = 20, kRanks = 2;
+  const std::vector<LayerSpec> model = {{.name = "w", .shape = {64, 64}, .dtype = DType::bf16}};
+  for (const char* method : {"dense", "quantize:4", "low_rank:4", "topk:0.05"}) {
+    std::vector<double> applied(kCount, 0.0), truth(kCount, 0.0), kept(kCount, 0.0);
+    std::mutex mutex;
+    run_ranks(kRanks, [&](std::unique_ptr<Communicator> comm) {
+      const int rank = comm->rank();
+      std::mt19937 generator(static_cast<unsigned>(rank));
+      std::normal_distribution<float> normal;
+      Aggregator aggregator(model, options(method), std::move(comm));
+      for (int step = 0; step < kSteps; ++step) {
+        std::vector<std::uint16_t> values(kCount);
+        for (std::uint16_t& value : values) value = kernels::bf16_below(normal(generator));
+        {
+          const std::lock_guard lock(mutex);
+          for (std::size_t j = 0; j < kCount; ++j) {
+            truth[j] += kernels::bf16_value(values[j]) / kRanks;
+          }
+        }
+        aggregator.exchange({.gradients = {{.layer = 0, .data = values.data()}}, .last = true});
+        if (rank != 0) continue;
+        for (std::size_t j = 0; j < kCount; ++j) applied[j] += kernels::bf16_value(values[j]);
+      }
+      const auto residual = aggregator.state().layers[0].residual;
+      const std::lock_guard lock(mutex);
+      for (std::size_t j = 0; j < kCount; ++j) kept[j] += residual[j] / kRanks;
+    });
+    for (std::size_t j = 0; j < kCount; ++j) {
+      ASSERT_NEAR(applied[j] + kept[j], truth[j], 1e-4) << method << " at " << j;
+    }
+  }
+}
+
+TEST(Aggregator, StartsDense) {
+  run_ranks(2, [&](std::unique_ptr<Communicator> comm) {
+    AggregatorOptions late = options("topk:0.01");
+    late.start = 2;
+    Trainer trainer(std::move(comm), late);
+    for (std::uint64_t step = 0; step < 3; ++step) {
+      Values values = gradients(trainer.rank, step), other = gradients(1 - trainer.rank, step);
+      const float mean = 0.5f * values[2][5] + 0.5f * other[2][5];
+      trainer.average(values);
+      EXPECT_EQ(step < 2, std::abs(values[2][5] - mean) < 1e-6) << step;
+    }
+  });
+}
+
+TEST(Aggregator, DeadPeerIsATypedErrorThatStays) {
+  auto comms = thread_communicators(2);
+  comms[1].reset();
+  Trainer trainer(std::move(comms[0]), options("quantize:4"));
+  Values values = gradients(0, 0);
+  try {
+    trainer.average(values);
+    FAIL();
+  } catch (const PeerError& error) {
+    EXPECT_NE(std::string(error.what()).find("step 0, bucket 0, round A"), std::string::npos)
+        << error.what();
+  }
+  EXPECT_THROW(trainer.average(values), PeerError);
+  for (const LayerState& layer : trainer.aggregator.state().layers) {
+    EXPECT_TRUE(layer.residual.empty()) << "a failed step changes nothing";
+  }
+}
+
+TEST(Aggregator, RefusesForeignStates) {
+  run_ranks(2, [&](std::unique_ptr<Communicator> comm) {
+    Trainer trainer(std::move(comm), options("quantize:4"));
+    Values values = gradients(trainer.rank, 0);
+    trainer.average(values);
+    const AggregatorState good = trainer.aggregator.state();
+    const auto refuses = [&](auto change) {
+      AggregatorState bad = good;
+      change(bad);
+      EXPECT_THROW(trainer.aggregator.load_state(bad), StateError);
+      EXPECT_EQ(trainer.aggregator.state().layers[0].residual, good.layers[0].residual);
+    };
+    refuses([](AggregatorState& s) { s.rank = 1 - s.rank; });
+    refuses([](AggregatorState& s) { s.size = 3; });
+    refuses([](AggregatorState& s) { s.layers.pop_back(); });
+    refuses([](AggregatorState& s) { s.plan.layers[0] = "other"; });
+    refuses([](AggregatorState& s) { s.plan.levels[1] = parse_level("topk:0.5"); });
+    refuses([](AggregatorState& s) { s.layers[0].residual.pop_back(); });
+    refuses([](AggregatorState& s) { s.layers[0].residual[0] = std::nanf(""); });
+    refuses([](AggregatorState& s) { s.layers[0].factor = {1.0f}; });
+  });
+}
+
+TEST(Aggregator, RefusesDuplicateNames) {
+  const std::vector<LayerSpec> twice = {{.name = "a", .shape = {2}}, {.name = "a", .shape = {2}}};
+  EXPECT_THROW(Aggregator(twice, {}, std::move(thread_communicators(1)[0])), ConfigError);
+}
+
+}  // namespace
+}  // namespace lgreco
