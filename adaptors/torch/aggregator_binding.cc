@@ -140,6 +140,12 @@ Stats stats_from_dict(const py::dict& dict) {
   return stats;
 }
 
+template <typename Function>
+auto unlocked(Function function) {
+  const py::gil_scoped_release release;
+  return function();
+}
+
 // The Python object: an Aggregator over a c10d group, and the layers' names and shapes.
 class TorchAggregator {
  public:
@@ -248,12 +254,6 @@ class TorchAggregator {
   }
 
  private:
-  template <typename Function>
-  static auto unlocked(Function function) {
-    const py::gil_scoped_release release;
-    return function();
-  }
-
   std::size_t registered(const std::string& name, const at::Tensor& tensor) const {
     const auto found = index_.find(name);
     if (found == index_.end()) {

@@ -84,7 +84,7 @@ TEST(Resolve, CodedLayersMustBeWorthIt) {
   EXPECT_EQ(resolve(bits4, layer({512})).method, Method::dense) << "a bias";
   EXPECT_EQ(resolve(bits4, layer({100'000})), bits4);
   EXPECT_EQ(resolve(bits4, layer({32, 16})), bits4);
-  EXPECT_EQ(resolve(bits4, layer({2, 2})).method, Method::dense);
+  EXPECT_EQ(resolve(bits4, layer({1, 2})).method, Method::dense);
   EXPECT_EQ(resolve(parse_level("topk:0.9"), layer({100, 100})).method, Method::dense);
 }
 

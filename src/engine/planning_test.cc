@@ -92,13 +92,13 @@ TEST(Planning, ZeroAndUnseenLayersKeepTheReference) {
 
 TEST(Planning, ReferenceLayersOnlyLeavesTheOthersDense) {
   auto layers = model();
-  layers.emplace_back(LayerSpec{.name = "small", .shape = {12, 12}});  // too small for rank 4
+  layers.emplace_back(LayerSpec{.name = "small", .shape = {7, 7}});  // too small for rank 4
   LGrecoPolicy all{.every = 10, .start = 10, .window = 1};
   LGrecoPolicy some = all;
   some.reference_layers_only = true;
   for (const bool only : {false, true}) {
     auto records = model();
-    records.emplace_back(LayerSpec{.name = "small", .shape = {12, 12}});
+    records.emplace_back(LayerSpec{.name = "small", .shape = {7, 7}});
     fill_windows(records);
     std::fill(records[3].window.begin(), records[3].window.end(), 1.0f);  // rank 1
     const Planning planning(records, options(only ? some : all));
