@@ -50,8 +50,8 @@ struct Bucket {
   bool last = true;
 };
 
-/// Counters of this rank since construction. Bytes are the collectives' payload as a network
-/// interface would count it, without packet headers. Times in seconds.
+/// Counters of this rank since construction. Bytes are what a network interface would count, with the
+/// communicator's message overhead. Times in seconds.
 struct Stats {
   std::uint64_t steps = 0;
   std::uint64_t bytes_sent = 0;

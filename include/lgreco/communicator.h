@@ -34,6 +34,10 @@ class Communicator {
   /// REQUIRES: `receive` is contiguous in memory, slot after slot.
   virtual void all_gather(std::span<const std::byte> send,
                           std::span<const std::span<std::byte>> receive) = 0;
+
+  /// Bytes that one message to one peer costs on the wire beyond its payload: headers and
+  /// acknowledgements. Counted only. An all-reduce is 4 messages to each peer, the others are 1.
+  virtual std::size_t message_overhead() const { return 0; }
 };
 
 /// `size` communicators joined in this process, one per thread: for tests and examples. When one is
@@ -41,8 +45,8 @@ class Communicator {
 std::vector<std::unique_ptr<Communicator>> thread_communicators(
     int size, std::chrono::milliseconds timeout = std::chrono::seconds(60));
 
-/// Bytes this rank sent and received, as a network interface would count them without headers:
-/// ring all-reduce 2 (N-1)/N of the vector, direct all-to-all and all-gather.
+/// Bytes this rank sent and received, as a network interface counts them: ring all-reduce 2 (N-1)/N
+/// of the vector, direct all-to-all and all-gather, plus the messages' overhead.
 struct Traffic {
   std::uint64_t bytes_sent = 0;
   std::uint64_t bytes_received = 0;
@@ -62,9 +66,13 @@ class CountingCommunicator : public Communicator {
   void all_gather(std::span<const std::byte> send,
                   std::span<const std::span<std::byte>> receive) override;
 
+  std::size_t message_overhead() const override;
+
   const Traffic& traffic() const { return traffic_; }
 
  private:
+  void count(std::uint64_t sent, std::uint64_t received, std::uint64_t messages_per_peer);
+
   std::unique_ptr<Communicator> inner_;
   Traffic traffic_;
 };

@@ -1,0 +1,145 @@
+"""Image data sets: the real file formats, read from local files only.
+
+`load_images(folder)` reads CIFAR-100 when a folder is given; otherwise Fashion-MNIST as Debian's
+`dataset-fashion-mnist` installs it, and scikit-learn's bundled digits where that is missing.
+"""
+
+from __future__ import annotations
+
+import gzip
+import pickle
+import struct
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+FASHION_PACKAGE = "dataset-fashion-mnist"
+_IDX_UBYTE = 0x08
+
+
+@dataclass
+class Images:
+    """A data set in memory.
+
+    Attributes:
+        name: what it is and where it came from, for the screen.
+        train_x, test_x: uint8, (count, channels, height, width).
+        train_y, test_y: int64 class numbers.
+        classes: how many there are.
+    """
+
+    name: str
+    train_x: Tensor
+    train_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+    classes: int
+
+    def normalised(self, x: Tensor) -> Tensor:
+        """float32 with the training set's mean 0 and standard deviation 1 per channel."""
+        sample = self.train_x[:10_000].float()
+        mean = sample.mean(dim=(0, 2, 3), keepdim=True)
+        deviation = sample.std(dim=(0, 2, 3), keepdim=True)
+        return (x.float() - mean) / deviation
+
+
+def load_images(folder: str | Path | None = None) -> Images:
+    """See the module. Raises ValueError naming the file that is missing or malformed."""
+    if folder is not None:
+        return load_cifar100(Path(folder))
+    installed = _fashion_mnist_folder()
+    return load_fashion_mnist(installed) if installed else load_digits()
+
+
+def load_cifar100(folder: Path) -> Images:
+    """The "python version" of CIFAR-100: files `train` and `test` in `folder`."""
+    parts = [_cifar_part(folder / name) for name in ("train", "test")]
+    (train_x, train_y), (test_x, test_y) = parts
+    return Images(f"CIFAR-100 ({folder})", train_x, train_y, test_x, test_y, classes=100)
+
+
+def load_fashion_mnist(folder: Path) -> Images:
+    """Four `*-ubyte.gz` files in the IDX format of MNIST."""
+    train_x = read_idx(folder / "train-images-idx3-ubyte.gz", dimensions=3)
+    train_y = read_idx(folder / "train-labels-idx1-ubyte.gz", dimensions=1)
+    test_x = read_idx(folder / "t10k-images-idx3-ubyte.gz", dimensions=3)
+    test_y = read_idx(folder / "t10k-labels-idx1-ubyte.gz", dimensions=1)
+    return Images(
+        "Fashion-MNIST",
+        train_x.unsqueeze(1),
+        train_y.long(),
+        test_x.unsqueeze(1),
+        test_y.long(),
+        classes=10,
+    )
+
+
+def load_digits() -> Images:
+    """scikit-learn's 1,797 digits of 8 x 8, enlarged to 24 x 24; every fifth is for testing."""
+    from sklearn.datasets import load_digits as bundled
+
+    digits = bundled()
+    pixels = torch.from_numpy(digits.images * (255 / 16)).to(torch.uint8)
+    x = pixels.repeat_interleave(3, dim=1).repeat_interleave(3, dim=2).unsqueeze(1)
+    y = torch.from_numpy(digits.target).long()
+    test = torch.arange(len(y)) % 5 == 0
+    name = f"scikit-learn digits (Debian's {FASHION_PACKAGE} is not installed)"
+    return Images(name, x[~test], y[~test], x[test], y[test], classes=10)
+
+
+def read_idx(path: Path, dimensions: int) -> Tensor:
+    """A gzipped IDX file of unsigned bytes. Raises ValueError when it is anything else."""
+    try:
+        raw = gzip.decompress(path.read_bytes())
+    except (OSError, EOFError) as error:
+        raise ValueError(f"[images] cannot read {path}: {error}") from error
+    header = 4 + 4 * dimensions
+    if len(raw) < header or raw[:4] != bytes([0, 0, _IDX_UBYTE, dimensions]):
+        raise ValueError(f"[images] {path} is no IDX file of {dimensions}-dimensional bytes")
+    shape = struct.unpack(f">{dimensions}I", raw[4:header])
+    if len(raw) - header != int(np.prod(shape)):
+        raise ValueError(f"[images] {path} has {len(raw) - header} values, its header says {shape}")
+    return torch.frombuffer(bytearray(raw[header:]), dtype=torch.uint8).reshape(shape)
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Refuses everything but NumPy arrays, so that a data file cannot run code."""
+
+    _ALLOWED = {
+        ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
+        ("numpy._core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+    }
+
+    def find_class(self, module: str, name: str) -> object:
+        if (module, name) not in self._ALLOWED:
+            raise ValueError(f"[images] the file asks for {module}.{name}, which no data set needs")
+        return self._ALLOWED[module, name]
+
+
+def _cifar_part(path: Path) -> tuple[Tensor, Tensor]:
+    try:
+        with path.open("rb") as file:
+            content = _ArraysOnly(file, encoding="bytes").load()
+        pixels = np.asarray(content[b"data"], dtype=np.uint8)
+        labels = np.asarray(content[b"fine_labels"], dtype=np.int64)
+        images = pixels.reshape(len(labels), 3, 32, 32)
+    except (OSError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        raise ValueError(f"[images] {path} is no part of CIFAR-100 (python version)") from error
+    return torch.from_numpy(images.copy()), torch.from_numpy(labels)
+
+
+def _fashion_mnist_folder() -> Path | None:
+    try:
+        listing = subprocess.run(
+            ["dpkg", "-L", FASHION_PACKAGE], capture_output=True, text=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    files = (Path(line) for line in listing.splitlines())
+    return next((f.parent for f in files if f.name == "train-images-idx3-ubyte.gz"), None)

@@ -1,0 +1,148 @@
+"""The plots of a report: each takes the runs and gives a matplotlib figure, or None without data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+Run = dict[str, list[dict]]
+_COLOURS = ("#4c5a69", "#d98032", "#2a7fbf", "#3a9d5d", "#9a5bb5", "#c0504d")
+_SMOOTHING_STEPS = 25
+
+
+def _name(run: Run) -> str:
+    return run["start"][0]["name"]
+
+
+def _panels(count: int, height: float = 3.6) -> tuple[Figure, list]:
+    figure = Figure(figsize=(11, height), layout="constrained")
+    panels = figure.subplots(1, count, squeeze=False)[0]
+    for panel in panels:
+        panel.grid(alpha=0.25)
+        panel.spines[["top", "right"]].set_visible(False)
+    return figure, list(panels)
+
+
+def _smoothed(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    steps = np.array([line["step"] for line in run["step"]])
+    losses = np.array([line["loss"] for line in run["step"]])
+    window = min(_SMOOTHING_STEPS, len(losses))
+    return steps[window - 1 :], np.convolve(losses, np.ones(window) / window, mode="valid")
+
+
+def _bytes_at(run: Run, steps: np.ndarray) -> np.ndarray:
+    """Bytes sent so far, between the evaluations that counted them."""
+    known = [(0, 0.0)] + [(line["step"], line["bytes_sent"]) for line in run["evaluation"]]
+    return np.interp(steps, *zip(*known, strict=True))
+
+
+def _curves(runs: Sequence[Run], kind: str) -> Figure | None:
+    runs = [run for run in runs if run.get("step") and run.get("evaluation")]
+    if not runs:
+        return None
+    figure, (over_steps, over_bytes) = _panels(2)
+    for run, colour in zip(runs, _cycle(runs), strict=True):
+        if kind == "loss":
+            steps, values = _smoothed(run)
+        else:
+            steps = np.array([line["step"] for line in run["evaluation"]])
+            values = np.array([line["accuracy"] for line in run["evaluation"]])
+        marker = "" if kind == "loss" else "o"
+        over_steps.plot(steps, values, color=colour, marker=marker, ms=4, label=_name(run))
+        over_bytes.plot(_bytes_at(run, steps) / 1e6, values, color=colour, marker=marker, ms=4)
+    over_steps.set_xlabel("step")
+    over_bytes.set_xlabel("MB sent by one rank (logarithmic)")
+    over_bytes.set_xscale("log")
+    for panel in (over_steps, over_bytes):
+        panel.set_ylabel("training loss" if kind == "loss" else "test accuracy, %")
+    over_steps.legend(frameon=False)
+    return figure
+
+
+def _cycle(runs: Sequence[Run]) -> list[str]:
+    return [_COLOURS[i % len(_COLOURS)] for i in range(len(runs))]
+
+
+def loss(runs: Sequence[Run]) -> Figure | None:
+    return _curves(runs, "loss")
+
+
+def accuracy(runs: Sequence[Run]) -> Figure | None:
+    return _curves(runs, "accuracy")
+
+
+def layer_bytes(runs: Sequence[Run]) -> Figure | None:
+    """The first plan of each planning run (the uniform reference) beside its last."""
+    runs = [run for run in runs if len(run.get("plan", [])) > 1]
+    if not runs:
+        return None
+    figure, panels = _panels(len(runs), height=6)
+    for run, panel in zip(runs, panels, strict=True):
+        first, last = run["plan"][0], run["plan"][-1]
+        names = [n for n in first["levels"] if _is_compressed(n, run["plan"])]
+        rows = np.arange(len(names))
+        for offset, plan, colour, label in (
+            (-0.2, first, _COLOURS[1], "uniform"),
+            (0.2, last, _COLOURS[2], "L-GreCo, last plan"),
+        ):
+            kilobytes = [plan["layer_bytes"][n] / 1e3 for n in names]
+            panel.barh(rows + offset, kilobytes, 0.4, color=colour, label=label)
+        panel.set_yticks(rows, names, fontsize=7)
+        panel.invert_yaxis()
+        panel.set_xlabel("kB per step")
+        panel.set_title(_name(run), fontsize=11)
+        panel.legend(frameon=False)
+    return figure
+
+
+def plans(runs: Sequence[Run]) -> Figure | None:
+    """Level per layer over the plans of each planning run."""
+    runs = [run for run in runs if len(run.get("plan", [])) > 1]
+    if not runs:
+        return None
+    figure, panels = _panels(len(runs), height=6)
+    for run, panel in zip(runs, panels, strict=True):
+        history = run["plan"]
+        names = [n for n in history[0]["levels"] if _is_compressed(n, history)]
+        values = np.array([[_parameter(plan["levels"][n]) for plan in history] for n in names])
+        image = panel.imshow(values, aspect="auto", cmap="viridis")
+        panel.grid(False)
+        panel.set_yticks(range(len(names)), names, fontsize=7)
+        panel.set_xticks(range(len(history)), [str(plan["step"]) for plan in history])
+        panel.set_xlabel("step from which the plan holds")
+        panel.set_title(_name(run), fontsize=11)
+        for (row, column), value in np.ndenumerate(values):
+            text = "dense" if np.isnan(value) else f"{value:g}"
+            panel.text(column, row, text, ha="center", va="center", fontsize=7, color="white")
+        family = history[0]["levels"][names[0]].split(":")[0]
+        label = {"low_rank": "rank", "quantize": "bits", "topk": "density"}.get(family, "level")
+        figure.colorbar(image, ax=panel, label=label)
+    return figure
+
+
+def _is_compressed(layer: str, history: list[dict]) -> bool:
+    return any(plan["levels"][layer] != "dense" for plan in history)
+
+
+def _parameter(spelling: str) -> float:
+    """The number in a level's spelling; NaN for dense."""
+    parts = spelling.split(":")
+    try:
+        return float(parts[1])
+    except (IndexError, ValueError):
+        return float("nan")
+
+
+PLOTS = (
+    ("Training loss", "Mean over 25 steps, on rank 0.", loss),
+    ("Test accuracy", "The last point is on the whole test set, the others on a part.", accuracy),
+    (
+        "Bytes per layer",
+        "Payload of each compressed layer under the uniform reference and under the last plan. "
+        "Layers that always travel dense (norms, biases, small matrices) are left out.",
+        layer_bytes,
+    ),
+    ("The plan over time", "The level of each compressed layer under each plan.", plans),
+)

@@ -1,0 +1,1 @@
+// Compiled with one public header at a time put before it.
