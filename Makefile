@@ -1,39 +1,40 @@
-# Thin targets over scripts/. Every one of them sets the project up first, which is quick when
-# nothing changed.
-.DEFAULT_GOAL := help
-PYTHON_ENV := .venv/bin/python
+# Thin targets over scripts/. `make setup` is called by every other target and is quick when nothing changed.
+.PHONY: help setup demo demo-quick test test-asan test-tsan bench lint format
 
-.PHONY: help setup demo demo-quick test test-asan test-tsan bench lint format clean
+help:
+	@echo 'make setup       install everything into .venv/ (called by the others)'
+	@echo 'make demo        train ResNet-18 four ways on two ranks and compare (about 5 minutes)'
+	@echo 'make demo-quick  the same with few steps (about a minute)'
+	@echo 'make test        lint and all tests, C++ and Python'
+	@echo 'make test-asan   the C++ tests under AddressSanitizer and UBSan'
+	@echo 'make test-tsan   the C++ tests under ThreadSanitizer'
+	@echo 'make bench       micro-benchmarks of kernels and planner'
+	@echo 'make lint        formatters and linters, changing nothing'
+	@echo 'make format      formatters, changing files'
 
-help:  ## List the targets
-	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
-
-setup:  ## Install what is needed into .venv/ and build the package
+setup:
 	@scripts/setup
 
-demo: setup  ## Train four ways on two processes and write a report (about 5 minutes)
-	@$(PYTHON_ENV) -m experiments.resnet18.demo
+demo: setup
+	@.venv/bin/python -m experiments.resnet18.demo
 
-demo-quick: setup  ## The same in less than 90 seconds
-	@$(PYTHON_ENV) -m experiments.resnet18.demo --quick
+demo-quick: setup
+	@.venv/bin/python -m experiments.resnet18.demo --quick --output runs/demo-quick
 
-test: setup  ## Lint, build and run every test
+test: setup
 	@scripts/test
 
-test-asan: setup  ## C++ tests under the address and undefined-behaviour sanitizers
-	@scripts/cpp_test asan
+test-asan: setup
+	@scripts/cpp_tests asan
 
-test-tsan: setup  ## C++ tests under the thread sanitizer
-	@scripts/cpp_test tsan
+test-tsan: setup
+	@scripts/cpp_tests tsan
 
-bench: setup  ## Build and run the C++ micro-benchmarks
+bench: setup
 	@scripts/bench
 
-lint: setup  ## Check format and style, change nothing
+lint: setup
 	@scripts/lint
 
-format: setup  ## Format all C++ and Python files in place
+format: setup
 	@scripts/lint --fix
-
-clean:  ## Remove everything that was built or installed here
-	rm -rf build .venv

@@ -27,8 +27,9 @@ EXPLANATION = (
     "kB/step: sent by one rank; counted by the library (for dense: 2(N-1)/N of the gradients), and "
     "read from the loopback interface's counter. Ratio: against the dense run. Bytes and times are "
     "means over the whole run, the steps before the first plan included. "
-    "The times at 0.1, 1 and 10 Gb/s are computed, not measured: compute + encode/decode + "
-    "bytes / bandwidth, without overlap and latency. Compute is a step's forward and backward pass."
+    "Planning: over the whole run. * Step times at 0.1, 1 and 10 Gb/s are computed, not "
+    "measured: compute + encode/decode + bytes / bandwidth, without overlap and latency; compute is "
+    "a step's forward and backward pass."
 )
 
 
@@ -101,10 +102,10 @@ RESULT_COLUMNS: dict[str, Callable[[Summary], str]] = {
 }
 TIME_COLUMNS: dict[str, Callable[[Summary], str]] = {
     "plan changes": lambda s: f"{s.plans}",
-    "planning, whole run": lambda s: f"{1e3 * s.planning_s:.0f} ms",
+    "planning": lambda s: f"{1e3 * s.planning_s:.0f} ms",
     "step here": lambda s: f"{1e3 * s.step_s:.0f} ms",
     **{
-        f"at {name} (computed)": lambda s, b=bandwidth: f"{1e3 * s.step_at(b):.0f} ms"
+        f"{name} *": lambda s, b=bandwidth: f"{1e3 * s.step_at(b):.0f} ms"
         for name, bandwidth in BANDWIDTHS.items()
     },
 }

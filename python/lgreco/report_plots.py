@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 Run = dict[str, list[dict]]
@@ -107,23 +108,28 @@ def plans(runs: Sequence[Run]) -> Figure | None:
         history = run["plan"]
         names = [n for n in history[0]["levels"] if _is_compressed(n, history)]
         values = np.array([[_parameter(plan["levels"][n]) for plan in history] for n in names])
-        image = panel.imshow(values, aspect="auto", cmap="viridis")
+        colours = colormaps["viridis"].with_extremes(bad="#e3e8ee")
+        image = panel.imshow(values, aspect="auto", cmap=colours)
         panel.grid(False)
         panel.set_yticks(range(len(names)), names, fontsize=7)
         panel.set_xticks(range(len(history)), [str(plan["step"]) for plan in history])
         panel.set_xlabel("step from which the plan holds")
         panel.set_title(_name(run), fontsize=11)
         for (row, column), value in np.ndenumerate(values):
-            text = "dense" if np.isnan(value) else f"{value:g}"
-            panel.text(column, row, text, ha="center", va="center", fontsize=7, color="white")
-        family = history[0]["levels"][names[0]].split(":")[0]
-        label = {"low_rank": "rank", "quantize": "bits", "topk": "density"}.get(family, "level")
-        figure.colorbar(image, ax=panel, label=label)
+            text, colour = ("dense", "#51606f") if np.isnan(value) else (f"{value:g}", "white")
+            panel.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
+        figure.colorbar(image, ax=panel, label=_parameter_name(history))
     return figure
 
 
 def _is_compressed(layer: str, history: list[dict]) -> bool:
     return any(plan["levels"][layer] != "dense" for plan in history)
+
+
+def _parameter_name(history: list[dict]) -> str:
+    methods = {spelling.split(":")[0] for spelling in history[-1]["levels"].values()} - {"dense"}
+    names = {"low_rank": "rank", "quantize": "bits", "topk": "density"}
+    return names.get(methods.pop(), "level") if len(methods) == 1 else "level"
 
 
 def _parameter(spelling: str) -> float:
