@@ -11,7 +11,9 @@ from xml.etree import ElementTree
 def count(path: Path) -> tuple[int, int, int]:
     """Passed, failed and skipped test cases of one file."""
     cases = list(ElementTree.parse(path).iter("testcase"))
-    failed = sum(case.find("failure") is not None or case.find("error") is not None for case in cases)
+    failed = sum(
+        case.find("failure") is not None or case.find("error") is not None for case in cases
+    )
     skipped = sum(case.find("skipped") is not None for case in cases)
     return len(cases) - failed - skipped, failed, skipped
 
@@ -25,7 +27,9 @@ def main() -> int:
             failed += 1
             continue
         counts = count(Path(name))
-        passed, failed, skipped = (a + b for a, b in zip((passed, failed, skipped), counts, strict=True))
+        passed, failed, skipped = (
+            a + b for a, b in zip((passed, failed, skipped), counts, strict=True)
+        )
     if int(failed_parts) and not failed:
         failed = int(failed_parts)  # a part without test cases, such as the linter
     print(f"\n{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))

@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import pickle
 import struct
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -109,11 +111,12 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
 class _ArraysOnly(pickle.Unpickler):
     """Refuses everything but NumPy arrays, so that a data file cannot run code."""
 
-    _ALLOWED = {
+    _ALLOWED: ClassVar = {
         ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
         ("numpy._core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
         ("numpy", "ndarray"): np.ndarray,
         ("numpy", "dtype"): np.dtype,
+        ("_codecs", "encode"): codecs.encode,  # how Python 3 pickles an array's bytes
     }
 
     def find_class(self, module: str, name: str) -> object:

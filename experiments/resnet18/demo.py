@@ -1,6 +1,6 @@
 """Train ResNet-18 four ways on two ranks, and compare: dense, uniform, and two L-GreCo runs.
 
-    python -m experiments.resnet18.demo [--quick] [--output runs/demo]
+python -m experiments.resnet18.demo [--quick] [--output runs/demo]
 """
 
 from __future__ import annotations

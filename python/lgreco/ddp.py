@@ -29,8 +29,8 @@ def compress(
 
     Args:
         ddp: a model on the CPU with float32, bfloat16 or float16 parameters.
-        method: the reference level, such as `PowerSGD(rank=4)`. Layers that it does not suit (biases,
-            norms, small matrices) travel dense.
+        method: the reference level, such as `PowerSGD(rank=4)`. Layers that it does not suit
+            (biases, norms, small matrices) travel dense.
         policy: when and from what a plan is made; `Uniform()` keeps the reference everywhere.
         error_feedback: keep what was not sent and add it to the next gradient.
         seed: of all random numbers; the same on every rank.
@@ -38,8 +38,8 @@ def compress(
         timeout: seconds that one collective may take before it fails with PeerError.
 
     Raises:
-        ConfigError: not a DDP model, a hook registered before, an unsupported dtype or device, sparse
-            gradients, no process group, a setting out of range.
+        ConfigError: not a DDP model, a hook registered before, an unsupported dtype or device,
+            sparse gradients, no process group, a setting out of range.
     """
     layers = _synchronised_parameters(ddp)
     _refuse_second_hook(ddp)

@@ -1,7 +1,7 @@
 """Methods: what one layer's gradient becomes.
 
-`str(m)` gives the level's spelling, such as `low_rank:4`, and `method()` parses it. Spellings are the
-interface to the C++ core, which checks them; the same ones stand in plans and on the command line.
+`str(m)` gives the level's spelling, such as `low_rank:4`, and `method()` parses it. Spellings are
+the interface to the C++ core, which checks them, and stand in plans and on the command line.
 """
 
 from __future__ import annotations
@@ -92,9 +92,7 @@ def method(spelling: str) -> Method:
 _CONSTRUCTORS = {
     "dense": lambda parts: Dense(),
     "cast": lambda parts: Cast(parts["values"]),
-    "quantize": lambda parts: Quantize(
-        int(parts["parameter"]), parts["bucket"], parts["rounding"]
-    ),
+    "quantize": lambda parts: Quantize(int(parts["parameter"]), parts["bucket"], parts["rounding"]),
     "topk": lambda parts: TopK(parts["parameter"], parts["values"]),
     "low_rank": lambda parts: PowerSGD(int(parts["parameter"]), parts["min_ratio"]),
 }

@@ -41,9 +41,10 @@ def solve(
 ) -> Solution:
     """Least total cost with total error <= `budget`, one candidate per layer.
 
-    `costs` and `errors` hold one 1-D array per layer, candidates in any order; `reference` one index
-    per layer. A feasible reference is never beaten by the result's cost, and the budget holds for the
-    given numbers exactly. Candidates with NaN or infinite error are never chosen.
+    `costs` and `errors` hold one 1-D array per layer, candidates in any order; `reference` one
+    index per layer. When the reference is within the budget, the result never costs more. The
+    budget holds for the given numbers exactly. Candidates with NaN or infinite error are never
+    chosen. `solver` is "exact", or "dp" for the paper's dynamic programme.
 
     Raises ConfigError on arrays of different length, empty layers, negative or non-finite costs,
     negative errors, a NaN budget, a reference out of range, an unknown solver.

@@ -28,8 +28,8 @@ EXPLANATION = (
     "read from the loopback interface's counter. Ratio: against the dense run. Bytes and times are "
     "means over the whole run, the steps before the first plan included. "
     "Planning: over the whole run. * Step times at 0.1, 1 and 10 Gb/s are computed, not "
-    "measured: compute + encode/decode + bytes / bandwidth, without overlap and latency; compute is "
-    "a step's forward and backward pass."
+    "measured: compute + encode/decode + bytes / bandwidth, without overlap and latency; "
+    "compute is a step's forward and backward pass."
 )
 
 

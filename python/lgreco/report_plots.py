@@ -1,4 +1,4 @@
-"""The plots of a report: each takes the runs and gives a matplotlib figure, or None without data."""
+"""The plots of a report: each takes runs and gives a matplotlib figure, or None without data."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ Lines by their `event`:
 * `start`: `name`, `data`, `ranks`, `layers` (name -> shape), `settings`
 * `step`: `step` (steps done), `loss` (rank 0's, training)
 * `evaluation`: `step`, `accuracy` (percent), `loss`, `bytes_sent` (by one rank so far)
-* `plan`: `step` (of effect), `version`, `levels` (layer -> spelling), `layer_bytes` (layer -> payload
-  bytes), `bytes`, `error`, `budget`, `lower_bound`
+* `plan`: `step` (of effect), `version`, `levels` (layer -> spelling), `layer_bytes` (layer ->
+  payload bytes), `bytes`, `error`, `budget`, `lower_bound`
 * `end`: `steps`, `seconds` (training only), `compute_s` (a step without communication),
   `bytes_sent`, `loopback_bytes` (per rank), `accuracy`, `loss`, `stats` (of `Compression.stats()`)
 """
@@ -26,7 +26,7 @@ class RunLog:
     """Writes a log; with `path` None, as on ranks other than 0, writes nothing."""
 
     def __init__(self, path: str | Path | None) -> None:
-        self._file = None if path is None else Path(path).open("w", encoding="utf-8")
+        self._file = path and Path(path).open("w", encoding="utf-8")  # noqa: SIM115 (see close)
         self._shapes: dict[str, list[int]] = {}
 
     def start(
@@ -64,11 +64,11 @@ class RunLog:
         self._write("end", **summary)
 
     def close(self) -> None:
-        if self._file is not None:
+        if self._file:
             self._file.close()
 
     def _write(self, event: str, **values: object) -> None:
-        if self._file is not None:
+        if self._file:
             self._file.write(json.dumps({"event": event, **values}) + "\n")
             self._file.flush()
 

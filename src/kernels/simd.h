@@ -2,5 +2,7 @@
 //
 // Vectors of a length unknown at compile time cannot be kept in arrays, which the fixed orders of
 // summation need; those targets use the next fixed-size one.
+#pragma once
+
 #undef HWY_DISABLED_TARGETS
 #define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)

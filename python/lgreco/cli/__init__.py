@@ -1,0 +1,33 @@
+"""The command line `lgreco`: one module per command."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from lgreco.cli.inspect import inspect
+from lgreco.cli.plan import plan
+from lgreco.cli.ratio import ratio
+from lgreco.cli.report import report
+from lgreco.errors import Error
+
+app = typer.Typer(
+    help="Layer-adaptive gradient compression.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(ratio)
+app.command()(plan)
+app.command()(inspect)
+app.command()(report)
+
+
+def main() -> None:
+    """Entry point: errors of the library are one line and exit status 2."""
+    try:
+        app()
+    except Error as error:
+        print(f"lgreco: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,93 @@
+"""`lgreco inspect`: what a file of ours holds."""
+
+from __future__ import annotations
+
+import json as json_module
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lgreco.cli.output import AsJson, print_json, print_table
+from lgreco.errors import StateError
+from lgreco.plan import Plan
+from lgreco.report import summaries
+from lgreco.run_log import read_run_log
+
+
+def inspect(
+    source: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A plan, a saved state_dict(), or a run's log.")
+    ],
+    json: AsJson = False,
+) -> None:
+    """Show a plan, a checkpoint or a run's log."""
+    if not source.exists():
+        raise StateError(f"[cli] {source}: no such file")
+    if source.suffix == ".jsonl":
+        _show_log(source, json)
+    elif source.suffix == ".json":
+        _show_plan(Plan.load(source), json)
+    else:
+        _show_state(source, json)
+
+
+def _show_plan(plan: Plan, as_json: bool) -> None:
+    if as_json:
+        print_json({**plan.to_dict(), "hash": plan.hash})
+        return
+    title = f"Plan {plan.hash}, version {plan.version}, from step {plan.step}"
+    print_table(title, ["layer", "level"], list(plan.items()))
+    print(f"{plan.bytes:,.0f} payload bytes; no plan has fewer than {plan.lower_bound:,.0f}")
+    print(f"error {plan.error:.6g}, budget {plan.budget:.6g}")
+
+
+def _show_state(source: Path, as_json: bool) -> None:
+    import torch
+
+    try:
+        state = torch.load(source, map_location="cpu", weights_only=True)
+        state = state.get("lgreco", state)
+        rows = [
+            [
+                name,
+                state["plan"]["levels"][name],
+                f"{layer['residual'].norm().item():.4g}",
+                "x".join(map(str, layer["factor"].shape)) if layer["factor"].numel() else "-",
+            ]
+            for name, layer in state["layers"].items()
+        ]
+        summary = {key: state[key] for key in ("format", "rank", "size", "step", "stats")}
+    except Exception as error:  # torch raises many types for a file that is no checkpoint
+        raise StateError(f"[cli] {source} is no saved state_dict(): {error}") from error
+    if as_json:
+        print_json({**summary, "plan": state["plan"]})
+        return
+    title = f"State of rank {summary['rank']} of {summary['size']} at step {summary['step']}"
+    print_table(title, ["layer", "level", "residual norm", "warm factor"], rows)
+
+
+def _show_log(source: Path, as_json: bool) -> None:
+    run = read_run_log(source)
+    start = run["start"][0]
+    finished = vars(summaries([run])[0]) if "end" in run else {}
+    if as_json:
+        print_json({"start": start, "plans": len(run.get("plan", [])), "summary": finished})
+        return
+    steps = run["step"][-1]["step"] if run.get("step") else 0
+    print(f"Run '{start['name']}': {start['data']}, {start['ranks']} ranks, {steps} steps")
+    rows = [
+        [plan["step"], plan["version"], f"{plan['bytes']:,.0f}", _level_counts(plan)]
+        for plan in run.get("plan", [])
+    ]
+    print_table("Plans", ["from step", "version", "bytes", "levels"], rows)
+    if finished:
+        print(json_module.dumps(finished))
+    else:
+        print("The run has not finished.")
+
+
+def _level_counts(plan: dict) -> str:
+    counts = Counter(plan["levels"].values())
+    return ", ".join(f"{count} x {level}" for level, count in sorted(counts.items()))

@@ -1,0 +1,26 @@
+"""`lgreco report`: an HTML page from runs' logs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lgreco.cli.output import AsJson, print_json
+from lgreco.report import summaries, write_report
+from lgreco.run_log import read_run_log
+
+
+def report(
+    logs: Annotated[list[Path], typer.Argument(metavar="LOG...", help="Logs of finished runs.")],
+    output: Annotated[Path, typer.Option("--output", "-o")] = Path("report.html"),
+    json: AsJson = False,
+) -> None:
+    """Compare runs: one self-contained HTML page with a table and plots."""
+    runs = [read_run_log(log) for log in logs]
+    path = write_report(runs, output)
+    if json:
+        print_json({"report": str(path), "runs": [vars(s) for s in summaries(runs)]})
+    else:
+        print(f"wrote {path}")

@@ -1,0 +1,52 @@
+"""Shared by the scripts that tests run on every rank."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+METHODS = ["dense", "cast:bf16", "quantize:4", "topk:0.02", "low_rank:2:min_ratio=1"]
+
+
+@contextlib.contextmanager
+def process_group() -> Iterator[tuple[int, int]]:
+    """Rank and size of a Gloo group for the length of the block."""
+    dist.init_process_group("gloo")
+    torch.set_num_threads(1)
+    try:
+        yield dist.get_rank(), dist.get_world_size()
+    finally:
+        dist.destroy_process_group()
+
+
+def small_model(seed: int = 0) -> nn.Module:
+    """Convolutions, norms and linear layers: 13 parameters, about 110,000 elements."""
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(),
+        nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(),
+        nn.Linear(1024, 80), nn.LayerNorm(80), nn.ReLU(), nn.Linear(80, 10, bias=False),
+    )  # fmt: skip
+
+
+def batch(rank: int, step: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1000 * step + rank)
+    x = torch.randn(4, 3, 8, 8, generator=generator)
+    return x, torch.randint(0, 10, (4,), generator=generator)
+
+
+def mean_over_ranks(tensor: Tensor) -> Tensor:
+    total = tensor.double().clone()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()
+
+
+def assert_same_on_all_ranks(tensors: list[Tensor], what: str) -> None:
+    """Bit for bit."""
+    flat = torch.cat([tensor.detach().flatten().view(torch.uint8) for tensor in tensors])
+    everybody = [torch.empty_like(flat) for _ in range(dist.get_world_size())]
+    dist.all_gather(everybody, flat)
+    for rank, other in enumerate(everybody):
+        assert torch.equal(other, everybody[0]), f"{what}: rank {rank} differs from rank 0"

@@ -1,0 +1,58 @@
+"""Real processes, real Gloo. The scripts in ranks/ hold the assertions."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RANKS = Path(__file__).parent / "ranks"
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_error_feedback_telescopes_and_ranks_agree(run_ranks, ranks):
+    assert "telescopes" in run_ranks(ranks, "error_feedback.py", timeout=240)
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_every_way_of_using_ddp(run_ranks, ranks):
+    assert "modes agree" in run_ranks(ranks, "ddp_modes.py", timeout=240)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_powersgd_is_the_published_algorithm(run_ranks, ranks):
+    assert "agrees with NumPy" in run_ranks(ranks, "powersgd_numpy.py")
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_non_finite_gradients(run_ranks, ranks):
+    assert "seen by all" in run_ranks(ranks, "non_finite.py")
+
+
+def test_resume(run_ranks, tmp_path):
+    assert "same runs" in run_ranks(2, "resume.py", str(tmp_path))
+
+
+def test_wrong_use(run_ranks):
+    assert "refused" in run_ranks(2, "wrong_use.py")
+
+
+@pytest.mark.parametrize("method", ["quantize:4", "low_rank:2:min_ratio=1"])
+def test_killed_peer_is_a_typed_error(tmp_path, method):
+    ranks = 3
+    processes = [
+        subprocess.Popen(
+            [sys.executable, RANKS / "peer_killed.py", str(r), str(ranks), tmp_path / "f", method],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for r in range(ranks)
+    ]
+    try:
+        outputs = [process.communicate(timeout=60)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, output in zip(processes[:-1], outputs[:-1], strict=True):
+        assert process.returncode == 0 and "survived" in output, output

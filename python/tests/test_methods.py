@@ -1,0 +1,55 @@
+import pytest
+
+import lgreco
+from lgreco import _core
+
+
+@pytest.mark.parametrize(
+    ("method", "spelling"),
+    [
+        (lgreco.Dense(), "dense"),
+        (lgreco.Cast("bf16"), "cast:bf16"),
+        (lgreco.Cast("fp16"), "cast:fp16"),
+        (lgreco.Quantize(bits=4), "quantize:4"),
+        (lgreco.Quantize(2, 512, "nearest"), "quantize:2:bucket=512:rounding=nearest"),
+        (lgreco.TopK(density=0.01), "topk:0.01"),
+        (lgreco.TopK(0.001, values="fp32"), "topk:0.001:values=fp32"),
+        (lgreco.PowerSGD(rank=4), "low_rank:4"),
+        (lgreco.PowerSGD(32, min_ratio=1.5), "low_rank:32:min_ratio=1.5"),
+    ],
+)
+def test_spelling_round_trips(method, spelling):
+    assert str(method) == spelling
+    assert lgreco.method(spelling) == method
+
+
+def test_every_method_of_the_table_has_a_class():
+    for row in _core.method_table():
+        assert str(lgreco.method(row["example"])) == row["example"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: lgreco.PowerSGD(rank=0),
+        lambda: lgreco.PowerSGD(rank=2.5),
+        lambda: lgreco.Quantize(bits=9),
+        lambda: lgreco.Quantize(bucket=7),
+        lambda: lgreco.Quantize(rounding="up"),
+        lambda: lgreco.TopK(density=0),
+        lambda: lgreco.TopK(density=float("nan")),
+        lambda: lgreco.Cast("fp8"),
+        lambda: lgreco.method("sparse:4"),
+        lambda: lgreco.method(""),
+    ],
+)
+def test_wrong_parameters_are_config_errors(wrong):
+    with pytest.raises(lgreco.ConfigError) as caught:
+        wrong()
+    assert isinstance(caught.value, ValueError)
+    assert isinstance(caught.value, lgreco.Error)
+
+
+def test_unknown_method_names_the_known_ones():
+    with pytest.raises(lgreco.ConfigError, match=r"known are dense, .*low_rank:4"):
+        lgreco.method("sparse:4")

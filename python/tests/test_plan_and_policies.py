@@ -1,0 +1,109 @@
+import json
+
+import pytest
+
+import lgreco
+
+PLAN = lgreco.Plan({"a": lgreco.PowerSGD(2), "b": lgreco.Dense()}, step=7, version=2, bytes=100.0)
+
+
+def test_plan_is_a_mapping():
+    assert PLAN["a"] == lgreco.PowerSGD(2)
+    assert list(PLAN) == ["a", "b"] and len(PLAN) == 2
+
+
+def test_plan_saves_and_loads(tmp_path):
+    PLAN.save(tmp_path / "plan.json")
+    loaded = lgreco.Plan.load(tmp_path / "plan.json")
+    assert loaded == PLAN and loaded.hash == PLAN.hash
+    assert [p.name for p in tmp_path.iterdir()] == ["plan.json"]
+
+
+def test_hash_depends_on_names_and_levels_alone():
+    assert lgreco.Plan(PLAN.levels, step=9).hash == PLAN.hash
+    assert lgreco.Plan({"a": lgreco.PowerSGD(3), "b": lgreco.Dense()}).hash != PLAN.hash
+    assert lgreco.Plan({"c": lgreco.PowerSGD(2), "b": lgreco.Dense()}).hash != PLAN.hash
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v: v.pop("levels"),
+        lambda v: v.pop("bytes"),
+        lambda v: v.update(format="lgreco-plan-999"),
+        lambda v: v.update(levels=[1, 2]),
+        lambda v: v["levels"].update(a="low_rank:0"),
+        lambda v: v["levels"].update(a=4),
+        lambda v: v["levels"].update(a="low_rank:3"),
+        lambda v: v.update(bytes=float("nan")),
+        lambda v: v.update(version=-1),
+        lambda v: v.update(step="seven"),
+    ],
+)
+def test_damaged_plans_are_refused(tmp_path, change):
+    path = tmp_path / "plan.json"
+    PLAN.save(path)
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+    with pytest.raises(lgreco.StateError):
+        lgreco.Plan.load(path)
+
+
+def test_every_truncation_is_refused(tmp_path):
+    path = tmp_path / "plan.json"
+    PLAN.save(path)
+    text = path.read_text().rstrip()
+    for length in range(len(text)):
+        path.write_text(text[:length])
+        with pytest.raises(lgreco.StateError):
+            lgreco.Plan.load(path)
+
+
+def test_fixed_takes_the_first_matching_pattern():
+    fixed = lgreco.Fixed({"head.*": lgreco.Dense(), "*.weight": lgreco.Quantize(2)})
+    settings = fixed.settings(["head.weight", "body.weight", "body.bias"], lgreco.PowerSGD(4))
+    assert settings["levels"] == {"head.weight": "dense", "body.weight": "quantize:2"}
+
+
+def test_fixed_refuses_patterns_without_a_layer():
+    with pytest.raises(lgreco.ConfigError, match="'tail' matches no layer"):
+        lgreco.Fixed({"tail": lgreco.Dense()}).settings(["head"], lgreco.Dense())
+
+
+def test_fixed_loads_a_saved_plan(tmp_path):
+    PLAN.save(tmp_path / "plan.json")
+    assert lgreco.Fixed.load(tmp_path / "plan.json").levels == dict(PLAN)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"every": 0},
+        {"start": 0},
+        {"window": 0},
+        {"every": 1.5},
+        {"budget": "cubed"},
+        {"solver": "magic"},
+        {"objective": "money"},
+        {"layers": "some"},
+        {"levels": "all"},
+        {"levels": ["low_rank:4"]},
+    ],
+)
+def test_lgreco_refuses_wrong_settings(wrong):
+    with pytest.raises(lgreco.ConfigError):
+        lgreco.LGreCo(**wrong)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        lambda: lgreco.LGreCo(levels="mixed"),
+        lambda: lgreco.LGreCo(objective="time"),
+        lambda: lgreco.Accordion(low=lgreco.PowerSGD(2), high=lgreco.PowerSGD(1)),
+    ],
+)
+def test_what_is_not_there_yet_says_so(policy):
+    with pytest.raises(lgreco.ConfigError, match="not yet available"):
+        policy()
