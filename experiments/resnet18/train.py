@@ -210,7 +210,7 @@ def main(
     batch: Annotated[int, typer.Option(min=1, help="Images per rank and step.")] = 32,
     width: Annotated[int, typer.Option(min=1, help="Channels of the first stage.")] = 16,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    learning_rate: Annotated[float, typer.Option(help="At its peak, after the warm-up.")] = 0.1,
+    learning_rate: Annotated[float, typer.Option(help="At its peak, after the warm-up.")] = 0.05,
     plan_every: Annotated[int, typer.Option(min=1, help="Steps between plans.")] = 150,
     plan_start: Annotated[int, typer.Option(min=1, help="Step of the first plan.")] = 100,
     data: Annotated[Path | None, typer.Option(help="Folder of CIFAR-100.")] = None,

@@ -50,8 +50,8 @@ struct Bucket {
   bool last = true;
 };
 
-/// Counters of this rank since construction. Bytes are what a network interface would count, with the
-/// communicator's message overhead. Times in seconds.
+/// Counters of this rank since construction. Bytes are what a network interface would count, with
+/// the communicator's message overhead. Times in seconds.
 struct Stats {
   std::uint64_t steps = 0;
   std::uint64_t bytes_sent = 0;
@@ -101,8 +101,9 @@ class Aggregator {
   Aggregator& operator=(const Aggregator&) = delete;
 
   /// Queue one bucket and return at once. `done` runs on the library's thread, with null after
-  /// success. After a failure every later bucket fails with the same error. Memory named by `bucket`
-  /// must live until `done`. Thread-safe, but the order of calls must be the same on every rank.
+  /// success. After a failure every later bucket fails with the same error. Memory named by
+  /// `bucket` must live until `done`. Thread-safe, but the order of calls must be the same on every
+  /// rank.
   void submit(Bucket bucket, std::function<void(std::exception_ptr)> done);
 
   /// submit and wait; rethrows the failure.
@@ -113,8 +114,8 @@ class Aggregator {
   Plan plan() const;
   Stats stats() const;
   AggregatorState state() const;
-  /// All or nothing. Throws StateError when the state is another rank's, another world's or does not
-  /// fit the layers.
+  /// All or nothing. Throws StateError when the state is another rank's, another world's or does
+  /// not fit the layers.
   void load_state(AggregatorState state);
 
  private:

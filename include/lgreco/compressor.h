@@ -6,8 +6,8 @@
 // `linear_compressor(level)`; `is_coded(level.method)` says which.
 //
 // Compressors are stateless and safe to share between threads. The caller owns every buffer; state
-// that lives from step to step (warm factors) is an object handed in. A call means the same on every
-// rank and on every CPU: equal inputs give equal bits.
+// that lives from step to step (warm factors) is an object handed in. A call means the same on
+// every rank and on every CPU: equal inputs give equal bits.
 #pragma once
 
 #include <cstddef>

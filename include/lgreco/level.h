@@ -45,10 +45,10 @@ std::string to_string(const Level& level);
 /// Throws ConfigError when a parameter is out of its method's range.
 void check(const Level& level);
 
-/// What `layer` really gets when `level` is asked for: ranks are clipped to min(rows, cols); a layer
-/// that the level does not suit travels dense. Short vectors (biases, norms) travel dense, and so
-/// does every layer whose compressed form would not be at most half the size (cast excepted).
-/// 16-bit layers travel as a cast to their own type where others are dense.
+/// What `layer` really gets when `level` is asked for: ranks are clipped to min(rows, cols); a
+/// layer that the level does not suit travels dense. Short vectors (biases, norms) travel dense,
+/// and so does every layer whose compressed form would not be at most half the size (cast
+/// excepted). 16-bit layers travel as a cast to their own type where others are dense.
 Level resolve(const Level& level, const LayerSpec& layer);
 
 /// Levels of the same family around `reference` that a planner may choose from, for any layer:
