@@ -146,6 +146,16 @@ auto unlocked(Function function) {
   return function();
 }
 
+// The destructor waits for the bucket in flight, whose tensors may need the GIL to be freed. The
+// last owner is this module's object or DDP's reducer; both are freed by Python.
+void delete_without_gil(Aggregator* aggregator) {
+  if (PyGILState_Check() != 0) {
+    unlocked([&] { delete aggregator; });
+  } else {
+    delete aggregator;
+  }
+}
+
 // The Python object: an Aggregator over a c10d group, and the layers' names and shapes.
 class TorchAggregator {
  public:
@@ -165,9 +175,9 @@ class TorchAggregator {
                               .start = start};
     const auto timeout =
         std::chrono::milliseconds(static_cast<std::int64_t>(1e3 * timeout_seconds));
-    aggregator_ =
-        std::make_shared<Aggregator>(std::move(specs), std::move(options),
-                                     std::make_unique<C10dCommunicator>(std::move(group), timeout));
+    auto communicator = std::make_unique<C10dCommunicator>(std::move(group), timeout);
+    aggregator_ = {new Aggregator(std::move(specs), std::move(options), std::move(communicator)),
+                   delete_without_gil};
   }
 
   void register_hook(const std::shared_ptr<c10d::Reducer>& reducer,
