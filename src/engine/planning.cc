@@ -107,9 +107,10 @@ Plan Planning::first_plan() const {
 std::optional<std::uint64_t> Planning::next_planning_step(std::uint64_t step) const {
   const auto* lgreco = std::get_if<LGrecoPolicy>(&options_.policy);
   if (lgreco == nullptr) return std::nullopt;
-  if (step <= lgreco->start) return lgreco->start;
-  const std::uint64_t intervals = (step - lgreco->start + lgreco->every - 1) / lgreco->every;
-  return lgreco->start + intervals * lgreco->every;
+  const std::uint64_t first = std::max(lgreco->start, options_.start);
+  if (step <= first) return first;
+  const std::uint64_t intervals = (step - first + lgreco->every - 1) / lgreco->every;
+  return first + intervals * lgreco->every;
 }
 
 bool Planning::collects(std::uint64_t step) const {
@@ -124,7 +125,7 @@ bool Planning::due(std::uint64_t step) const {
 Plan Planning::next_plan(std::uint64_t step, const Plan& current, std::vector<LayerRecord>& layers,
                          Communicator& communicator, Stats& stats) const {
   Plan plan = uniform_plan(reference_);
-  if (next_planning_step(step) == step && step >= options_.start) {
+  if (next_planning_step(step) == step) {
     solve_table(error_table(layers, communicator), plan, stats);
     ++stats.plans;
   }

@@ -118,6 +118,18 @@ TEST(Planning, StartsDenseWhenAskedTo) {
   EXPECT_FALSE(planning.due(6));
 }
 
+TEST(Planning, PlansNoEarlierThanCompressionStarts) {
+  const auto layers = model();
+  AggregatorOptions late = options({.every = 10, .start = 10, .window = 2});
+  late.start = 25;
+  const Planning planning(layers, late);
+  for (std::uint64_t step = 0; step < 40; ++step) {
+    EXPECT_EQ(planning.due(step), step == 25 || step == 35) << step;
+    EXPECT_EQ(planning.collects(step), step == 23 || step == 24 || step == 33 || step == 34)
+        << step;
+  }
+}
+
 TEST(Planning, RefusesWrongSettings) {
   const auto layers = model();
   EXPECT_THROW(Planning(layers, options({.every = 0})), ConfigError);
