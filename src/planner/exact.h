@@ -1,4 +1,4 @@
-// The exact solver: a dynamic programme over the partial sums that can still be optimal.
+// The exact solver: Lagrangian reduction and a dynamic programme over the states that survive.
 #pragma once
 
 #include "src/planner/knapsack.h"
@@ -11,12 +11,12 @@ struct ExactResult {
   double lower_bound = 0;
 };
 
-/// Row by row, keeps the undominated partial sums whose Lagrangian bound, at several multipliers, is
-/// within a limit on the cost. The limit is first guessed close to the bound of the relaxation: a
-/// search that finds a selection has found the optimum, one that does not has raised the bound.
-/// After `max_states` generated states the best found is returned with the bound proven so far.
-/// Sums are taken in row order, so that the optimum is that of the rounded numbers. Deterministic.
-/// REQUIRES: the smallest errors of all rows together are within the budget, which is finite.
+/// Every selection costs the Lagrangian bound plus the reduced costs of its candidates plus the
+/// price of the budget it leaves; so candidates and partial sums whose reduced cost exceeds the
+/// distance from bound to best known cost are out. That distance is first guessed small and doubled
+/// until a solution inside it proves it. After `max_states` states the best found is returned with
+/// the bound. Deterministic.
+/// REQUIRES: the smallest errors of all rows together are within the budget.
 ExactResult solve_exact(const Knapsack& knapsack, std::size_t max_states = 4'000'000);
 
 }  // namespace lgreco

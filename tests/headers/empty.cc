@@ -1,1 +1,0 @@
-// Compiled with one public header at a time put before it.
