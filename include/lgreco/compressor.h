@@ -52,6 +52,7 @@ std::span<const MethodRow> method_table();
 const MethodRow& row_of(Method method);
 inline bool is_coded(Method method) { return row_of(method).coded; }
 
+/// Payloads must start at an address that is a multiple of 4.
 class CodedCompressor {
  public:
   virtual ~CodedCompressor() = default;

@@ -9,6 +9,13 @@ namespace {
 // pay for one more header than needed.
 constexpr std::size_t kGranularity = 1024;
 
+// Payloads start at multiples of this, since they hold 32-bit numbers.
+constexpr std::size_t kAlignment = 4;
+
+std::size_t aligned(std::size_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
 std::size_t piece_length(std::size_t count, std::size_t ranks) {
   const std::size_t even = (count + ranks - 1) / ranks;
   return (even + kGranularity - 1) / kGranularity * kGranularity;
@@ -18,7 +25,7 @@ std::size_t piece_length(std::size_t count, std::size_t ranks) {
 
 ShardLayout shard_layout(const std::vector<const LayerRecord*>& layers, int ranks) {
   ShardLayout layout;
-  layout.message_bytes.assign(static_cast<std::size_t>(ranks), layers.size());
+  layout.message_bytes.assign(static_cast<std::size_t>(ranks), aligned(layers.size()));
   for (std::size_t part = 0; part < layers.size(); ++part) {
     const std::size_t count = layers[part]->shape.count();
     const std::size_t length = piece_length(count, static_cast<std::size_t>(ranks));
@@ -29,7 +36,7 @@ ShardLayout shard_layout(const std::vector<const LayerRecord*>& layers, int rank
       piece.owner = static_cast<int>(least - sizes.begin());
       piece.offset = *least;
       piece.bytes = layers[part]->coded->payload_bytes(piece.count);
-      *least += piece.bytes;
+      *least += aligned(piece.bytes);
       layout.pieces.push_back(piece);
     }
   }

@@ -23,7 +23,8 @@ struct Piece {
   std::size_t bytes = 0;
 };
 
-/// A message: one flag byte per layer of the list, then the payloads of one owner's pieces.
+/// A message: one flag byte per layer of the list, then the payloads of one owner's pieces, each
+/// part padded with zeros to a multiple of 4 bytes.
 struct ShardLayout {
   std::vector<Piece> pieces;
   std::vector<std::size_t> message_bytes;  // by owner

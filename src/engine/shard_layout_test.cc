@@ -25,13 +25,14 @@ TEST_P(ShardLayoutTest, CoversEveryElementOnceWithoutOverlap) {
 
   const ShardLayout layout = shard_layout(layers, GetParam());
   std::vector<std::size_t> next(layers.size(), 0);
-  std::vector<std::size_t> filled(static_cast<std::size_t>(GetParam()), layers.size());
+  std::vector<std::size_t> filled(static_cast<std::size_t>(GetParam()), 8);  // 6 flags, padded
   for (const Piece& piece : layout.pieces) {
     EXPECT_EQ(piece.first, next[piece.part]);
     next[piece.part] += piece.count;
     std::size_t& end = filled[static_cast<std::size_t>(piece.owner)];
     EXPECT_EQ(piece.offset, end);
-    end += piece.bytes;
+    EXPECT_EQ(piece.offset % 4, 0u);
+    end += (piece.bytes + 3) / 4 * 4;
   }
   for (std::size_t i = 0; i < layers.size(); ++i) EXPECT_EQ(next[i], layers[i]->shape.count());
   EXPECT_EQ(filled, layout.message_bytes);

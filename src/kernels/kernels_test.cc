@@ -55,7 +55,8 @@ const std::size_t kCounts[] = {0,  1,   2,   3,    4,    5,    7,    8,    9,   
 
 template <typename T>
 bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
+  return a.size() == b.size() &&
+         (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
 }
 
 TEST_P(KernelsTest, Elementwise) {
