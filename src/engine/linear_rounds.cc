@@ -56,6 +56,8 @@ void LinearRounds::encode(int round) {
     const LayerRecord& record = *layer.part->record;
     if (round == 0) vectors_[0][i] = presence_float(layer.part->presence);
     if (round >= record.linear->rounds()) continue;
+    if (round == 0)
+      record.linear->prepare(record.shape, key(layer), layer.part->record->linear_state);
     record.linear->encode_round(round, layer.part->values, record.shape, record.linear_state,
                                 key(layer), means_before(layer, round),
                                 layer.rounds[static_cast<std::size_t>(round)]);
