@@ -29,10 +29,10 @@ class CommitRound {
  public:
   explicit CommitRound(Place place);
 
-  /// Collective. The failure of the lowest rank that has one of its own, equal on all ranks; nothing
-  /// when all succeeded. `parameters` is a hash of the parameters, or 0 when they are not compared;
-  /// `parameters_differ` tells the verdict. Throws PeerError, and ProtocolError when a message is
-  /// damaged: then the ranks may not agree any more.
+  /// Collective. The failure of the lowest rank that has one of its own, equal on all ranks;
+  /// nothing when all succeeded. `parameters` is a hash of the parameters, or 0 when they are not
+  /// compared; `parameters_differ` tells the verdict. Throws PeerError, and ProtocolError when a
+  /// message is damaged: then the ranks may not agree any more.
   std::optional<Failure> agree(Communicator& communicator, const Frame& frame, Deadline deadline,
                                const std::optional<Failure>& failure, std::uint64_t parameters,
                                bool& parameters_differ);

@@ -6,7 +6,8 @@
 //   finish    write the averages; commit residuals and factors, or leave them as they were
 //
 // Every rank runs every collective of every stage, also after something failed here: its messages
-// then say so, and nobody waits. Only a failure of the network itself ends the exchange (PeerError).
+// then say so, and nobody waits. Only a failure of the network itself ends the exchange
+// (PeerError).
 //
 // The memory of an fp32 gradient is the staging area: it holds gradient + residual first, then what
 // was not sent, and the average in the end. Buffers are made once for a set of layers and a plan.
@@ -131,12 +132,12 @@ class Exchange {
   std::vector<float> wide_;     // values and results of 16-bit gradients
   std::vector<float> factors_;  // P and Q of the linear parts
 
-  std::vector<Addend> coded_;             // one per coded part
+  std::vector<Addend> coded_;              // one per coded part
   std::array<std::vector<Addend>, 2> pq_;  // one per linear part, by round
   std::unique_ptr<ShardedSum> coded_sum_;
   std::array<std::unique_ptr<ShardedSum>, 2> pq_sums_;
-  std::vector<std::size_t> coded_first_, factor_first_;          // in scatter A and gather B
-  std::vector<std::size_t> alone_first_;                         // in gather A and scatter B
+  std::vector<std::size_t> coded_first_, factor_first_;  // in scatter A and gather B
+  std::vector<std::size_t> alone_first_;                 // in gather A and scatter B
   std::unique_ptr<Messages> scatter_a_, gather_a_, scatter_b_, gather_b_;
 };
 

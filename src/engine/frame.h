@@ -1,4 +1,5 @@
-// What every message starts and ends with, so that a wrong, damaged or foreign one is never decoded.
+// What every message starts and ends with, so that a wrong, damaged or foreign one is never
+// decoded.
 //
 //   header (40 bytes)   magic, wire version, phase, flags, sender, sequence, step, plan, length
 //   body

@@ -1,7 +1,7 @@
 // The framed messages of one collective: their buffers, their frames, their checks.
 //
-// A message is a frame around one presence byte for each layer of the bucket, then a body whose size
-// follows from the plan. Buffers are made once and used in every step.
+// A message is a frame around one presence byte for each layer of the bucket, then a body whose
+// size follows from the plan. Buffers are made once and used in every step.
 #pragma once
 
 #include <cstddef>

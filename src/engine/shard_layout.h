@@ -1,9 +1,9 @@
 // Which rank owns which part of the vectors of a bucket.
 //
-// In a scatter-reduce-all-gather every part has one owner that sums it. A vector is cut into at most
-// as many pieces as there are ranks, and each piece goes to the rank that owns the fewest bytes so
-// far, so that the ranks' messages are balanced also when vectors are few and unequal. The layout is
-// a function of codecs and sizes alone: every rank computes the same.
+// In a scatter-reduce-all-gather every part has one owner that sums it. A vector is cut into at
+// most as many pieces as there are ranks, and each piece goes to the rank that owns the fewest
+// bytes so far, so that the ranks' messages are balanced also when vectors are few and unequal. The
+// layout is a function of codecs and sizes alone: every rank computes the same.
 #pragma once
 
 #include <cstddef>

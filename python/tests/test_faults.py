@@ -1,0 +1,94 @@
+"""Peers that are killed or frozen at a random moment: the survivors get an error, in time."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+RANKS = Path(__file__).parent / "ranks"
+SIZE = 4
+METHODS = ["dense", "cast:bf16", "quantize:4", "topk:0.02", "low_rank:2:min_ratio=1"]
+
+
+@pytest.fixture(scope="module")
+def context() -> multiprocessing.context.BaseContext:
+    """Processes that start quickly, since torch is loaded once."""
+    sys.path.insert(0, str(RANKS))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["faults"])
+    return context
+
+
+@contextlib.contextmanager
+def training(context, store: Path, method: str, timeout: float) -> Iterator[tuple[list, list]]:
+    """SIZE training processes and their connections, once all of them train."""
+    from faults import train_until_an_error
+
+    processes: list[multiprocessing.Process] = []
+    connections: list[Connection] = []
+    try:
+        for rank in range(SIZE):
+            here, there = context.Pipe()
+            process = context.Process(
+                target=train_until_an_error,
+                args=(rank, SIZE, str(store), method, timeout, there),
+            )
+            process.start()
+            there.close()
+            processes.append(process)
+            connections.append(here)
+        for connection in connections:
+            assert connection.poll(60) and connection.recv() == "ready"
+        yield processes, connections
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+
+
+def check_survivors(connections: list[Connection], victim: int, stop: float, limit: float) -> None:
+    """Every survivor reports a PeerError within `limit` seconds of the time `stop`."""
+    for rank, connection in enumerate(connections):
+        if rank == victim:
+            continue
+        assert connection.poll(limit + 10), f"rank {rank} hangs"
+        kind, message, when, same_parameters = connection.recv()
+        assert kind == "PeerError", f"rank {rank}: {kind}: {message}"
+        assert f"rank {rank}, step " in message, message
+        assert same_parameters, f"rank {rank}: the failed step changed parameters"
+        assert when - stop <= limit, f"rank {rank} needed {when - stop:.1f} s"
+
+
+@pytest.mark.parametrize("attempt", range(30))
+def test_killed_peer(context, tmp_path, attempt):
+    chance = random.Random(attempt)
+    method = METHODS[attempt % len(METHODS)]
+    with training(context, tmp_path / "store", method, timeout=20) as (processes, connections):
+        time.sleep(chance.uniform(0, 0.2))
+        victim = chance.randrange(SIZE)
+        stop = time.time()
+        os.kill(processes[victim].pid, signal.SIGKILL)
+        check_survivors(connections, victim, stop, limit=21)
+
+
+@pytest.mark.parametrize("attempt", range(10))
+def test_frozen_peer(context, tmp_path, attempt):
+    chance = random.Random(100 + attempt)
+    method = METHODS[attempt % len(METHODS)]
+    timeout = 3.0
+    with training(context, tmp_path / "store", method, timeout) as (processes, connections):
+        time.sleep(chance.uniform(0, 0.2))
+        victim = chance.randrange(SIZE)
+        stop = time.time()
+        os.kill(processes[victim].pid, signal.SIGSTOP)
+        check_survivors(connections, victim, stop, limit=timeout + 1)
