@@ -41,6 +41,9 @@ class Communicator {
   virtual void all_gather(std::span<const std::byte> send,
                           std::span<const std::span<std::byte>> receive, Deadline deadline) = 0;
 
+  /// Thread-safe: makes the collective in flight, and every later one, throw PeerError soon.
+  virtual void abort() = 0;
+
   /// Bytes that one message to one peer costs on the wire beyond its payload: headers and
   /// acknowledgements. Counted only. Each collective sends one message to each peer.
   virtual std::size_t message_overhead() const { return 0; }
@@ -70,7 +73,7 @@ class CountingCommunicator final : public Communicator {
                   std::span<const std::span<std::byte>> receive, Deadline deadline) override;
   void all_gather(std::span<const std::byte> send, std::span<const std::span<std::byte>> receive,
                   Deadline deadline) override;
-
+  void abort() override;
   std::size_t message_overhead() const override;
 
   const Traffic& traffic() const { return traffic_; }

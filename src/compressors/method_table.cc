@@ -7,13 +7,13 @@ namespace {
 
 // Adding a method: a value of Method, a file with its factory, and a row here.
 constexpr std::array kEntries = {
-    MethodEntry{{Method::dense, "dense", 1, false, 0, 0, false, "", "dense"}, nullptr, make_dense},
+    MethodEntry{{Method::dense, "dense", 1, true, 0, 0, false, "", "dense"}, make_dense, nullptr},
     MethodEntry{
         {Method::cast, "cast", 1, true, 0, 0, false, "type", "cast:bf16"}, make_cast, nullptr},
     MethodEntry{{Method::quantize, "quantize", 1, true, 1, 8, true, "bits", "quantize:4"},
                 make_quantize,
                 nullptr},
-    MethodEntry{{Method::topk, "topk", 1, true, 1e-6, 1, false, "density", "topk:0.01"},
+    MethodEntry{{Method::topk, "topk", 2, true, 1e-6, 1, false, "density", "topk:0.01"},
                 make_topk,
                 nullptr},
     MethodEntry{{Method::low_rank, "low_rank", 1, false, 1, 65535, true, "rank", "low_rank:4"},

@@ -9,13 +9,6 @@ namespace {
 // pay for one more header than needed.
 constexpr std::size_t kGranularity = 1024;
 
-// Payloads start at multiples of this, since they hold 32-bit numbers.
-constexpr std::size_t kAlignment = 4;
-
-std::size_t aligned(std::size_t bytes) {
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
-
 std::size_t piece_length(std::size_t count, std::size_t ranks) {
   const std::size_t even = (count + ranks - 1) / ranks;
   return (even + kGranularity - 1) / kGranularity * kGranularity;
@@ -23,11 +16,11 @@ std::size_t piece_length(std::size_t count, std::size_t ranks) {
 
 }  // namespace
 
-ShardLayout shard_layout(const std::vector<const LayerRecord*>& layers, int ranks) {
+ShardLayout shard_layout(std::span<const Shardable> vectors, int ranks) {
   ShardLayout layout;
-  layout.message_bytes.assign(static_cast<std::size_t>(ranks), aligned(layers.size()));
-  for (std::size_t part = 0; part < layers.size(); ++part) {
-    const std::size_t count = layers[part]->shape.count();
+  layout.message_bytes.assign(static_cast<std::size_t>(ranks), 0);
+  for (std::size_t part = 0; part < vectors.size(); ++part) {
+    const std::size_t count = vectors[part].count;
     const std::size_t length = piece_length(count, static_cast<std::size_t>(ranks));
     for (std::size_t first = 0; first < count; first += length) {
       Piece piece{.part = part, .first = first, .count = std::min(length, count - first)};
@@ -35,7 +28,7 @@ ShardLayout shard_layout(const std::vector<const LayerRecord*>& layers, int rank
       const auto least = std::min_element(sizes.begin(), sizes.end());
       piece.owner = static_cast<int>(least - sizes.begin());
       piece.offset = *least;
-      piece.bytes = layers[part]->coded->payload_bytes(piece.count);
+      piece.bytes = vectors[part].codec->payload_bytes(piece.count);
       *least += aligned(piece.bytes);
       layout.pieces.push_back(piece);
     }
