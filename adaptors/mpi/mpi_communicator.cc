@@ -89,6 +89,7 @@ void MpiCommunicator::all_gather(std::span<const std::byte> send,
 
 void MpiCommunicator::begin() {
   if (broken_) throw PeerError("[mpi] the communicator failed before; restart the program");
+  if (aborted_) fail("aborted");
   receives_ = 0;
   messages_.clear();
   requests_.clear();
@@ -123,6 +124,7 @@ void MpiCommunicator::finish(Deadline deadline) {
   statuses_.resize(requests_.size());
   const auto start = Clock::now();
   while (!all_arrived()) {
+    if (aborted_) fail("aborted");
     const auto now = Clock::now();
     if (now >= deadline) fail("deadline missed, still waiting for " + unfinished_peers());
     pause_after(now - start);

@@ -213,6 +213,25 @@ TEST_P(MpiLatePeerTest, IsAnErrorForTheOthers) {
   }
 }
 
+// Everybody waits for the last rank, which never calls.
+TEST(MpiCommunicator, AbortEndsTheCollectiveInFlight) {
+  MpiCommunicator comm(MPI_COMM_WORLD);
+  Slots slots(std::vector<std::size_t>(static_cast<std::size_t>(comm.size()), 16));
+  const std::vector<std::byte> own(16);
+  if (comm.rank() != comm.size() - 1) {
+    std::thread killer([&] {
+      std::this_thread::sleep_for(milliseconds(50));
+      comm.abort();
+    });
+    expect_peer_error(comm, slots, own, soon(), "aborted");
+    killer.join();
+  } else {
+    comm.abort();
+  }
+  expect_unusable(comm);
+  MPI_Barrier(MPI_COMM_WORLD);
+}
+
 // Rank 0 sends more, or less, than the others expect.
 class MpiWrongLengthTest : public testing::TestWithParam<std::size_t> {};
 INSTANTIATE_TEST_SUITE_P(TooLongAndTooShort, MpiWrongLengthTest, testing::Values(9, 7));

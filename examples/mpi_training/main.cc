@@ -9,10 +9,12 @@
 #include <mpi.h>
 #include <xxhash.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -50,7 +52,7 @@ class Optimizer {
       const std::vector<float>& g = *gradient.all()[layer];
       for (std::size_t i = 0; i < p.size(); ++i) {
         v[i] = 0.9f * v[i] + g[i];
-        p[i] -= 0.02f * v[i];
+        p[i] -= 0.01f * v[i];
       }
     }
   }
@@ -70,20 +72,25 @@ std::uint64_t hash(Tensors parameters) {
 /// Everything a rank does. What the lanes run over makes no difference.
 void train(Lanes lanes, const Options& options) {
   const int rank = lanes.front()->rank();
-  lgreco::Aggregator aggregator({{.name = "hidden.weight", .shape = {kHidden, kInputs}},
-                                 {.name = "hidden.bias", .shape = {kHidden}},
-                                 {.name = "class.weight", .shape = {kClasses, kHidden}},
-                                 {.name = "class.bias", .shape = {kClasses}}},
-                                {.method = lgreco::parse_level(options.method),
-                                 .seed = options.seed,
-                                 .timeout = std::chrono::seconds(30)},
-                                std::move(lanes));
   const Task task(options.seed);
   const Samples shard = task.samples(static_cast<std::uint64_t>(rank), kShard);
   Tensors parameters = initial_parameters(options.seed);
   Tensors gradient;
   Optimizer optimizer;
 
+  // What `parameter` shows is compared between the ranks now and then.
+  const auto parameter = [&](std::size_t layer) {
+    return std::as_bytes(std::span<const float>(*parameters.all()[layer]));
+  };
+  lgreco::Aggregator aggregator({{.name = "hidden.weight", .shape = {kHidden, kInputs}},
+                                 {.name = "hidden.bias", .shape = {kHidden}},
+                                 {.name = "class.weight", .shape = {kClasses, kHidden}},
+                                 {.name = "class.bias", .shape = {kClasses}}},
+                                {.method = lgreco::parse_level(options.method),
+                                 .seed = options.seed,
+                                 .parameter = parameter,
+                                 .timeout = std::chrono::seconds(30)},
+                                std::move(lanes));
   lgreco::Bucket bucket;
   for (std::size_t layer = 0; layer < gradient.all().size(); ++layer) {
     bucket.gradients.push_back({.layer = layer});

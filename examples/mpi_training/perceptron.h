@@ -9,7 +9,7 @@
 #include <vector>
 
 constexpr std::size_t kInputs = 32;
-constexpr std::size_t kHidden = 64;
+constexpr std::size_t kHidden = 256;
 constexpr std::size_t kClasses = 10;
 
 struct Samples {

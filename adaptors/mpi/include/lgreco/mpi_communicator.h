@@ -11,6 +11,7 @@
 
 #include <mpi.h>
 
+#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <span>
@@ -50,6 +51,8 @@ class MpiCommunicator final : public Communicator {
   /// As an all-to-all of the same slot: as many bytes as a ring, in one step.
   void all_gather(std::span<const std::byte> send, std::span<const std::span<std::byte>> receive,
                   Deadline deadline) override;
+  /// Of this rank; its peers learn of it by their deadlines.
+  void abort() override { aborted_ = true; }
   /// MPI picks the transport, such as shared memory or InfiniBand, and does not tell its headers:
   /// payload alone is counted.
   std::size_t message_overhead() const override { return 0; }
@@ -76,6 +79,7 @@ class MpiCommunicator final : public Communicator {
   int rank_ = 0;
   int size_ = 0;
   bool broken_ = false;
+  std::atomic<bool> aborted_ = false;
   // The messages of the collective under way, the receives first. Kept, so that a step like the
   // last one allocates nothing.
   std::size_t receives_ = 0;
