@@ -27,7 +27,7 @@ struct AggregatorOptions {
   // -- These change the result; they must be equal on every rank.
 
   /// The reference level, and what every layer gets until a policy says otherwise.
-  Level method;
+  Level method = {};
   Policy policy = UniformPolicy{};
   /// Keep what was not sent and add it to the next step's gradient.
   bool error_feedback = true;

@@ -69,10 +69,11 @@ class CodedCompressor {
                                     std::size_t first_element,
                                     std::span<std::byte> payload) const = 0;
 
-  /// Add the decoded values to `accumulator`. Total over all byte strings: a payload of a wrong
-  /// size or with an impossible content is refused, and `accumulator` may then be partly added to.
-  virtual Status decode_add(std::span<const std::byte> payload,
-                            std::span<float> accumulator) const = 0;
+  /// Add the decoded values to `accumulator`, or subtract them (`sign` -1). Total over all byte
+  /// strings: a payload of a wrong size or with an impossible content is refused, and `accumulator`
+  /// may then be partly changed. REQUIRES: sign is 1 or -1.
+  virtual Status decode_add(std::span<const std::byte> payload, std::span<float> accumulator,
+                            float sign = 1.0f) const = 0;
 };
 
 /// What a linear method keeps of one layer between steps. Empty until first prepared.

@@ -34,8 +34,8 @@ class Cast final : public CodedCompressor {
     return representable;
   }
 
-  Status decode_add(std::span<const std::byte> payload,
-                    std::span<float> accumulator) const override {
+  Status decode_add(std::span<const std::byte> payload, std::span<float> accumulator,
+                    float sign) const override {
     if (payload.size() != payload_bytes(accumulator.size())) {
       return Status::corrupt("[cast] payload has " + std::to_string(payload.size()) +
                              " bytes instead of " +
@@ -54,7 +54,7 @@ class Cast final : public CodedCompressor {
       } else {
         kernels::from_f16(block, count, values);
       }
-      kernels::add(accumulator.data() + at, values, count, accumulator.data() + at);
+      kernels::add_signed(values, count, sign, accumulator.data() + at);
     }
     return Status::ok();
   }

@@ -19,8 +19,8 @@ class Dense final : public CodedCompressor {
     return true;
   }
 
-  Status decode_add(std::span<const std::byte> payload,
-                    std::span<float> accumulator) const override {
+  Status decode_add(std::span<const std::byte> payload, std::span<float> accumulator,
+                    float sign) const override {
     if (payload.size() != accumulator.size_bytes()) {
       return Status::corrupt("[dense] payload has " + std::to_string(payload.size()) +
                              " bytes instead of " + std::to_string(accumulator.size_bytes()));
@@ -33,7 +33,7 @@ class Dense final : public CodedCompressor {
       if (!kernels::all_finite(block, count)) {
         return Status::corrupt("[dense] payload holds a non-finite value");
       }
-      kernels::add(accumulator.data() + at, block, count, accumulator.data() + at);
+      kernels::add_signed(block, count, sign, accumulator.data() + at);
     }
     return Status::ok();
   }

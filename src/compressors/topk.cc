@@ -51,8 +51,8 @@ class TopK final : public CodedCompressor {
     return true;
   }
 
-  Status decode_add(std::span<const std::byte> payload,
-                    std::span<float> accumulator) const override {
+  Status decode_add(std::span<const std::byte> payload, std::span<float> accumulator,
+                    float sign) const override {
     if (payload.size() != payload_bytes(accumulator.size())) {
       return Status::corrupt("[topk] payload has " + std::to_string(payload.size()) +
                              " bytes instead of " +
@@ -75,7 +75,7 @@ class TopK final : public CodedCompressor {
                                std::to_string(position) +
                                ") is out of order, out of the layer or not finite");
       }
-      accumulator[position] += value;
+      accumulator[position] += sign * value;
     }
     return Status::ok();
   }

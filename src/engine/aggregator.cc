@@ -101,6 +101,7 @@ class Aggregator::Impl {
         in_this_step_(specs.size()) {
     check(options_);
     require_same(fingerprint_of(specs, options_, lanes_.size()), *lanes_[0], from_now());
+    add_traffic();
     use(planning_.first_plan());
     threads_.emplace_back([this] { encode(); });
     threads_.emplace_back([this] { run_lane_a(); });
@@ -249,9 +250,7 @@ class Aggregator::Impl {
 
   Deadline from_now() const { return Clock::now() + options_.timeout; }
   RandomKey key(const LayerRecord& record) const { return {options_.seed, step_, record.id}; }
-  Frame frame() const {
-    return {.sequence = sequence_, .step = step_, .plan = plan_hash_};
-  }
+  Frame frame() const { return {.sequence = sequence_, .step = step_, .plan = plan_hash_}; }
   std::string place(const char* doing) const {
     return "[rank " + std::to_string(place_.rank) + ", step " + std::to_string(step_) + ", " +
            doing + "] ";
@@ -358,8 +357,7 @@ class Aggregator::Impl {
       if (exchange->carries(gradients)) return *exchange;
     }
     const Exchange::Settings settings{place_, options_.seed, options_.error_feedback};
-    exchanges_.push_back(
-        std::make_unique<Exchange>(gradients, records_, settings, pool_, trace_));
+    exchanges_.push_back(std::make_unique<Exchange>(gradients, records_, settings, pool_, trace_));
     return *exchanges_.back();
   }
 
@@ -437,14 +435,21 @@ class Aggregator::Impl {
   /// Why the step is lost, the same on every rank, if it is.
   std::optional<Failure> agree() {
     const Deadline deadline = step_exchanges_.back()->context().deadline;
-    const TraceSpan span(trace_, "commit", "lane B", step_, step_exchanges_.back()->context().bucket);
+    const TraceSpan span(trace_, "commit", "lane B", step_,
+                         step_exchanges_.back()->context().bucket);
     std::optional<Failure> own;
     for (const Exchange* exchange : step_exchanges_) {
       if (!own) own = exchange->failure();
     }
     const bool compares = options_.parameter && options_.drift_check_every > 0 &&
                           step_ % options_.drift_check_every == 0;
-    if (compares) hash_parameters(options_, parameter_hashes_);
+    if (compares && !own) {
+      try {
+        hash_parameters(options_, parameter_hashes_);
+      } catch (...) {
+        own = Failure::current(place("comparing parameters"));
+      }
+    }
     bool differ = false;
     const auto lost = commit_.agree(*lanes_.back(), frame(), deadline, own,
                                     compares ? hash_of(parameter_hashes_) : 0, differ);
@@ -554,7 +559,7 @@ class Aggregator::Impl {
   double grad_scale_ = 1.0;
   bool committed_ = false;  // the last step
   Stats stats_;
-  Traffic counted_;  // what of the lanes' traffic is in stats_
+  Traffic counted_;                                   // what of the lanes' traffic is in stats_
   std::vector<std::unique_ptr<Exchange>> exchanges_;  // one per set of layers seen with this plan
   std::vector<Exchange*> step_exchanges_;             // that passed round B in this step
   std::vector<bool> in_this_step_;                    // by layer

@@ -109,5 +109,16 @@ TEST(Orthonormalize, IsScaleFreeColumnByColumn) {
   EXPECT_EQ(uneven, expected);
 }
 
+// Small whole numbers are exact there, and everything computed from them must be too.
+TEST(Orthonormalize, IsScaleFreeDownToSubnormals) {
+  auto expected = gaussian(4);
+  for (float& value : expected) value = std::round(4 * value);
+  auto scaled = expected;
+  for (float& value : scaled) value = std::ldexp(value, -145);
+  orthonormalize(expected.data(), kRows, 4);
+  orthonormalize(scaled.data(), kRows, 4);
+  EXPECT_EQ(scaled, expected);
+}
+
 }  // namespace
 }  // namespace lgreco::kernels
