@@ -30,10 +30,12 @@ def context() -> multiprocessing.context.BaseContext:
 
 
 @contextlib.contextmanager
-def training(context, store: Path, method: str, timeout: float) -> Iterator[tuple[list, list]]:
+def training(context, method: str, timeout: float) -> Iterator[tuple[list, list]]:
     """SIZE training processes and their connections, once all of them train."""
     from faults import train_until_an_error
+    from torch.distributed import TCPStore
 
+    store = TCPStore("127.0.0.1", 0, is_master=True)
     processes: list[multiprocessing.Process] = []
     connections: list[Connection] = []
     try:
@@ -41,7 +43,7 @@ def training(context, store: Path, method: str, timeout: float) -> Iterator[tupl
             here, there = context.Pipe()
             process = context.Process(
                 target=train_until_an_error,
-                args=(rank, SIZE, str(store), method, timeout, there),
+                args=(rank, SIZE, store.port, method, timeout, there),
             )
             process.start()
             there.close()
@@ -70,10 +72,10 @@ def check_survivors(connections: list[Connection], victim: int, stop: float, lim
 
 
 @pytest.mark.parametrize("attempt", range(30))
-def test_killed_peer(context, tmp_path, attempt):
+def test_killed_peer(context, attempt):
     chance = random.Random(attempt)
     method = METHODS[attempt % len(METHODS)]
-    with training(context, tmp_path / "store", method, timeout=20) as (processes, connections):
+    with training(context, method, timeout=20) as (processes, connections):
         time.sleep(chance.uniform(0, 0.2))
         victim = chance.randrange(SIZE)
         stop = time.time()
@@ -82,11 +84,11 @@ def test_killed_peer(context, tmp_path, attempt):
 
 
 @pytest.mark.parametrize("attempt", range(10))
-def test_frozen_peer(context, tmp_path, attempt):
+def test_frozen_peer(context, attempt):
     chance = random.Random(100 + attempt)
     method = METHODS[attempt % len(METHODS)]
     timeout = 3.0
-    with training(context, tmp_path / "store", method, timeout) as (processes, connections):
+    with training(context, method, timeout) as (processes, connections):
         time.sleep(chance.uniform(0, 0.2))
         victim = chance.randrange(SIZE)
         stop = time.time()

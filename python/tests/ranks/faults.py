@@ -7,22 +7,24 @@ import time
 from multiprocessing.connection import Connection
 
 import torch
+import torch._dynamo  # DDP loads it in its first step; here it is loaded once for all ranks
 import torch.distributed as dist
 from common import batch, small_model
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
-import lgreco
+import lgreco.ddp
 
 
 def train_until_an_error(
-    rank: int, size: int, store: str, method: str, timeout: float, parent: Connection
+    rank: int, size: int, port: int, method: str, timeout: float, parent: Connection
 ) -> None:
     """Sends "ready" after some steps, then what ended the training: (type, message, seconds since
     the epoch, whether the parameters are those before the failed step)."""
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size)
+    store = dist.TCPStore("127.0.0.1", port, is_master=False)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=size)
     # Without buffers to synchronise, the gradients are the only communication.
     ddp = DistributedDataParallel(small_model(), bucket_cap_mb=0.1, forward_sync_buffers=False)
     policy = lgreco.LGreCo(every=3, start=3, window=2)
