@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import random
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
@@ -21,12 +20,14 @@ METHODS = ["dense", "cast:bf16", "quantize:4", "topk:0.02", "low_rank:2:min_rati
 
 
 @pytest.fixture(scope="module")
-def context() -> multiprocessing.context.BaseContext:
+def context() -> Iterator[multiprocessing.context.BaseContext]:
     """Processes that start quickly, since torch is loaded once."""
-    sys.path.insert(0, str(RANKS))
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["faults"])
-    return context
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(RANKS))  # the server knows no other path
+        patch.syspath_prepend(RANKS)
+        yield context
 
 
 @contextlib.contextmanager
@@ -71,7 +72,12 @@ def check_survivors(connections: list[Connection], victim: int, stop: float, lim
         assert when - stop <= limit, f"rank {rank} needed {when - stop:.1f} s"
 
 
-@pytest.mark.parametrize("attempt", range(30))
+def attempts(count: int, quick: int) -> list:
+    """The numbers below `count`; those from `quick` on are for `make test-faults` only."""
+    return [pytest.param(i, marks=pytest.mark.slow if i >= quick else ()) for i in range(count)]
+
+
+@pytest.mark.parametrize("attempt", attempts(30, quick=5))
 def test_killed_peer(context, attempt):
     chance = random.Random(attempt)
     method = METHODS[attempt % len(METHODS)]
@@ -83,7 +89,7 @@ def test_killed_peer(context, attempt):
         check_survivors(connections, victim, stop, limit=21)
 
 
-@pytest.mark.parametrize("attempt", range(10))
+@pytest.mark.parametrize("attempt", attempts(10, quick=2))
 def test_frozen_peer(context, attempt):
     chance = random.Random(100 + attempt)
     method = METHODS[attempt % len(METHODS)]
