@@ -38,6 +38,7 @@ class NewFile {
   }
 
   void append(std::span<const std::byte> bytes) {
+    if (bytes.empty()) return;  // perhaps without an address, which fwrite forbids
     if (std::fwrite(bytes.data(), 1, bytes.size(), file_.get()) != bytes.size()) {
       fail("write", temporary_);
     }
