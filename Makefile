@@ -1,5 +1,5 @@
 # Thin targets over scripts/. `make setup` is called by every other target and is quick when nothing changed.
-.PHONY: help setup demo demo-quick test test-faults test-asan test-tsan bench lint format
+.PHONY: help setup demo demo-quick test test-faults test-asan test-tsan fuzz bench lint format
 
 help:
 	@echo 'make setup       install everything into .venv/ (called by the others)'
@@ -9,6 +9,7 @@ help:
 	@echo 'make test-faults 30 killed and 10 frozen ranks (about 3 minutes)'
 	@echo 'make test-asan   the C++ tests under AddressSanitizer and UBSan'
 	@echo 'make test-tsan   the C++ tests under ThreadSanitizer'
+	@echo 'make fuzz        look for bytes that break a decoder (needs clang; SECONDS_EACH=60)'
 	@echo 'make bench       micro-benchmarks of kernels and planner'
 	@echo 'make lint        formatters and linters, changing nothing'
 	@echo 'make format      formatters, changing files'
@@ -33,6 +34,9 @@ test-asan: setup
 
 test-tsan: setup
 	@scripts/cpp_tests tsan
+
+fuzz:
+	@scripts/fuzz
 
 bench: setup
 	@scripts/bench

@@ -17,6 +17,8 @@ template <typename... Visitors>
 struct Overloaded : Visitors... {
   using Visitors::operator()...;
 };
+template <typename... Visitors>
+Overloaded(Visitors...) -> Overloaded<Visitors...>;
 
 std::vector<Level> candidates_of(const LGrecoPolicy& policy, const Level& method,
                                  const LayerSpec& layer, const Level& reference) {
@@ -91,8 +93,9 @@ Planning::Planning(const std::vector<LayerRecord>& layers, const AggregatorOptio
   }
   if (const auto* fixed = std::get_if<FixedPolicy>(&options_.policy)) {
     for (const auto& [name, level] : fixed->levels) {
-      const auto found = std::find_if(specs_.begin(), specs_.end(),
-                                      [&](const LayerSpec& spec) { return spec.name == name; });
+      const auto found =
+          std::find_if(specs_.begin(), specs_.end(),
+                       [&wanted = name](const LayerSpec& spec) { return spec.name == wanted; });
       if (found == specs_.end()) {
         throw ConfigError("[policy] Fixed: the model has no layer '" + name + "'");
       }
