@@ -85,7 +85,10 @@ def run_on_link(
         processes.append(
             subprocess.Popen(
                 ["ip", "netns", "exec", name, *command],
-                env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
             )  # fmt: skip
         )
     try:

@@ -6,6 +6,7 @@
 #include "adaptors/torch/c10d_communicator.h"
 #include "adaptors/torch/comm_hook.h"
 #include "adaptors/torch/tensor_bridge.h"
+#include "lgreco/checkpoint.h"
 #include "lgreco/status.h"
 
 namespace lgreco {
@@ -159,6 +160,12 @@ Stats stats_from_dict(const py::dict& dict) {
   return stats;
 }
 
+std::string checksum_text(const AggregatorState& state) {
+  char text[17];
+  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(checksum(state)));
+  return text;
+}
+
 template <typename Function>
 auto unlocked(Function function) {
   const py::gil_scoped_release release;
@@ -284,10 +291,46 @@ class TorchAggregator {
     dict["plan"] = plan_to_dict(state.plan);
     dict["stats"] = stats_to_dict(state.stats);
     dict["layers"] = layers;
+    dict["checksum"] = checksum_text(state);
     return dict;
   }
 
-  void load_state(const py::dict& dict) {
+  /// `states` is this rank's own, or, for another number of ranks, those of all old ranks
+  /// (`change` "mean") or any of them ("reset").
+  void load_state(const std::vector<py::dict>& states, const std::string& change) {
+    std::vector<AggregatorState> loaded;
+    for (const py::dict& state : states) loaded.push_back(state_from(state));
+    unlocked([&] {
+      const AggregatorState own = aggregator_->state();
+      AggregatorState& state = loaded.front();
+      if (change == "mean") {
+        state = resize(loaded, own.rank, own.size);
+      } else if (change == "reset") {
+        state.rank = own.rank;
+        state.size = own.size;
+        for (LayerState& layer : state.layers) layer.residual = layer.window = {};
+        for (LayerState& layer : state.layers) layer.window_steps = 0;
+      }
+      aggregator_->load_state(std::move(state));
+    });
+  }
+
+ private:
+  std::size_t registered(const std::string& name, const at::Tensor& tensor) const {
+    const auto found = index_.find(name);
+    if (found == index_.end()) {
+      throw ConfigError("[aggregator] '" + name + "' is no registered layer");
+    }
+    const LayerSpec spec = layer_spec(name, tensor);
+    if (!(spec == aggregator_->layers()[found->second])) {
+      throw ConfigError("[aggregator] layer '" + name +
+                        "' has another shape or dtype than it was registered with");
+    }
+    return found->second;
+  }
+
+  /// Throws StateError on an entry that is missing, of a wrong type, or not what was saved.
+  AggregatorState state_from(const py::dict& dict) const {
     AggregatorState state;
     try {
       state.rank = dict["rank"].cast<int>();
@@ -307,6 +350,9 @@ class TorchAggregator {
       if (layers.size() != aggregator_->layers().size()) {
         throw StateError("[state] saved for a model with other layers");
       }
+      if (dict["checksum"].cast<std::string>() != checksum_text(state)) {
+        throw StateError("[state] the state is damaged: its checksum is not that of its content");
+      }
     } catch (const py::error_already_set& error) {
       throw StateError(std::string("[state] an entry is missing: ") + error.what());
     } catch (const py::cast_error& error) {
@@ -314,21 +360,7 @@ class TorchAggregator {
     } catch (const ConfigError& error) {
       throw StateError(std::string("[state] ") + error.what());
     }
-    unlocked([&] { aggregator_->load_state(std::move(state)); });
-  }
-
- private:
-  std::size_t registered(const std::string& name, const at::Tensor& tensor) const {
-    const auto found = index_.find(name);
-    if (found == index_.end()) {
-      throw ConfigError("[aggregator] '" + name + "' is no registered layer");
-    }
-    const LayerSpec spec = layer_spec(name, tensor);
-    if (!(spec == aggregator_->layers()[found->second])) {
-      throw ConfigError("[aggregator] layer '" + name +
-                        "' has another shape or dtype than it was registered with");
-    }
-    return found->second;
+    return state;
   }
 
   ErrorTypes types_;
@@ -354,7 +386,7 @@ void bind_aggregator(py::module_& module) {
       .def("plan", &TorchAggregator::plan)
       .def("stats", &TorchAggregator::stats)
       .def("state", &TorchAggregator::state)
-      .def("load_state", &TorchAggregator::load_state, py::arg("state"));
+      .def("load_state", &TorchAggregator::load_state, py::arg("states"), py::arg("change"));
 }
 
 }  // namespace lgreco

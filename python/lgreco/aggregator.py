@@ -166,19 +166,42 @@ class Compression:
         """
         return {"format": STATE_FORMAT, **self._engine.state()}
 
-    def load_state_dict(self, state: Mapping[str, object]) -> None:
-        """All or nothing.
+    def load_state_dict(
+        self,
+        state: Mapping[str, object] | Sequence[Mapping[str, object]],
+        *,
+        world_size_change: str = "fail",
+    ) -> None:
+        """All or nothing: when anything is wrong, the live state is untouched.
 
-        Raises StateError on another rank's state, another world size, another model or another
-        format; the live state is untouched then.
+        Args:
+            state: what `state_dict()` gave on this rank; for "mean", a list of all ranks' states.
+            world_size_change: what to do when the run had another number of ranks.
+                "fail": refuse. "mean": every rank starts with the mean of all old residuals, so
+                that nothing of what was not sent yet is lost. "reset": residuals start at zero, and
+                `state` may be that of any old rank.
+
+        Raises StateError on another rank's state, another world size, another model, another
+        format, a damaged state.
         """
-        if not isinstance(state, Mapping) or state.get("format") != STATE_FORMAT:
-            found = state.get("format") if isinstance(state, Mapping) else type(state).__name__
-            raise StateError(
-                f"[state] format is {found!r}, this version reads {STATE_FORMAT}; "
-                "pass what state_dict() returned"
+        if world_size_change not in ("fail", "mean", "reset"):
+            raise ConfigError(
+                f"[state] world_size_change is {world_size_change!r}; use 'fail', 'mean' or 'reset'"
             )
-        self._engine.load_state(dict(state))
+        states = [state] if isinstance(state, Mapping) else list(state)
+        if not states or (len(states) > 1 and world_size_change != "mean"):
+            raise StateError(
+                f"[state] {len(states)} states were given; pass this rank's own, "
+                "or those of all ranks with world_size_change='mean'"
+            )
+        for one in states:
+            found = one.get("format") if isinstance(one, Mapping) else type(one).__name__
+            if found != STATE_FORMAT:
+                raise StateError(
+                    f"[state] format is {found!r}, this version reads {STATE_FORMAT}; "
+                    "pass what state_dict() returned"
+                )
+        self._engine.load_state([dict(one) for one in states], world_size_change)
 
 
 class Aggregator(Compression):

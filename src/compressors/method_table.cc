@@ -13,7 +13,7 @@ constexpr std::array kEntries = {
     MethodEntry{{Method::quantize, "quantize", 1, true, 1, 8, true, "bits", "quantize:4"},
                 make_quantize,
                 nullptr},
-    MethodEntry{{Method::topk, "topk", 2, true, 1e-6, 1, false, "density", "topk:0.01"},
+    MethodEntry{{Method::topk, "topk", 1, true, 1e-6, 1, false, "density", "topk:0.01"},
                 make_topk,
                 nullptr},
     MethodEntry{{Method::low_rank, "low_rank", 1, false, 1, 65535, true, "rank", "low_rank:4"},

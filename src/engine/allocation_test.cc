@@ -4,24 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
-#include <cstdlib>
-#include <new>
 #include <semaphore>
 
 #include "lgreco/aggregator.h"
+#include "tests/counting_new.h"
 #include "tests/ranks_as_threads.h"
-
-namespace {
-std::atomic<std::size_t> g_allocations{0};
-}  // namespace
-
-void* operator new(std::size_t size) {
-  ++g_allocations;
-  if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
-  throw std::bad_alloc();
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace lgreco {
 namespace {
@@ -51,7 +38,7 @@ TEST_P(AllocationTest, SteadyStepTakesNoMemory) {
                             std::move(lanes));
       std::counting_semaphore<> done(0);
       for (int step = 0; step < kSteps; ++step) {
-        const std::size_t before = g_allocations;
+        const std::size_t before = allocations;
         for (auto& gradient : gradients) {
           for (std::size_t i = 0; i < gradient.size(); ++i) {
             gradient[i] = static_cast<float>((i * 7 + static_cast<std::size_t>(rank + step)) % 13);
@@ -61,7 +48,7 @@ TEST_P(AllocationTest, SteadyStepTakesNoMemory) {
           aggregator.submit(bucket, [&done](const std::exception_ptr&) { done.release(); });
         }
         for (int i = 0; i < kBuckets; ++i) done.acquire();
-        if (step >= kSteps / 2) in_steady_steps += g_allocations - before;
+        if (step >= kSteps / 2) in_steady_steps += allocations - before;
       }
     });
     EXPECT_EQ(in_steady_steps, 0u) << name_of(dtype);
