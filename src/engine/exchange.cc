@@ -267,9 +267,10 @@ void Exchange::update_addends() {
 
 void Exchange::take_over_overflows() {
   for (Part& part : parts_) {
-    const bool overflowed = part.record->linear == nullptr
-                                ? coded_[part.index].overflowed
-                                : pq_[0][part.index].overflowed || pq_[1][part.index].overflowed;
+    const bool overflowed =
+        part.record->linear == nullptr
+            ? coded_[part.index].overflowed
+            : pq_[0][part.index].overflowed || pq_[1][part.index].overflowed;
     if (overflowed) part.presence = Presence::non_finite;
   }
 }
@@ -310,8 +311,8 @@ void Exchange::round_a(Communicator& communicator) {
     const Stopwatch watch(encode_s);
     update_addends();
     const auto own = static_cast<std::size_t>(settings_.place.rank);
-    pq_sums_[0]->reduce(pq_[0], {settings_.seed, context_.step, 0}, *scatter_a_, factor_first_[own],
-                        *gather_a_, 0, pool_);
+    pq_sums_[0]->reduce(pq_[0], {settings_.seed, context_.step, 0}, *scatter_a_,
+                        factor_first_[own], *gather_a_, 0, pool_);
     take_over_overflows();
   });
   write_flags(*gather_a_, /*to_all_peers=*/false);

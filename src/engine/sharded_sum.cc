@@ -105,7 +105,8 @@ void ShardedSum::decode(std::span<Addend> addends, const Messages& gather,
 }
 
 void ShardedSum::decode_into(std::size_t part, const Addend& addend, const Messages& gather,
-                             const std::vector<std::size_t>& first, std::span<float> result) const {
+                             const std::vector<std::size_t>& first,
+                             std::span<float> result) const {
   std::fill(result.begin(), result.end(), 0.0f);
   for (const std::size_t i : pieces_of_[part]) {
     const Piece& piece = layout_.pieces[i];
