@@ -257,8 +257,9 @@ class Aggregator::Impl {
   }
 
   void use(Plan plan) {
+    std::vector<std::size_t> load(static_cast<std::size_t>(place_.ranks), 0);
     for (std::size_t i = 0; i < records_.size(); ++i) {
-      records_[i].use(plan.levels[i], key(records_[i]));
+      records_[i].use(plan.levels[i], key(records_[i]), load);
     }
     plan_ = std::move(plan);
     plan_hash_ = plan_.hash();

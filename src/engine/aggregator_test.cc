@@ -314,22 +314,25 @@ TEST(Aggregator, StartsDense) {
   });
 }
 
-TEST(Aggregator, NeitherLanesNorThreadsNorBucketsOfTheStepBeforeChangeABit) {
+TEST(Aggregator, NeitherLanesNorThreadsNorBucketsChangeABit) {
+  struct Setting {
+    int lanes, threads;
+    std::size_t bucket_length;
+  };
   for (const char* method : {"quantize:4", "topk:0.01", "low_rank:2:min_ratio=1", "cast:bf16"}) {
     std::vector<Values> results;
-    for (const int lanes : {1, 2}) {
-      for (const int threads : {1, 4}) {
-        run_ranks_on_lanes(3, lanes, [&](Communicators communicators) {
-          AggregatorOptions settings = options(method);
-          settings.threads = threads;
-          Trainer trainer(std::move(communicators), settings);
-          for (std::uint64_t step = 0; step < 5; ++step) {
-            Values values = gradients(trainer.rank, step);
-            trainer.average(values, 2);
-            if (trainer.rank == 0 && step == 4) results.push_back(values);
-          }
-        });
-      }
+    for (const Setting& setting : {Setting{1, 1, 2}, Setting{1, 4, 6}, Setting{2, 1, 6},
+                                   Setting{2, 4, 1}, Setting{2, 1, 4}}) {
+      run_ranks_on_lanes(3, setting.lanes, [&](Communicators communicators) {
+        AggregatorOptions settings = options(method);
+        settings.threads = setting.threads;
+        Trainer trainer(std::move(communicators), settings);
+        for (std::uint64_t step = 0; step < 5; ++step) {
+          Values values = gradients(trainer.rank, step);
+          trainer.average(values, setting.bucket_length);
+          if (trainer.rank == 0 && step == 4) results.push_back(values);
+        }
+      });
     }
     for (const Values& result : results) EXPECT_EQ(result, results[0]) << method;
   }

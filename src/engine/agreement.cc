@@ -32,30 +32,30 @@ template <typename... Visitors>
 Overloaded(Visitors...) -> Overloaded<Visitors...>;
 
 std::string text_of(const Policy& policy) {
-  return std::visit(Overloaded{[](const UniformPolicy&) { return std::string("Uniform"); },
-                               [](const FixedPolicy& fixed) {
-                                 std::string text = "Fixed";
-                                 for (const auto& [name, level] : fixed.levels) {
-                                   text += " " + name + "=" + to_string(level);
-                                 }
-                                 return text;
-                               },
-                               [](const LGrecoPolicy& p) {
-                                 std::string text =
-                                     "LGreCo every=" + std::to_string(p.every) +
-                                     " start=" + std::to_string(p.start) +
-                                     " window=" + std::to_string(p.window) +
-                                     " alpha=" + text_of(p.alpha) +
-                                     " budget=" + std::to_string(static_cast<int>(p.budget)) +
-                                     " solver=" + std::to_string(static_cast<int>(p.solver)) +
-                                     " reference_layers_only=" +
-                                     std::to_string(p.reference_layers_only) + " levels=";
-                                 for (const Level& level : p.candidates) {
-                                   text += to_string(level) + ",";
-                                 }
-                                 return text;
-                               }},
-                    policy);
+  return std::visit(
+      Overloaded{[](const UniformPolicy&) { return std::string("Uniform"); },
+                 [](const FixedPolicy& fixed) {
+                   std::string text = "Fixed";
+                   for (const auto& [name, level] : fixed.levels) {
+                     text += " " + name + "=" + to_string(level);
+                   }
+                   return text;
+                 },
+                 [](const LGrecoPolicy& p) {
+                   std::string text =
+                       "LGreCo every=" + std::to_string(p.every) +
+                       " start=" + std::to_string(p.start) + " window=" + std::to_string(p.window) +
+                       " alpha=" + text_of(p.alpha) +
+                       " budget=" + std::to_string(static_cast<int>(p.budget)) +
+                       " solver=" + std::to_string(static_cast<int>(p.solver)) +
+                       " reference_layers_only=" + std::to_string(p.reference_layers_only) +
+                       " levels=";
+                   for (const Level& level : p.candidates) {
+                     text += to_string(level) + ",";
+                   }
+                   return text;
+                 }},
+      policy);
 }
 
 // One field a line; \x1f between name and value.
@@ -140,9 +140,9 @@ Fingerprint fingerprint_of(const std::vector<LayerSpec>& layers, const Aggregato
                         {"drift_check_every", std::to_string(options.drift_check_every)},
                         {"number of layers", std::to_string(layers.size())}};
   for (std::size_t i = 0; i < layers.size(); ++i) {
-    fields.emplace_back("layer " + std::to_string(i),
-                        layers[i].name + " " + text_of(layers[i].shape) + " " +
-                            std::string(name_of(layers[i].dtype)));
+    fields.emplace_back("layer " + std::to_string(i), layers[i].name + " " +
+                                                          text_of(layers[i].shape) + " " +
+                                                          std::string(name_of(layers[i].dtype)));
   }
   return fields;
 }
@@ -151,8 +151,9 @@ void require_same(const Fingerprint& fingerprint, Communicator& communicator, De
   const std::string text = serialise(fingerprint);
   const Summary own{XXH3_64bits(text.data(), text.size()), text.size()};
   const auto ranks = static_cast<std::size_t>(communicator.size());
-  const auto summaries = gather(std::as_bytes(std::span(&own, 1)),
-                                std::vector<std::size_t>(ranks, sizeof own), communicator, deadline);
+  const auto summaries =
+      gather(std::as_bytes(std::span(&own, 1)), std::vector<std::size_t>(ranks, sizeof own),
+             communicator, deadline);
   std::vector<std::size_t> lengths;
   bool same = true;
   for (const auto& message : summaries) {

@@ -91,7 +91,11 @@ Exchange::Exchange(const std::vector<Gradient>& gradients, std::vector<LayerReco
     }
     if (record.linear == nullptr) {
       part.index = coded_.size();
-      coded_.push_back({part.values, record.coded.get(), record.id, record.spec.name});
+      coded_.push_back({.values = part.values,
+                        .codec = record.coded.get(),
+                        .owners = record.owners[0],
+                        .layer = record.id,
+                        .name = record.spec.name});
       continue;
     }
     part.index = linear_parts_.size();
@@ -100,7 +104,11 @@ Exchange::Exchange(const std::vector<Gradient>& gradients, std::vector<LayerReco
       auto& factor = part.factors[static_cast<std::size_t>(round)];
       factor = take(factors_left, record.linear->round_floats(record.shape, round));
       pq_[static_cast<std::size_t>(round)].push_back(
-          {factor, record.factor_codec.get(), record.id, record.spec.name});
+          {.values = factor,
+           .codec = record.factor_codec.get(),
+           .owners = record.owners[static_cast<std::size_t>(round)],
+           .layer = record.id,
+           .name = record.spec.name});
     }
   }
 
@@ -267,10 +275,9 @@ void Exchange::update_addends() {
 
 void Exchange::take_over_overflows() {
   for (Part& part : parts_) {
-    const bool overflowed =
-        part.record->linear == nullptr
-            ? coded_[part.index].overflowed
-            : pq_[0][part.index].overflowed || pq_[1][part.index].overflowed;
+    const bool overflowed = part.record->linear == nullptr
+                                ? coded_[part.index].overflowed
+                                : pq_[0][part.index].overflowed || pq_[1][part.index].overflowed;
     if (overflowed) part.presence = Presence::non_finite;
   }
 }
@@ -311,8 +318,8 @@ void Exchange::round_a(Communicator& communicator) {
     const Stopwatch watch(encode_s);
     update_addends();
     const auto own = static_cast<std::size_t>(settings_.place.rank);
-    pq_sums_[0]->reduce(pq_[0], {settings_.seed, context_.step, 0}, *scatter_a_,
-                        factor_first_[own], *gather_a_, 0, pool_);
+    pq_sums_[0]->reduce(pq_[0], {settings_.seed, context_.step, 0}, *scatter_a_, factor_first_[own],
+                        *gather_a_, 0, pool_);
     take_over_overflows();
   });
   write_flags(*gather_a_, /*to_all_peers=*/false);

@@ -2,23 +2,25 @@
 
 #include <xxhash.h>
 
+#include "src/engine/shard_layout.h"
+
 namespace lgreco {
 
 LayerRecord::LayerRecord(LayerSpec layer, DType residual_dtype)
     : spec(std::move(layer)),
       shape(spec.matrix()),
       id(XXH3_64bits(spec.name.data(), spec.name.size())),
-      residual(residual_dtype) {
-  use(Level{}, {});
-}
+      residual(residual_dtype) {}
 
-void LayerRecord::use(const Level& new_level, const RandomKey& key) {
+void LayerRecord::use(const Level& new_level, const RandomKey& key,
+                      std::vector<std::size_t>& load) {
   level = new_level;
   coded = nullptr;
   linear = nullptr;
   factor_codec = nullptr;
   if (is_coded(level.method)) {
     coded = coded_compressor(level);
+    owners[0] = choose_owners(shape.count(), *coded, load);
     return;
   }
   linear = linear_compressor(level);
@@ -26,6 +28,10 @@ void LayerRecord::use(const Level& new_level, const RandomKey& key) {
                                       ? Level{}
                                       : Level{.method = Method::cast, .values = level.factors});
   linear->prepare(shape, key, linear_state);
+  for (const int round : {0, 1}) {
+    owners[static_cast<std::size_t>(round)] =
+        choose_owners(linear->round_floats(shape, round), *factor_codec, load);
+  }
 }
 
 }  // namespace lgreco

@@ -1,8 +1,10 @@
 // What the engine knows of one registered layer: its description, its level, its state.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "lgreco/aggregator.h"
 #include "lgreco/compressor.h"
@@ -22,6 +24,8 @@ struct LayerRecord {
   std::unique_ptr<CodedCompressor> coded;
   std::unique_ptr<LinearCompressor> linear;
   std::unique_ptr<CodedCompressor> factor_codec;
+  /// Of the pieces of what travels: of the values (coded), or of P and of Q (linear).
+  std::array<std::vector<int>, 2> owners;
 
   Residual residual;
   LinearState linear_state;
@@ -35,8 +39,8 @@ struct LayerRecord {
   explicit LayerRecord(LayerSpec layer, DType residual_dtype = DType::f32);
 
   /// Switch to `new_level`. Residual and warm factor stay; new columns of the factor are drawn from
-  /// `key`.
-  void use(const Level& new_level, const RandomKey& key);
+  /// `key`. `load` is what each rank owns of the layers before this one, and grows.
+  void use(const Level& new_level, const RandomKey& key, std::vector<std::size_t>& load);
 };
 
 }  // namespace lgreco

@@ -93,9 +93,9 @@ Planning::Planning(const std::vector<LayerRecord>& layers, const AggregatorOptio
   }
   if (const auto* fixed = std::get_if<FixedPolicy>(&options_.policy)) {
     for (const auto& [name, level] : fixed->levels) {
-      const auto found = std::find_if(
-          specs_.begin(), specs_.end(),
-          [&wanted = name](const LayerSpec& spec) { return spec.name == wanted; });
+      const auto found =
+          std::find_if(specs_.begin(), specs_.end(),
+                       [&wanted = name](const LayerSpec& spec) { return spec.name == wanted; });
       if (found == specs_.end()) {
         throw ConfigError("[policy] Fixed: the model has no layer '" + name + "'");
       }

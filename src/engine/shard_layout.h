@@ -1,9 +1,10 @@
-// Which rank owns which part of the vectors of a bucket.
+// Which rank owns which part of the vectors that are summed.
 //
 // In a scatter-reduce-all-gather every part has one owner that sums it. A vector is cut into at
 // most as many pieces as there are ranks, and each piece goes to the rank that owns the fewest
-// bytes so far, so that the ranks' messages are balanced also when vectors are few and unequal. The
-// layout is a function of codecs and sizes alone: every rank computes the same.
+// bytes so far, over the whole model: so ranks are balanced also when vectors are few and unequal,
+// and owners do not depend on the buckets in which layers happen to travel. They follow from the
+// plan alone.
 #pragma once
 
 #include <cstddef>
@@ -17,10 +18,16 @@ namespace lgreco {
 /// Payloads start at multiples of this, since they hold 32-bit numbers.
 constexpr std::size_t aligned(std::size_t bytes) { return (bytes + 3) / 4 * 4; }
 
-/// A vector to be cut: its length, and how its pieces are encoded.
+/// The owner of each piece of a vector of `count` elements, in order. Adds the pieces' bytes to
+/// `load`, the bytes that each rank owns so far.
+std::vector<int> choose_owners(std::size_t count, const CodedCompressor& codec,
+                               std::vector<std::size_t>& load);
+
+/// A vector to be laid out: its length, how its pieces are encoded, and who owns them.
 struct Shardable {
   std::size_t count = 0;
   const CodedCompressor* codec = nullptr;
+  std::span<const int> owners;
 };
 
 /// A run of elements of one vector with its place in the owner's message.

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <list>
 #include <numeric>
 
 namespace lgreco {
@@ -10,9 +11,14 @@ namespace {
 
 class ShardLayoutTest : public testing::TestWithParam<int> {
  protected:
-  Shardable vector_of(std::size_t count) const { return {count, codec_.get()}; }
+  Shardable vector_of(std::size_t count) {
+    owners_.push_back(choose_owners(count, *codec_, load_));
+    return {count, codec_.get(), owners_.back()};
+  }
 
   std::unique_ptr<CodedCompressor> codec_ = coded_compressor(parse_level("quantize:4"));
+  std::vector<std::size_t> load_ = std::vector<std::size_t>(static_cast<std::size_t>(GetParam()));
+  std::list<std::vector<int>> owners_;
 };
 INSTANTIATE_TEST_SUITE_P(Ranks, ShardLayoutTest, testing::Values(1, 2, 3, 4, 8));
 

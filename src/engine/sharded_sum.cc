@@ -26,7 +26,9 @@ std::span<float> values_of(const Piece& piece, const Addend& addend) {
 
 ShardedSum::ShardedSum(std::span<const Addend> addends, Place place) : place_(place) {
   std::vector<Shardable> vectors;
-  for (const Addend& addend : addends) vectors.push_back({addend.values.size(), addend.codec});
+  for (const Addend& addend : addends) {
+    vectors.push_back({addend.values.size(), addend.codec, addend.owners});
+  }
   layout_ = shard_layout(vectors, place.ranks);
   pieces_of_.resize(addends.size());
   for (std::size_t i = 0; i < layout_.pieces.size(); ++i) {
@@ -105,8 +107,7 @@ void ShardedSum::decode(std::span<Addend> addends, const Messages& gather,
 }
 
 void ShardedSum::decode_into(std::size_t part, const Addend& addend, const Messages& gather,
-                             const std::vector<std::size_t>& first,
-                             std::span<float> result) const {
+                             const std::vector<std::size_t>& first, std::span<float> result) const {
   std::fill(result.begin(), result.end(), 0.0f);
   for (const std::size_t i : pieces_of_[part]) {
     const Piece& piece = layout_.pieces[i];

@@ -24,8 +24,9 @@ namespace lgreco {
 struct Addend {
   std::span<float> values;
   const CodedCompressor* codec = nullptr;
-  std::uint64_t layer = 0;  // for RandomKey
-  std::string_view name;    // of the layer, for messages
+  std::span<const int> owners;  // of its pieces
+  std::uint64_t layer = 0;      // for RandomKey
+  std::string_view name;        // of the layer, for messages
   /// false: left out of the next encode / reduce / decode.
   bool takes_part = true;
   /// Set when a value cannot be represented, here or in the mean.

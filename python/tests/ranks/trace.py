@@ -20,7 +20,7 @@ def overlap(a, b):
 
 with process_group() as (rank, size):
     model = nn.Sequential(*(nn.Linear(600, 600) for _ in range(6)))
-    ddp = DistributedDataParallel(model, bucket_cap_mb=1.5)
+    ddp = DistributedDataParallel(model, bucket_cap_mb=1)
     compression = lgreco.compress(ddp, lgreco.PowerSGD(4))
     path = Path(sys.argv[1]) / f"trace-{rank}.json"
     for step in range(6):
