@@ -40,8 +40,8 @@ RUNS = (
     Run("L-GreCo ranks 2-8", "low_rank:4", "lgreco"),
     Run("L-GreCo 4 bit", "quantize:4", "lgreco"),
 )
-FULL = {"steps": 1000, "width": 16, "plan-every": 150, "plan-start": 100}
-QUICK = {"steps": 120, "width": 16, "plan-every": 30, "plan-start": 30}
+FULL = {"steps": 900, "width": 16, "plan-every": 150, "plan-start": 100}
+QUICK = {"steps": 100, "width": 16, "plan-every": 30, "plan-start": 20, "test-images": 2000}
 
 
 class RunFailed(Exception):

@@ -3,7 +3,7 @@
     torchrun --standalone --nproc-per-node 2 -m experiments.resnet18.train --output run.jsonl \
         --method low_rank:4 --policy lgreco
 
-Rank 0 writes the log (see lgreco.report for its lines).
+Rank 0 writes the log (see lgreco.run_log for its lines).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from lgreco.run_log import RunLog
 WARM_UP_SHARE = 0.1
 COMPUTE_PROBE_STEPS = 10
 EVALUATIONS = 8
-EVALUATION_IMAGES = 2_000
+EVALUATION_IMAGES = 1_000  # but for the last evaluation
 
 
 @dataclass
@@ -49,6 +49,7 @@ class Settings:
     learning_rate: float
     plan_every: int
     plan_start: int
+    test_images: int
 
 
 class Training:
@@ -60,6 +61,7 @@ class Training:
         self.rank, self.ranks = dist.get_rank(), dist.get_world_size()
         torch.manual_seed(settings.seed)
         model = ResNet18(images.classes, images.train_x.shape[1], settings.width)
+        model = model.to(memory_format=torch.channels_last)  # a quarter faster on a CPU
         # Each rank keeps its own batch-norm statistics, so that only gradients travel.
         self.ddp = DistributedDataParallel(model, forward_sync_buffers=False)
         self.compression = self._compress()
@@ -181,7 +183,8 @@ def run(training: Training, log: RunLog) -> None:
         seconds += time.perf_counter() - begin
         loopback += (loopback_bytes() - loopback_begin) / training.ranks
         final = last == settings.steps
-        accuracy, test_loss = training.evaluate(10**9 if final else EVALUATION_IMAGES)
+        images = settings.test_images if final else EVALUATION_IMAGES
+        accuracy, test_loss = training.evaluate(images)
         log.evaluation(last, accuracy, test_loss, sent)
     stats = {} if training.compression is None else training.compression.stats()
     log.end(
@@ -213,12 +216,14 @@ def main(
     learning_rate: Annotated[float, typer.Option(help="At its peak, after the warm-up.")] = 0.05,
     plan_every: Annotated[int, typer.Option(min=1, help="Steps between plans.")] = 150,
     plan_start: Annotated[int, typer.Option(min=1, help="Step of the first plan.")] = 100,
+    test_images: Annotated[int, typer.Option(min=1, help="For the last evaluation.")] = 10_000,
     data: Annotated[Path | None, typer.Option(help="Folder of CIFAR-100.")] = None,
 ) -> None:
     """Train ResNet-18 on real images; run it under torchrun."""
     settings = Settings(
-        name, method, policy, steps, batch, width, seed, learning_rate, plan_every, plan_start
-    )
+        name, method, policy, steps, batch, width, seed, learning_rate, plan_every, plan_start,
+        test_images,
+    )  # fmt: skip
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     try:
