@@ -31,9 +31,9 @@ EXPLANATIONS = {
     "plan vs uniform": "how many times fewer payload bytes L-GreCo's plans have than the uniform "
     "setting they start from, at no more summed error; mean over the steps that had a plan.",
     "step here": "a step, measured on this machine, where the network costs next to nothing.",
-    "at ... Gb/s*": "a step, computed, not measured: compute + encode and decode + bytes / bandwidth, "
-    "without overlap and latency. Compute is a forward and backward pass, the fastest that any "
-    "of the runs measured.",
+    "at ... Gb/s*": "a step, computed, not measured: compute + encode and decode + bytes / "
+    "bandwidth, without overlap and latency. Compute is a forward and backward pass, the fastest "
+    "that any of the runs measured.",
 }
 
 
