@@ -76,8 +76,10 @@ def follow(process: subprocess.Popen, log: Path, progress: Progress, bar: int) -
         raise
     _show(log, progress, bar)
     if process.returncode != 0:
-        tail = log.with_suffix(".txt").read_text().splitlines()[-15:]
-        raise RunFailed("\n".join([f"The run '{log.stem}' failed; its last lines:", *tail]))
+        screen = log.with_suffix(".txt")
+        lines = screen.read_text().splitlines()
+        lines = [line for line in lines if line.startswith("[rank0]")] or lines
+        raise RunFailed("\n".join([f"The run '{log.stem}' failed ({screen}):", *lines[-15:]]))
 
 
 def _show(log: Path, progress: Progress, bar: int) -> None:
@@ -119,7 +121,10 @@ def main(
     options: dict[str, object] = {**(QUICK if quick else FULL), "seed": seed}
     if data is not None:
         options["data"] = data
-    images = load_images(data)
+    try:
+        images = load_images(data)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
     console.print(
         f"[bold]ResNet-18 (width {options['width']}) on {images.name}[/bold], "
         f"{len(images.train_y):,} training images, {RANKS} ranks, seed {seed}"

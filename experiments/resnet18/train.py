@@ -32,7 +32,7 @@ from lgreco.run_log import RunLog
 WARM_UP_SHARE = 0.1
 COMPUTE_PROBE_STEPS = 10
 EVALUATIONS = 8
-EVALUATION_IMAGES = 1_000  # but for the last evaluation
+SOME_IMAGES = 1_000  # for every evaluation but the last
 
 
 @dataclass
@@ -183,8 +183,8 @@ def run(training: Training, log: RunLog) -> None:
         seconds += time.perf_counter() - begin
         loopback += (loopback_bytes() - loopback_begin) / training.ranks
         final = last == settings.steps
-        images = settings.test_images if final else EVALUATION_IMAGES
-        accuracy, test_loss = training.evaluate(images)
+        images = settings.test_images
+        accuracy, test_loss = training.evaluate(images if final else min(images, SOME_IMAGES))
         log.evaluation(last, accuracy, test_loss, sent)
     stats = {} if training.compression is None else training.compression.stats()
     log.end(
@@ -236,4 +236,6 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app = typer.Typer(pretty_exceptions_enable=False)  # plain lines, that torchrun can prefix
+    app.command()(main)
+    app()
