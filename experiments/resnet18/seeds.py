@@ -1,6 +1,6 @@
 """The demo's runs over several seeds: accuracy and bytes of each, as tables for a page.
 
-python -m experiments.resnet18.seeds --seeds 3 --steps 1500
+python -m experiments.resnet18.seeds --seeds 3 --steps 2400
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def mean_of(rows: Sequence[Summary], figure: Callable[[Summary], float]) -> floa
 
 def main(
     seeds: Annotated[int, typer.Option(min=1)] = 3,
-    steps: Annotated[int, typer.Option(min=1)] = 1500,
+    steps: Annotated[int, typer.Option(min=1)] = 2400,
     output: Annotated[Path, typer.Option(help="Folder for the logs.")] = Path("runs/seeds"),
     data: Annotated[Path | None, typer.Option(help="Folder of CIFAR-100 (python version).")] = None,
 ) -> None:

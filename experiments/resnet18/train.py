@@ -24,7 +24,7 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 import lgreco
-from experiments.common.images import Images, load_images
+from experiments.common.images import Images, load_images, shrunk
 from experiments.common.loopback import loopback_bytes
 from experiments.resnet18.model import ResNet18
 from lgreco.run_log import RunLog
@@ -213,10 +213,11 @@ def main(
     batch: Annotated[int, typer.Option(min=1, help="Images per rank and step.")] = 32,
     width: Annotated[int, typer.Option(min=1, help="Channels of the first stage.")] = 16,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    learning_rate: Annotated[float, typer.Option(help="At its peak, after the warm-up.")] = 0.05,
-    plan_every: Annotated[int, typer.Option(min=1, help="Steps between plans.")] = 150,
+    learning_rate: Annotated[float, typer.Option(help="At its peak, after the warm-up.")] = 0.02,
+    plan_every: Annotated[int, typer.Option(min=1, help="Steps between plans.")] = 200,
     plan_start: Annotated[int, typer.Option(min=1, help="Step of the first plan.")] = 100,
     test_images: Annotated[int, typer.Option(min=1, help="For the last evaluation.")] = 10_000,
+    shrink: Annotated[int, typer.Option(min=1, help="Divide height and width by this.")] = 1,
     data: Annotated[Path | None, typer.Option(help="Folder of CIFAR-100.")] = None,
 ) -> None:
     """Train ResNet-18 on real images; run it under torchrun."""
@@ -227,7 +228,7 @@ def main(
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     try:
-        training = Training(settings, load_images(data))
+        training = Training(settings, shrunk(load_images(data), shrink))
         writes = output if dist.get_rank() == 0 else None
         with contextlib.closing(RunLog(writes)) as run_log:
             run(training, run_log)
