@@ -9,6 +9,7 @@ Rank 0 writes the log (see lgreco.run_log for its lines).
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
 import time
 from collections.abc import Iterator
@@ -158,9 +159,9 @@ class Training:
         return step * 2 * (self.ranks - 1) / self.ranks * payload
 
 
-def run(training: Training, log: RunLog) -> None:
+def run(settings: Settings, images: Images, log: RunLog) -> None:
     """Train, evaluate now and then, and write everything to the log."""
-    settings = training.settings
+    training = Training(settings, images)
     compute = training.compute_seconds()
     layers = {
         name: list(parameter.shape) for name, parameter in training.ddp.module.named_parameters()
@@ -228,11 +229,13 @@ def main(
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     try:
-        training = Training(settings, shrunk(load_images(data), shrink))
         writes = output if dist.get_rank() == 0 else None
         with contextlib.closing(RunLog(writes)) as run_log:
-            run(training, run_log)
+            run(settings, shrunk(load_images(data), shrink), run_log)
     finally:
+        # With the model gone, the group's threads end here, and not at the exit of Python, where
+        # releasing a tensor aborts the process.
+        gc.collect()
         dist.destroy_process_group()
 
 
