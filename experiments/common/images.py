@@ -11,13 +11,14 @@ import gzip
 import pickle
 import struct
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 FASHION_PACKAGE = "dataset-fashion-mnist"
 _IDX_UBYTE = 0x08
@@ -47,6 +48,17 @@ class Images:
         mean = sample.mean(dim=(0, 2, 3), keepdim=True)
         deviation = sample.std(dim=(0, 2, 3), keepdim=True)
         return (x.float() - mean) / deviation
+
+
+def shrunk(images: Images, factor: int) -> Images:
+    """With 1 / `factor` of the height and width, by averaging; borders that do not fit are cut."""
+
+    def shrink(x: Tensor) -> Tensor:
+        return torch.cat([avg_pool2d(part.float(), factor) for part in x.split(1000)]).to(x.dtype)
+
+    small = replace(images, train_x=shrink(images.train_x), test_x=shrink(images.test_x))
+    height, width = small.train_x.shape[2:]
+    return replace(small, name=f"{images.name} ({height} x {width} pixels)")
 
 
 def load_images(folder: str | Path | None = None) -> Images:

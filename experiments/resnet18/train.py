@@ -3,12 +3,13 @@
     torchrun --standalone --nproc-per-node 2 -m experiments.resnet18.train --output run.jsonl \
         --method low_rank:4 --policy lgreco
 
-Rank 0 writes the log (see lgreco.report for its lines).
+Rank 0 writes the log (see lgreco.run_log for its lines).
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
 import time
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 import lgreco
-from experiments.common.images import Images, load_images
+from experiments.common.images import Images, load_images, shrunk
 from experiments.common.loopback import loopback_bytes
 from experiments.resnet18.model import ResNet18
 from lgreco.run_log import RunLog
@@ -32,7 +33,7 @@ from lgreco.run_log import RunLog
 WARM_UP_SHARE = 0.1
 COMPUTE_PROBE_STEPS = 10
 EVALUATIONS = 8
-EVALUATION_IMAGES = 2_000
+SOME_IMAGES = 1_000  # for every evaluation but the last
 
 
 @dataclass
@@ -49,6 +50,7 @@ class Settings:
     learning_rate: float
     plan_every: int
     plan_start: int
+    test_images: int
 
 
 class Training:
@@ -60,6 +62,7 @@ class Training:
         self.rank, self.ranks = dist.get_rank(), dist.get_world_size()
         torch.manual_seed(settings.seed)
         model = ResNet18(images.classes, images.train_x.shape[1], settings.width)
+        model = model.to(memory_format=torch.channels_last)  # a quarter faster on a CPU
         # Each rank keeps its own batch-norm statistics, so that only gradients travel.
         self.ddp = DistributedDataParallel(model, forward_sync_buffers=False)
         self.compression = self._compress()
@@ -156,9 +159,9 @@ class Training:
         return step * 2 * (self.ranks - 1) / self.ranks * payload
 
 
-def run(training: Training, log: RunLog) -> None:
+def run(settings: Settings, images: Images, log: RunLog) -> None:
     """Train, evaluate now and then, and write everything to the log."""
-    settings = training.settings
+    training = Training(settings, images)
     compute = training.compute_seconds()
     layers = {
         name: list(parameter.shape) for name, parameter in training.ddp.module.named_parameters()
@@ -181,7 +184,8 @@ def run(training: Training, log: RunLog) -> None:
         seconds += time.perf_counter() - begin
         loopback += (loopback_bytes() - loopback_begin) / training.ranks
         final = last == settings.steps
-        accuracy, test_loss = training.evaluate(10**9 if final else EVALUATION_IMAGES)
+        images = settings.test_images
+        accuracy, test_loss = training.evaluate(images if final else min(images, SOME_IMAGES))
         log.evaluation(last, accuracy, test_loss, sent)
     stats = {} if training.compression is None else training.compression.stats()
     log.end(
@@ -210,25 +214,32 @@ def main(
     batch: Annotated[int, typer.Option(min=1, help="Images per rank and step.")] = 32,
     width: Annotated[int, typer.Option(min=1, help="Channels of the first stage.")] = 16,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    learning_rate: Annotated[float, typer.Option(help="At its peak, after the warm-up.")] = 0.05,
-    plan_every: Annotated[int, typer.Option(min=1, help="Steps between plans.")] = 150,
+    learning_rate: Annotated[float, typer.Option(help="At its peak, after the warm-up.")] = 0.02,
+    plan_every: Annotated[int, typer.Option(min=1, help="Steps between plans.")] = 200,
     plan_start: Annotated[int, typer.Option(min=1, help="Step of the first plan.")] = 100,
+    test_images: Annotated[int, typer.Option(min=1, help="For the last evaluation.")] = 10_000,
+    shrink: Annotated[int, typer.Option(min=1, help="Divide height and width by this.")] = 1,
     data: Annotated[Path | None, typer.Option(help="Folder of CIFAR-100.")] = None,
 ) -> None:
     """Train ResNet-18 on real images; run it under torchrun."""
     settings = Settings(
-        name, method, policy, steps, batch, width, seed, learning_rate, plan_every, plan_start
-    )
+        name, method, policy, steps, batch, width, seed, learning_rate, plan_every, plan_start,
+        test_images,
+    )  # fmt: skip
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     try:
-        training = Training(settings, load_images(data))
         writes = output if dist.get_rank() == 0 else None
         with contextlib.closing(RunLog(writes)) as run_log:
-            run(training, run_log)
+            run(settings, shrunk(load_images(data), shrink), run_log)
     finally:
+        # With the model gone, the group's threads end here, and not at the exit of Python, where
+        # releasing a tensor aborts the process.
+        gc.collect()
         dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app = typer.Typer(pretty_exceptions_enable=False)  # plain lines, that torchrun can prefix
+    app.command()(main)
+    app()

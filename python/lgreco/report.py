@@ -19,18 +19,22 @@ from rich.text import Text
 
 from lgreco.errors import StateError
 from lgreco.report_plots import PLOTS
+from lgreco.run_log import plans_in_effect
 
 Run = dict[str, list[dict]]
 BANDWIDTHS = {"0.1 Gb/s": 0.1e9 / 8, "1 Gb/s": 1e9 / 8, "10 Gb/s": 10e9 / 8}  # bytes per second
 
-EXPLANATION = (
-    "kB/step: sent by one rank; counted by the library (for dense: 2(N-1)/N of the gradients), and "
-    "read from the loopback interface's counter. Ratio: against the dense run. Bytes and times are "
-    "means over the whole run, the steps before the first plan included. "
-    "Planning: over the whole run. * Step times at 0.1, 1 and 10 Gb/s are computed, not "
-    "measured: compute + encode/decode + bytes / bandwidth, without overlap and latency; "
-    "compute is a step's forward and backward pass."
-)
+EXPLANATIONS = {
+    "kB/step": "sent by one rank, mean over the whole run: counted by the library (for dense: "
+    "2(N-1)/N of the gradients), and read from the loopback interface's counter.",
+    "ratio": "how many times fewer bytes than dense.",
+    "plan vs uniform": "how many times fewer payload bytes L-GreCo's plans have than the uniform "
+    "setting they start from, at no more summed error; mean over the steps that had a plan.",
+    "step here": "a step, measured on this machine, where the network costs next to nothing.",
+    "at ... Gb/s*": "a step, computed, not measured: compute + encode and decode + bytes / "
+    "bandwidth, without overlap and latency. Compute is a forward and backward pass, the fastest "
+    "that any of the runs measured.",
+}
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,9 @@ class Summary:
     loopback: float
     ratio: float
     plans: int
+    plan_gain: float | None
+    plan_gain_min: float | None
+    within_budget: bool
     planning_s: float
     step_s: float
     compute_s: float
@@ -54,32 +61,65 @@ class Summary:
         return self.compute_s + self.codec_s + self.counted / bandwidth
 
 
-def summarise(run: Run, dense_bytes: float) -> Summary:
-    """Raises StateError when the run has not finished."""
-    name = run["start"][0]["name"]
-    if "end" not in run:
-        raise StateError(f"[report] the run '{name}' has not finished: its log has no 'end' line")
+def summaries(runs: Sequence[Run]) -> list[Summary]:
+    """One per run. Raises StateError when one has not finished.
+
+    Ratios are against what a dense ring all-reduce of the same model sends.
+    """
+    for run in runs:
+        if "end" not in run:
+            name = run["start"][0]["name"]
+            raise StateError(f"[report] the run '{name}' has not finished: it has no 'end' line")
+    return [_summary(run, _compute_seconds(run, runs)) for run in runs]
+
+
+def _summary(run: Run, compute_s: float) -> Summary:
     end = run["end"][-1]
     steps, stats = end["steps"], end["stats"]
     counted = end["bytes_sent"] / steps
+    gains = _plan_gains(run)
     return Summary(
-        name=name,
+        name=run["start"][0]["name"],
         accuracy=end["accuracy"],
         loss=end["loss"],
         counted=counted,
         loopback=end["loopback_bytes"] / steps,
-        ratio=dense_bytes / counted,
-        plans=max(0, len(run.get("plan", [])) - 1),
+        ratio=_dense_bytes(run) / counted,
+        plans=len(gains),
+        plan_gain=_mean_gain(gains) if gains else None,
+        plan_gain_min=min(gain for gain, _ in gains) if gains else None,
+        within_budget=all(plan["error"] <= plan["budget"] for plan in plans_in_effect(run)),
         planning_s=stats.get("plan_s", 0.0),
         step_s=end["seconds"] / steps,
-        compute_s=end["compute_s"],
+        compute_s=compute_s,
         codec_s=(stats.get("encode_s", 0.0) + stats.get("decode_s", 0.0)) / steps,
     )
 
 
-def summaries(runs: Sequence[Run]) -> list[Summary]:
-    """One per run; ratios are against what a dense ring all-reduce of the same model sends."""
-    return [summarise(run, _dense_bytes(run)) for run in runs]
+def _compute_seconds(run: Run, runs: Sequence[Run]) -> float:
+    """Of the runs that do the same work, the fastest: other programs only ever add time."""
+    work = _work(run)
+    return min(other["end"][-1]["compute_s"] for other in runs if _work(other) == work)
+
+
+def _work(run: Run) -> tuple[object, ...]:
+    start = run["start"][0]
+    return start["data"], start["layers"], start["ranks"], start["settings"].get("batch")
+
+
+def _plan_gains(run: Run) -> list[tuple[float, int]]:
+    """Per plan after the first, which is the uniform one: fewer bytes by, and steps it held."""
+    first, *later = plans_in_effect(run) or [None]
+    ends = [plan["step"] for plan in later[1:]] + [run["end"][-1]["steps"]]
+    return [
+        (first["bytes"] / plan["bytes"], end - plan["step"])
+        for plan, end in zip(later, ends[: len(later)], strict=True)
+    ]
+
+
+def _mean_gain(gains: Sequence[tuple[float, int]]) -> float:
+    """Uniform bytes over plan bytes, both summed over the steps."""
+    return sum(steps for _, steps in gains) / sum(steps / gain for gain, steps in gains)
 
 
 def _dense_bytes(run: Run) -> float:
@@ -99,13 +139,14 @@ RESULT_COLUMNS: dict[str, Callable[[Summary], str]] = {
     "kB/step counted": lambda s: f"{s.counted / 1e3:,.1f}",
     "kB/step loopback": lambda s: f"{s.loopback / 1e3:,.1f}",
     "ratio": lambda s: f"{s.ratio:.1f}x",
+    "plan vs uniform": lambda s: f"{s.plan_gain:.2f}x" if s.plan_gain else "-",
 }
 TIME_COLUMNS: dict[str, Callable[[Summary], str]] = {
-    "plan changes": lambda s: f"{s.plans}",
-    "planning": lambda s: f"{1e3 * s.planning_s:.0f} ms",
+    "plan changes": lambda s: f"{s.plans}" if s.plans else "-",
+    "planning total": lambda s: f"{1e3 * s.planning_s:.0f} ms" if s.plans else "-",
     "step here": lambda s: f"{1e3 * s.step_s:.0f} ms",
     **{
-        f"{name} *": lambda s, b=bandwidth: f"{1e3 * s.step_at(b):.0f} ms"
+        f"at {name}*": lambda s, b=bandwidth: f"{1e3 * s.step_at(b):.0f} ms"
         for name, bandwidth in BANDWIDTHS.items()
     },
 }
@@ -118,14 +159,17 @@ def comparison_table(runs: Sequence[Run]) -> Group:
     """For printing with rich: two tables that fit 80 columns, and what they mean."""
     rows = summaries(runs)
     tables = [_screen_table(rows, columns) for columns in (RESULT_COLUMNS, TIME_COLUMNS)]
-    return Group(*tables, Text(EXPLANATION, style="dim"))
+    notes = Table.grid(padding=(0, 2))
+    for term, meaning in EXPLANATIONS.items():
+        notes.add_row(Text(term), Text(meaning), style="dim")
+    return Group(*tables, notes)
 
 
 def _screen_table(rows: Sequence[Summary], columns: dict[str, Callable]) -> Table:
-    table = Table(box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("run", no_wrap=True)
     for column in columns:
-        table.add_column(column, justify="right")
+        table.add_column("\n".join(column.rsplit(" ", 1)), justify="right")
     for row in rows:
         table.add_row(row.name, *(cell(row) for cell in columns.values()))
     return table
@@ -142,8 +186,10 @@ def write_report(runs: Sequence[Run], path: str | Path) -> Path:
     """Write the HTML page. Raises StateError on an empty list or an unfinished run."""
     if not runs:
         raise StateError("[report] there is no run to report")
+    table = _html_table(summaries(runs))
     start = runs[0]["start"][0]
-    title = f"{start['data']}, {start['ranks']} ranks"
+    steps = max(run["end"][-1]["steps"] for run in runs if "end" in run)
+    title = f"{start['data']}, {start['ranks']} ranks, {steps:,} steps"
     figures = "".join(
         f"<section><h2>{html.escape(heading)}</h2><p>{html.escape(text)}</p>"
         f'<img alt="{html.escape(heading)}" src="data:image/png;base64,{_png(figure)}"></section>'
@@ -152,29 +198,32 @@ def write_report(runs: Sequence[Run], path: str | Path) -> Path:
     )
     page = _PAGE.format(
         title=html.escape(title),
-        headline=_headline(runs),
-        table=_html_table(runs),
+        headline=_headline(summaries(runs)),
+        table=table,
         figures=figures,
-        explanation=html.escape(EXPLANATION),
+        explanations="".join(
+            f"<dt>{html.escape(term)}</dt><dd>{html.escape(meaning)}</dd>"
+            for term, meaning in EXPLANATIONS.items()
+        ),
     )
     Path(path).write_text(page, encoding="utf-8")
     return Path(path)
 
 
-def _headline(runs: Sequence[Run]) -> str:
+def _headline(rows: Sequence[Summary]) -> str:
     boxes = [
-        f"<div><b>{s.ratio:.1f}x</b> fewer bytes<br>{s.accuracy:.2f} % accuracy<br>"
-        f"<span>{html.escape(s.name)}</span></div>"
-        for s in summaries(runs)
+        f"<div><span>{html.escape(s.name)}</span><br><b>{s.counted / 1e3:,.0f} kB</b> per step"
+        f"<br>{s.ratio:.1f}x fewer than dense<br>{s.accuracy:.2f} % accuracy</div>"
+        for s in rows
     ]
     return "".join(boxes)
 
 
-def _html_table(runs: Sequence[Run]) -> str:
+def _html_table(rows: Sequence[Summary]) -> str:
     head = "".join(f"<th>{html.escape(column)}</th>" for column in COLUMNS)
     body = "".join(
         "<tr>" + "".join(f"<td>{html.escape(cell(s))}</td>" for cell in COLUMNS.values()) + "</tr>"
-        for s in summaries(runs)
+        for s in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
@@ -199,12 +248,14 @@ p {{ color: #51606f; max-width: 60rem; }}
 .scroll {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; font-size: .85rem; }}
 th, td {{ padding: .35rem .6rem; text-align: right; border-bottom: 1px solid #dde4ec; }}
-th:first-child, td:first-child {{ text-align: left; white-space: nowrap; }}
+td {{ white-space: nowrap; }} th:first-child, td:first-child {{ text-align: left; }}
+dl {{ display: grid; grid-template-columns: max-content auto; gap: .2rem 1rem; max-width: 60rem;
+  font-size: .85rem; }} dt {{ font-weight: 600; }} dd {{ margin: 0; color: #51606f; }}
 img {{ max-width: 100%; height: auto; }}
 </style></head><body>
 <h1>Gradient compression compared</h1><p>{title}</p>
 <div class="boxes">{headline}</div>
-<div class="scroll">{table}</div><p>{explanation}</p>
+<div class="scroll">{table}</div><dl>{explanations}</dl>
 {figures}
 </body></html>
 """

@@ -8,6 +8,8 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from lgreco.run_log import plans_in_effect
+
 Run = dict[str, list[dict]]
 _COLOURS = ("#4c5a69", "#d98032", "#2a7fbf", "#3a9d5d", "#9a5bb5", "#c0504d")
 _SMOOTHING_STEPS = 25
@@ -74,38 +76,44 @@ def accuracy(runs: Sequence[Run]) -> Figure | None:
     return _curves(runs, "accuracy")
 
 
+def _planning(runs: Sequence[Run]) -> list[tuple[str, list[dict]]]:
+    """Name and plans of each run that had more than its first plan."""
+    histories = [(_name(run), plans_in_effect(run)) for run in runs]
+    return [(name, history) for name, history in histories if len(history) > 1]
+
+
 def layer_bytes(runs: Sequence[Run]) -> Figure | None:
     """The first plan of each planning run (the uniform reference) beside its last."""
-    runs = [run for run in runs if len(run.get("plan", [])) > 1]
-    if not runs:
+    histories = _planning(runs)
+    if not histories:
         return None
-    figure, panels = _panels(len(runs), height=6)
-    for run, panel in zip(runs, panels, strict=True):
-        first, last = run["plan"][0], run["plan"][-1]
-        names = [n for n in first["levels"] if _is_compressed(n, run["plan"])]
+    figure, panels = _panels(len(histories), height=6)
+    for (name, history), panel in zip(histories, panels, strict=True):
+        first, last = history[0], history[-1]
+        names = [n for n in first["levels"] if _is_compressed(n, history)]
         rows = np.arange(len(names))
         for offset, plan, colour, label in (
             (-0.2, first, _COLOURS[1], "uniform"),
-            (0.2, last, _COLOURS[2], "L-GreCo, last plan"),
+            (0.2, last, _COLOURS[2], "last plan"),
         ):
+            label = f"{label}: {plan['bytes'] / 1e3:,.1f} kB in all"
             kilobytes = [plan["layer_bytes"][n] / 1e3 for n in names]
             panel.barh(rows + offset, kilobytes, 0.4, color=colour, label=label)
         panel.set_yticks(rows, names, fontsize=7)
         panel.invert_yaxis()
         panel.set_xlabel("kB per step")
-        panel.set_title(_name(run), fontsize=11)
+        panel.set_title(name, fontsize=11)
         panel.legend(frameon=False)
     return figure
 
 
 def plans(runs: Sequence[Run]) -> Figure | None:
     """Level per layer over the plans of each planning run."""
-    runs = [run for run in runs if len(run.get("plan", [])) > 1]
-    if not runs:
+    histories = _planning(runs)
+    if not histories:
         return None
-    figure, panels = _panels(len(runs), height=6)
-    for run, panel in zip(runs, panels, strict=True):
-        history = run["plan"]
+    figure, panels = _panels(len(histories), height=6)
+    for (name, history), panel in zip(histories, panels, strict=True):
         names = [n for n in history[0]["levels"] if _is_compressed(n, history)]
         values = np.array([[_parameter(plan["levels"][n]) for plan in history] for n in names])
         colours = colormaps["viridis"].with_extremes(bad="#e3e8ee")
@@ -114,9 +122,11 @@ def plans(runs: Sequence[Run]) -> Figure | None:
         panel.set_yticks(range(len(names)), names, fontsize=7)
         panel.set_xticks(range(len(history)), [str(plan["step"]) for plan in history])
         panel.set_xlabel("step from which the plan holds")
-        panel.set_title(_name(run), fontsize=11)
+        panel.set_title(name, fontsize=11)
         for (row, column), value in np.ndenumerate(values):
             text, colour = ("dense", "#51606f") if np.isnan(value) else (f"{value:g}", "white")
+            if value > 0.6 * np.nanmax(values):  # on the bright end of the colours
+                colour = "black"
             panel.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
         figure.colorbar(image, ax=panel, label=_parameter_name(history))
     return figure
@@ -147,8 +157,13 @@ PLOTS = (
     (
         "Bytes per layer",
         "Payload of each compressed layer under the uniform reference and under the last plan. "
-        "Layers that always travel dense (norms, biases, small matrices) are left out.",
+        "The sums include the layers that always travel dense (norms, biases, small matrices), "
+        "which have no bars.",
         layer_bytes,
     ),
-    ("The plan over time", "The level of each compressed layer under each plan.", plans),
+    (
+        "The plan over time",
+        "The level of each compressed layer under each plan. The first, at step 0, is uniform.",
+        plans,
+    ),
 )

@@ -85,3 +85,9 @@ def read_run_log(path: str | Path) -> dict[str, list[dict]]:
     if "start" not in events:
         raise StateError(f"[run log] {path} has no 'start' line; is it the log of a run?")
     return events
+
+
+def plans_in_effect(run: Mapping[str, list[dict]]) -> list[dict]:
+    """The `plan` lines without one that would have held only after the last step."""
+    steps = run["end"][-1]["steps"] if "end" in run else float("inf")
+    return [plan for plan in run.get("plan", []) if plan["step"] < steps]

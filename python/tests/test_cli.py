@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 import lgreco
 from lgreco.cli import app
-from lgreco.run_log import RunLog
+from lgreco.report import summaries, write_report
+from lgreco.run_log import RunLog, read_run_log
 
 FACTORY = "experiments.resnet18.model:cifar100"
 
@@ -85,8 +86,12 @@ def write_log(path):
     log.start("tiny", "made up", 2, {"w": [64, 64]}, {})
     for step in range(1, 31):
         log.step(step, 1 / step)
-    log.plan_if_new(lgreco.Plan({"w": lgreco.PowerSGD(4)}), -1)
-    log.plan_if_new(lgreco.Plan({"w": lgreco.PowerSGD(2)}, step=20, version=1), 0)
+    log.plan_if_new(lgreco.Plan({"w": lgreco.PowerSGD(4)}, bytes=2048), -1)
+    for version, step, rank in ((1, 10, 2), (2, 20, 3), (3, 30, 1)):  # the last is never used
+        plan = lgreco.Plan(
+            {"w": lgreco.PowerSGD(rank)}, bytes=512 * rank, step=step, version=version, budget=1
+        )
+        log.plan_if_new(plan, version - 1)
     log.evaluation(30, 50.0, 1.0, 3000.0)
     log.end(
         steps=30, seconds=3.0, compute_s=0.05, bytes_sent=3000.0, loopback_bytes=3100.0,
@@ -102,10 +107,31 @@ def test_report_is_one_file_and_inspect_reads_the_log(tmp_path):
     page = output.read_text()
     assert page.count("data:image/png;base64,") == 4
     assert "http:" not in page and "https:" not in page
-    assert result["runs"][0]["counted"] == 100.0
-    # computed: compute + codec + bytes / bandwidth
-    assert "step from which" not in page and "tiny" in page
+    summary = result["runs"][0]
+    assert summary["counted"] == 100.0
+    assert summary["plans"] == 2 and summary["within_budget"]
+    # ten steps with 1,024 bytes, ten with 1,536, instead of twenty with 2,048
+    assert summary["plan_gain"] == pytest.approx(2048 * 20 / (1024 * 10 + 1536 * 10))
+    assert summary["plan_gain_min"] == pytest.approx(2048 / 1536)
+    assert "1.60x" in page and "tiny" in page
     assert "tiny" in run("inspect", tmp_path / "run.jsonl")
+
+
+def test_report_computes_step_times_from_the_fastest_compute(tmp_path):
+    write_log(tmp_path / "a.jsonl")
+    slow = (tmp_path / "a.jsonl").read_text().replace('"compute_s": 0.05', '"compute_s": 0.5')
+    (tmp_path / "b.jsonl").write_text(slow)
+    for summary in summaries([read_run_log(tmp_path / name) for name in ("b.jsonl", "a.jsonl")]):
+        # 0.6 seconds of encode and decode and 3,000 bytes in 30 steps
+        assert summary.step_at(1e3) == pytest.approx(0.05 + 0.02 + 0.1)
+
+
+def test_report_refuses_an_unfinished_run(tmp_path):
+    write_log(tmp_path / "run.jsonl")
+    lines = (tmp_path / "run.jsonl").read_text().splitlines()
+    (tmp_path / "run.jsonl").write_text("\n".join(lines[:-1]))
+    with pytest.raises(lgreco.StateError, match="'tiny' has not finished"):
+        write_report([read_run_log(tmp_path / "run.jsonl")], tmp_path / "report.html")
 
 
 def test_inspect_reads_a_saved_state(tmp_path):

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json as json_module
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from lgreco.cli.output import AsJson, print_json, print_table
 from lgreco.errors import StateError
 from lgreco.plan import Plan
-from lgreco.report import summaries
+from lgreco.report import comparison_table, summaries
 from lgreco.run_log import read_run_log
 
 
@@ -83,7 +83,7 @@ def _show_log(source: Path, as_json: bool) -> None:
     ]
     print_table("Plans", ["from step", "version", "bytes", "levels"], rows)
     if finished:
-        print(json_module.dumps(finished))
+        Console().print(comparison_table([run]))
     else:
         print("The run has not finished.")
 
