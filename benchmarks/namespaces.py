@@ -89,7 +89,7 @@ def run_on_link(
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-            )  # fmt: skip
+            )
         )
     try:
         outputs = [process.communicate(timeout=timeout)[0] for process in processes]
