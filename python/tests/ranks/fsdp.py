@@ -66,9 +66,7 @@ def check_dense(mesh, replicas, rank):
 
 def check_error_feedback(mesh, replicas, rank, spelling):
     model = sharded_model(mesh)
-    compression = lgreco.compress_replicas(
-        model, lgreco.method(spelling), replicate_group=replicas
-    )
+    compression = lgreco.compress_replicas(model, lgreco.method(spelling), replicate_group=replicas)
     average = compression.average_
     applied, truth = {}, {}
 
