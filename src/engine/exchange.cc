@@ -155,7 +155,7 @@ void Exchange::start(const std::vector<Gradient>& gradients, bool last, Done don
   done_ = std::move(done);
   failure_.reset();
   peer_failed_ = false;
-  encode_s = decode_s = 0;
+  encode_s = decode_s = check_s = 0;
   for (std::size_t i = 0; i < parts_.size(); ++i) {
     Part& part = parts_[i];
     part.gradient = gradients[i];
@@ -198,6 +198,7 @@ void Exchange::run(Messages& messages, Communicator& communicator) {
     attempt("receiving", [] { throw; });
     return;
   }
+  check_s += messages.check_s();
   peer_failed_ |= messages.any_failed();
 }
 

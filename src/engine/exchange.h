@@ -78,6 +78,8 @@ class Exchange {
 
   double encode_s = 0;
   double decode_s = 0;
+  /// Sealing and checking messages.
+  double check_s = 0;
   /// Of its buffers.
   std::size_t bytes() const;
   /// What an uncompressed all-reduce would have to move.
