@@ -12,9 +12,9 @@ help:
 	@echo 'make test-tsan   the C++ tests under ThreadSanitizer'
 	@echo 'make fuzz        look for bytes that break a decoder (needs clang; SECONDS_EACH=60)'
 	@echo 'make bench       micro-benchmarks of kernels and planner'
-	@echo 'make bench-bytes    counted bytes against the network interface (needs root)'
-	@echo 'make bench-overlap  one lane against two on a slow link (needs root)'
-	@echo 'make bench-checks   what frames, flags and hashes cost of a step'
+	@echo 'make bench-bytes counted bytes against the network interface (needs root)'
+	@echo 'make bench-overlap one lane against two on a slow link (needs root)'
+	@echo 'make bench-checks what frames, flags and hashes cost of a step'
 	@echo 'make lint        formatters and linters, changing nothing'
 	@echo 'make format      formatters, changing files'
 
