@@ -26,9 +26,9 @@ from experiments.resnet18.model import cifar100
 
 METHODS = ["dense", "quantize:4", "low_rank:4"]
 IMAGE = (3, 32, 32)
-BATCH = 8
+BATCH = 32  # as in experiments.resnet18
 WARM_UP_STEPS = 2
-STEPS = 20
+STEPS = 10
 DRIFT_CHECK_EVERY = 100
 TARGET = 0.02
 OUTPUT = Path("benchmarks/results/checks.json")
