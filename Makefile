@@ -1,5 +1,6 @@
 # Thin targets over scripts/. `make setup` is called by every other target and is quick when nothing changed.
-.PHONY: help setup demo demo-quick test test-faults test-asan test-tsan fuzz bench lint format
+.PHONY: help setup demo demo-quick test test-faults test-asan test-tsan fuzz bench bench-bytes \
+  bench-overlap bench-checks lint format
 
 help:
 	@echo 'make setup       install everything into .venv/ (called by the others)'
@@ -11,6 +12,9 @@ help:
 	@echo 'make test-tsan   the C++ tests under ThreadSanitizer'
 	@echo 'make fuzz        look for bytes that break a decoder (needs clang; SECONDS_EACH=60)'
 	@echo 'make bench       micro-benchmarks of kernels and planner'
+	@echo 'make bench-bytes counted bytes against the network interface (needs root)'
+	@echo 'make bench-overlap one lane against two on a slow link (needs root)'
+	@echo 'make bench-checks what frames, flags and hashes cost of a step'
 	@echo 'make lint        formatters and linters, changing nothing'
 	@echo 'make format      formatters, changing files'
 
@@ -40,6 +44,15 @@ fuzz:
 
 bench: setup
 	@scripts/bench
+
+bench-bytes: setup
+	@.venv/bin/python -m benchmarks.bytes
+
+bench-overlap: setup
+	@.venv/bin/python -m benchmarks.overlap
+
+bench-checks: setup
+	@.venv/bin/python -m benchmarks.checks
 
 lint: setup
 	@scripts/lint

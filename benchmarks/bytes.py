@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -60,18 +61,27 @@ def measure(method: str) -> Measurement:
         dist.all_reduce(total)
         return total
 
+    def steps() -> None:
+        for _ in range(STEPS):
+            step()
+
     step()
     before = sent()
-    dist.barrier()
-    interface = loopback_bytes()
-    dist.barrier()
-    for _ in range(STEPS):
-        step()
-    dist.barrier()
-    interface = loopback_bytes() - interface
-    dist.barrier()
+    interface = interface_bytes(steps) - interface_bytes(lambda: None)
     counted, messages = ((sent() - before) / STEPS).tolist()
     return Measurement(dist.get_world_size(), method, counted, interface / STEPS, messages)
+
+
+def interface_bytes(work: Callable[[], None]) -> int:
+    """What all ranks send while they work, and in the barriers around it. Collective."""
+    dist.barrier()
+    before = loopback_bytes()
+    dist.barrier()
+    work()
+    dist.barrier()
+    sent = loopback_bytes() - before
+    dist.barrier()
+    return sent
 
 
 def run_as_rank() -> None:

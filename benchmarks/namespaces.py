@@ -74,7 +74,7 @@ def run_on_link(
     names: tuple[str, str], command: Sequence[str], timeout: float = 600, port: int = 29777
 ) -> str:
     """Run `command` as rank 0 in the first namespace and as rank 1 in the second; its rank 0's
-    output. Raises when a rank fails; ends only what it started."""
+    output. Raises RuntimeError when a rank fails; ends only what it started."""
     processes = []
     for rank, name in enumerate(names):
         environment = os.environ | {
@@ -97,9 +97,8 @@ def run_on_link(
         for process in processes:
             process.kill()
             process.wait()
-    for rank, (process, output) in enumerate(zip(processes, outputs, strict=True)):
-        if process.returncode != 0:
-            raise RuntimeError(f"rank {rank} failed:\n{output}")
+    if any(process.returncode != 0 for process in processes):
+        raise RuntimeError("\n".join(f"rank {r}:\n{output}" for r, output in enumerate(outputs)))
     return outputs[0]
 
 

@@ -30,6 +30,7 @@ inline AggregatorState some_state() {
                  .decode_s = 2.5,
                  .wait_s = 3.5,
                  .plan_s = 4.5,
+                 .check_s = 6.5,
                  .plans = 16,
                  .plan_fallbacks = 17,
                  .overflow_steps = 18,

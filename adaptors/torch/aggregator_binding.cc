@@ -139,6 +139,7 @@ void for_each_counter(StatsType& stats, Visit visit) {
   visit("decode_s", stats.decode_s);
   visit("wait_s", stats.wait_s);
   visit("plan_s", stats.plan_s);
+  visit("check_s", stats.check_s);
   visit("plans", stats.plans);
   visit("plan_fallbacks", stats.plan_fallbacks);
   visit("overflow_steps", stats.overflow_steps);

@@ -79,6 +79,8 @@ struct Stats {
   double decode_s = 0;
   double wait_s = 0;
   double plan_s = 0;
+  /// Sealing and checking messages, and hashing parameters; not in the other times.
+  double check_s = 0;
   std::uint64_t plans = 0;
   /// Layers that fell back to the reference level in some re-plan (zero or non-finite gradients).
   std::uint64_t plan_fallbacks = 0;

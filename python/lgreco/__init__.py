@@ -3,8 +3,8 @@
     ddp = DistributedDataParallel(model)
     compression = lgreco.compress(ddp, lgreco.PowerSGD(rank=4), policy=lgreco.LGreCo(every=1000))
 
-Everything but `compress`, `Compression` and `Aggregator` works without torch, which is loaded when
-one of those is first used.
+Everything but `compress`, `compress_replicas`, `Compression` and `Aggregator` works without torch,
+which is loaded when one of those is first used.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ from lgreco.policies import Accordion, Fixed, LGreCo, Policy, Uniform
 if TYPE_CHECKING:
     from lgreco.aggregator import Aggregator, Compression
     from lgreco.ddp import compress
+    from lgreco.fsdp import compress_replicas
 
 _NEEDS_TORCH = {
     "compress": "lgreco.ddp",
+    "compress_replicas": "lgreco.fsdp",
     "Aggregator": "lgreco.aggregator",
     "Compression": "lgreco.aggregator",
 }
@@ -63,6 +65,7 @@ __all__ = [
     "Uniform",
     "__version__",
     "compress",
+    "compress_replicas",
     "cost_table",
     "decode",
     "encode",

@@ -446,6 +446,7 @@ class Aggregator::Impl {
                           step_ % options_.drift_check_every == 0;
     if (compares && !own) {
       try {
+        const Stopwatch watch(stats_.check_s);
         hash_parameters(options_, parameter_hashes_);
       } catch (...) {
         own = Failure::current(place("comparing parameters"));
@@ -454,6 +455,7 @@ class Aggregator::Impl {
     bool differ = false;
     const auto lost = commit_.agree(*lanes_.back(), frame(), deadline, own,
                                     compares ? hash_of(parameter_hashes_) : 0, differ);
+    stats_.check_s += commit_.check_s();
     if (lost || !differ) return lost;
     return describe_drift(parameter_hashes_, specs, place_, *lanes_.back(), frame(), deadline);
   }
@@ -465,6 +467,7 @@ class Aggregator::Impl {
       exchange->finish(/*commit=*/!overflowed);
       stats_.encode_s += exchange->encode_s;
       stats_.decode_s += exchange->decode_s;
+      stats_.check_s += exchange->check_s;
       stats_.dense_bytes += dense_bytes(exchange->gradient_bytes());
     }
     if (overflowed) {

@@ -240,6 +240,7 @@ TEST(Aggregator, CountedBytesFollowFromThePlan) {
       const double sent = static_cast<double>(stats.bytes_sent) - before;
       EXPECT_GE(sent, 0.9 * plan);
       EXPECT_LE(sent, 1.1 * plan + 4.0 * (48 + 8) + 48 + 512) << method;
+      EXPECT_GT(stats.check_s, 0) << method;
     });
   }
 }

@@ -36,6 +36,8 @@ class CommitRound {
   std::optional<Failure> agree(Communicator& communicator, const Frame& frame, Deadline deadline,
                                const std::optional<Failure>& failure, std::uint64_t parameters,
                                bool& parameters_differ);
+  /// Seconds that the last agree() spent on sealing and checking.
+  double check_s() const { return messages_.check_s(); }
 
  private:
   Place place_;

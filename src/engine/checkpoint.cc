@@ -39,10 +39,11 @@ template <typename Archive, typename Value>
 void visit(Archive& archive,
            Value& value) requires std::is_same_v<std::remove_const_t<Value>, Stats> {
   auto& [steps, bytes_sent, bytes_received, messages_sent, dense_bytes, encode_s, decode_s, wait_s,
-         plan_s, plans, plan_fallbacks, overflow_steps, failed_steps, residual_norm] = value;
+         plan_s, check_s, plans, plan_fallbacks, overflow_steps, failed_steps, residual_norm] =
+      value;
   archive.numbers("statistics", steps, bytes_sent, bytes_received, messages_sent, dense_bytes,
-                  encode_s, decode_s, wait_s, plan_s, plans, plan_fallbacks, overflow_steps,
-                  failed_steps, residual_norm);
+                  encode_s, decode_s, wait_s, plan_s, check_s, plans, plan_fallbacks,
+                  overflow_steps, failed_steps, residual_norm);
 }
 
 template <typename Archive, typename Value>

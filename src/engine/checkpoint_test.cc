@@ -31,6 +31,7 @@ void expect_equal(const Stats& a, const Stats& b) {
   EXPECT_EQ(a.decode_s, b.decode_s);
   EXPECT_EQ(a.wait_s, b.wait_s);
   EXPECT_EQ(a.plan_s, b.plan_s);
+  EXPECT_EQ(a.check_s, b.check_s);
   EXPECT_EQ(a.plans, b.plans);
   EXPECT_EQ(a.plan_fallbacks, b.plan_fallbacks);
   EXPECT_EQ(a.overflow_steps, b.overflow_steps);
@@ -184,7 +185,7 @@ TEST(Checkpoint, NamesWhatIsWrong) {
   refuses([](Bytes& b) { put(b, 4, 0); }, "version 0");
   refuses([](Bytes& b) { put(b, kHeaderBytes, 3); }, "rank 3 of 3");
   refuses([](Bytes& b) { put(b, kHeaderBytes + 4, -1); }, "rank 1 of -1");
-  const std::size_t layers = kHeaderBytes + 2 * 4 + 2 * 8 + 6 * 8 + 14 * 8;
+  const std::size_t layers = kHeaderBytes + 2 * 4 + 2 * 8 + 6 * 8 + 15 * 8;
   refuses([=](Bytes& b) { put(b, layers, ~std::uint64_t{0}); }, "the number of layers has");
   const std::size_t name = layers + 8, level = name + 8 + std::strlen("conv.weight");
   refuses([=](Bytes& b) { put(b, name, std::uint64_t{1} << 61); }, "a layer's name has");

@@ -4,6 +4,7 @@
 #include <limits>
 #include <string>
 
+#include "src/base/random.h"
 #include "src/base/stopwatch.h"
 #include "src/kernels/cast.h"
 #include "src/kernels/elementwise.h"
@@ -69,6 +70,7 @@ Exchange::Exchange(const std::vector<Gradient>& gradients, std::vector<LayerReco
   for (const Gradient& gradient : gradients) {
     LayerRecord& record = layers[gradient.layer];
     parts_.push_back({.record = &record, .gradient = gradient});
+    layers_hash_ = mix64(layers_hash_ ^ record.id);
     if (!is_fp32(parts_.back())) wide += 2 * record.shape.count();
     if (record.linear == nullptr) continue;
     for (int round : {0, 1}) factors += record.linear->round_floats(record.shape, round);
@@ -133,19 +135,11 @@ Exchange::Exchange(const std::vector<Gradient>& gradients, std::vector<LayerReco
   scatter_b_ = messages(Messages::Kind::scatter, Phase::scatter_b, q);
 }
 
-bool Exchange::carries(const std::vector<Gradient>& gradients) const {
-  return std::equal(parts_.begin(), parts_.end(), gradients.begin(), gradients.end(),
-                    [](const Part& part, const Gradient& gradient) {
-                      return part.gradient.layer == gradient.layer;
-                    });
-}
-
-std::size_t Exchange::bytes() const {
-  std::size_t bytes = (wide_.size() + factors_.size()) * sizeof(float);
-  for (const auto* messages : {&scatter_a_, &gather_a_, &scatter_b_, &gather_b_}) {
-    if (*messages != nullptr) bytes += (*messages)->bytes();
-  }
-  return bytes;
+bool Exchange::fits(const std::vector<Gradient>& gradients) const {
+  return !busy_ && std::equal(parts_.begin(), parts_.end(), gradients.begin(), gradients.end(),
+                              [](const Part& part, const Gradient& gradient) {
+                                return part.gradient.layer == gradient.layer;
+                              });
 }
 
 std::size_t Exchange::gradient_bytes() const {
@@ -160,10 +154,12 @@ void Exchange::start(const std::vector<Gradient>& gradients, bool last, Done don
                      const StepContext& context) {
   context_ = context;
   last_ = last;
+  busy_ = true;
+  has_gradient_ = false;
   done_ = std::move(done);
   failure_.reset();
   peer_failed_ = false;
-  encode_s = decode_s = 0;
+  encode_s = decode_s = check_s = 0;
   for (std::size_t i = 0; i < parts_.size(); ++i) {
     Part& part = parts_[i];
     part.gradient = gradients[i];
@@ -178,6 +174,7 @@ void Exchange::start(const std::vector<Gradient>& gradients, bool last, Done don
 void Exchange::complete(const std::exception_ptr& failure) {
   const Done done = std::move(done_);
   done_ = nullptr;
+  busy_ = false;
   if (done) done(failure);
 }
 
@@ -197,7 +194,7 @@ void Exchange::run(Messages& messages, Communicator& communicator) {
   const Frame frame{.failed = failure_ || peer_failed_,
                     .sequence = context_.sequence,
                     .step = context_.step,
-                    .plan = context_.plan};
+                    .plan = context_.plan ^ layers_hash_};
   try {
     messages.exchange(communicator, frame, context_.deadline);
   } catch (const PeerError&) {
@@ -206,6 +203,7 @@ void Exchange::run(Messages& messages, Communicator& communicator) {
     attempt("receiving", [] { throw; });
     return;
   }
+  check_s += messages.check_s();
   peer_failed_ |= messages.any_failed();
 }
 
@@ -224,20 +222,29 @@ void Exchange::take_in() {
   write_flags(*scatter_a_, /*to_all_peers=*/true);
 }
 
-void Exchange::load(Part& part) const {
+// Takes all the memory that committing the step will need: from there on nothing may fail.
+void Exchange::load(Part& part) {
   LayerRecord& record = *part.record;
   if (!part.gradient.present) {
     std::fill(part.values.begin(), part.values.end(), 0.0f);
   } else if (!is_fp32(part)) {
     read_16_bit(part.gradient.data, record.spec.dtype, part.values);
   }
+  if (context_.compare_parameters &&
+      kernels::max_magnitude(part.values.data(), part.values.size()) != 0) {
+    has_gradient_ = true;
+  }
   if (settings_.error_feedback) record.residual.add_to(part.values);
+  if (settings_.error_feedback && record.level.method != Method::dense) {
+    record.residual.reserve(part.values.size());
+  }
   if (!all_finite(part.values)) {
     part.presence = Presence::non_finite;
     std::fill(part.values.begin(), part.values.end(), 0.0f);
   }
   if (context_.collect_window) {
     record.pending_window.assign(part.values.begin(), part.values.end());
+    record.window.reserve(part.values.size());
   }
 }
 

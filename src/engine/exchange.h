@@ -14,6 +14,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -38,6 +39,7 @@ struct StepContext {
   std::uint32_t sequence = 0;  // of the bucket, since the start
   std::uint32_t bucket = 0;    // in the step, for messages and traces
   bool collect_window = false;
+  bool compare_parameters = false;
   Deadline deadline;
 };
 
@@ -55,7 +57,8 @@ class Exchange {
   Exchange(const std::vector<Gradient>& gradients, std::vector<LayerRecord>& layers,
            const Settings& settings, WorkerPool& pool, Trace& trace);
 
-  bool carries(const std::vector<Gradient>& gradients) const;
+  /// Whether it is for these layers, and free.
+  bool fits(const std::vector<Gradient>& gradients) const;
 
   /// The memory of the gradients is used until finish().
   void start(const std::vector<Gradient>& gradients, bool last, Done done,
@@ -73,13 +76,15 @@ class Exchange {
 
   bool last() const { return last_; }
   const StepContext& context() const { return context_; }
+  /// Some gradient of this rank is not all zeros. Only known when context().compare_parameters.
+  bool has_gradient() const { return has_gradient_; }
   /// Hand the result to whoever submitted the bucket. Releases what `done` holds.
   void complete(const std::exception_ptr& failure);
 
   double encode_s = 0;
   double decode_s = 0;
-  /// Of its buffers.
-  std::size_t bytes() const;
+  /// Sealing and checking messages.
+  double check_s = 0;
   /// What an uncompressed all-reduce would have to move.
   std::size_t gradient_bytes() const;
 
@@ -105,7 +110,7 @@ class Exchange {
 
   RandomKey key(const Part& part) const { return {settings_.seed, context_.step, part.record->id}; }
   static bool is_fp32(const Part& part) { return part.record->spec.dtype == DType::f32; }
-  void load(Part& part) const;
+  void load(Part& part);
   void write_flags(Messages& messages, bool to_all_peers) const;
   void read_flags(const Messages& messages);
   void update_addends();
@@ -123,6 +128,9 @@ class Exchange {
   Trace& trace_;
   StepContext context_;
   bool last_ = true;
+  bool busy_ = false;
+  std::atomic<bool> has_gradient_{false};
+  std::uint64_t layers_hash_ = 0;  // in every frame, so that only the same layers are summed
   Done done_;
   std::optional<Failure> failure_;
   bool peer_failed_ = false;  // its messages say so; what happened, the commit round tells

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "src/base/stopwatch.h"
 #include "src/engine/shard_layout.h"
 
 namespace lgreco {
@@ -67,16 +68,30 @@ void Messages::exchange(Communicator& communicator, Frame frame, Deadline deadli
   frame.phase = phase_;
   frame.sender = static_cast<std::uint32_t>(place_.rank);
   any_failed_ = false;
-  const auto own = static_cast<std::size_t>(place_.rank);
+  check_s_ = 0;
+  seal_all(frame);
   if (kind_ == Kind::gather) {
-    seal(frame, receive_slots_[own]);
-    communicator.all_gather(receive_slots_[own], receive_slots_, deadline);
+    communicator.all_gather(receive_slots_[static_cast<std::size_t>(place_.rank)], receive_slots_,
+                            deadline);
   } else {
-    for (const std::span<std::byte> message : send_slots_) {
-      if (!message.empty()) seal(frame, message);
-    }
     communicator.all_to_all(send_views_, receive_slots_, deadline);
   }
+  check_all(frame);
+}
+
+void Messages::seal_all(const Frame& frame) {
+  const Stopwatch watch(check_s_);
+  if (kind_ == Kind::gather) {
+    seal(frame, receive_slots_[static_cast<std::size_t>(place_.rank)]);
+    return;
+  }
+  for (const std::span<std::byte> message : send_slots_) {
+    if (!message.empty()) seal(frame, message);
+  }
+}
+
+void Messages::check_all(Frame frame) {
+  const Stopwatch watch(check_s_);
   for (int peer = 0; peer < place_.ranks; ++peer) {
     if (peer == place_.rank) continue;
     frame.sender = static_cast<std::uint32_t>(peer);

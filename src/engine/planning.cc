@@ -53,6 +53,17 @@ std::vector<float> mean_over_ranks(std::span<const float> table, const Frame& fr
   return mean;
 }
 
+// An analysis that fails here (for want of memory, say) makes the layer keep its reference
+// everywhere: the mean over the ranks is NaN.
+std::vector<double> errors_of(const LayerRecord& layer, const std::vector<Level>& candidates,
+                              const RandomKey& key) {
+  try {
+    return analyze(layer.window, layer.shape, candidates, key);
+  } catch (const std::exception&) {
+    return std::vector<double>(candidates.size(), std::numeric_limits<double>::quiet_NaN());
+  }
+}
+
 double cost_of(const Level& level, const LayerSpec& spec) {
   return static_cast<double>(payload_bytes(level, spec.matrix()));
 }
@@ -146,10 +157,11 @@ bool Planning::due(std::uint64_t step) const {
 }
 
 Plan Planning::next_plan(std::uint64_t step, const Plan& current, std::vector<LayerRecord>& layers,
-                         Communicator& communicator, Deadline deadline, Stats& stats) const {
+                         Communicator& communicator, std::chrono::milliseconds timeout,
+                         Stats& stats) const {
   Plan plan = uniform_plan(reference_);
   if (next_planning_step(step) == step) {
-    solve_table(error_table(step, current.hash(), layers, communicator, deadline), plan, stats);
+    solve_table(error_table(step, current.hash(), layers, communicator, timeout), plan, stats);
     ++stats.plans;
   }
   plan.step = step;
@@ -159,7 +171,8 @@ Plan Planning::next_plan(std::uint64_t step, const Plan& current, std::vector<La
 
 std::vector<float> Planning::error_table(std::uint64_t step, std::uint64_t plan,
                                          std::vector<LayerRecord>& layers,
-                                         Communicator& communicator, Deadline deadline) const {
+                                         Communicator& communicator,
+                                         std::chrono::milliseconds timeout) const {
   std::vector<float> table;
   for (std::size_t i = 0; i < layers.size(); ++i) {
     LayerRecord& layer = layers[i];
@@ -169,16 +182,17 @@ std::vector<float> Planning::error_table(std::uint64_t step, std::uint64_t plan,
                      layer.window.size(), layer.window.data());
       row[0] = std::sqrt(kernels::sum_squares(layer.window.data(), layer.window.size()));
       if (candidates_[i].size() > 1) {
-        const auto errors =
-            analyze(layer.window, layer.shape, candidates_[i], {options_.seed, 0, layer.id});
+        const auto errors = errors_of(layer, candidates_[i], {options_.seed, 0, layer.id});
         std::copy(errors.begin(), errors.end(), row.begin() + 1);
       }
     }
     table.insert(table.end(), row.begin(), row.end());
-    layer.window = {};
+    std::vector<float>().swap(layer.window);
+    std::vector<float>().swap(layer.pending_window);
     layer.window_steps = 0;
   }
-  return mean_over_ranks(table, {.step = step, .plan = plan}, communicator, deadline);
+  return mean_over_ranks(table, {.step = step, .plan = plan}, communicator,
+                         Clock::now() + timeout);
 }
 
 void Planning::solve_table(const std::vector<float>& table, Plan& plan, Stats& stats) const {

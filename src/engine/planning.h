@@ -26,10 +26,11 @@ class Planning {
   /// True when a plan other than the current one may take effect at `step`.
   bool due(std::uint64_t step) const;
 
-  /// The plan from `step` on, given the current one. Collective when a table is needed. Empties the
+  /// The plan from `step` on, given the current one. Collective when a table is needed, which may
+  /// take `timeout` once this rank has made its own. Empties the
   /// windows. Adds to stats.plans and stats.plan_fallbacks.
   Plan next_plan(std::uint64_t step, const Plan& current, std::vector<LayerRecord>& layers,
-                 Communicator& communicator, Deadline deadline, Stats& stats) const;
+                 Communicator& communicator, std::chrono::milliseconds timeout, Stats& stats) const;
 
  private:
   /// One layer's candidates: distinct resolved levels, the reference first.
@@ -41,7 +42,7 @@ class Planning {
   /// Per layer: the norm, then the error of each candidate, averaged over the ranks.
   std::vector<float> error_table(std::uint64_t step, std::uint64_t plan,
                                  std::vector<LayerRecord>& layers, Communicator& communicator,
-                                 Deadline deadline) const;
+                                 std::chrono::milliseconds timeout) const;
   /// Fill levels, bytes, error, budget and bound from the table.
   void solve_table(const std::vector<float>& table, Plan& plan, Stats& stats) const;
 

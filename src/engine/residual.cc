@@ -21,8 +21,12 @@ std::uint16_t round_stochastically(float value, const RandomStream& stream, std:
 }  // namespace
 
 void Residual::clear() {
-  floats_ = {};
-  halves_ = {};
+  std::vector<float>().swap(floats_);
+  std::vector<std::uint16_t>().swap(halves_);
+}
+
+void Residual::reserve(std::size_t count) {
+  dtype_ == DType::f32 ? floats_.reserve(count) : halves_.reserve(count);
 }
 
 void Residual::add_to(std::span<float> values) const {

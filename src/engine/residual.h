@@ -18,8 +18,10 @@ class Residual {
   Residual() = default;
   explicit Residual(DType dtype) : dtype_(dtype) {}
 
-  bool empty() const { return floats_.empty() && halves_.empty(); }
+  /// Forget everything and give the memory back.
   void clear();
+  /// Take the memory for `count` values, so that keeping them cannot fail.
+  void reserve(std::size_t count);
 
   /// values += residual. REQUIRES: empty, or values.size() is the layer's.
   void add_to(std::span<float> values) const;
@@ -45,7 +47,7 @@ class Residual {
 
 template <typename Decode>
 void Residual::keep_loss(std::span<float> values, const RandomKey& key, const Decode& decode) {
-  std::vector<float> temporary;  // bf16 only: the other has memory of the right size
+  std::vector<float> temporary;  // bf16 only, and the one allocation of a steady step
   std::vector<float>& sent = dtype_ == DType::f32 ? floats_ : temporary;
   sent.resize(values.size());
   decode(std::span(sent));

@@ -94,6 +94,7 @@ void ShardedSum::reduce(std::span<Addend> addends, const RandomKey& key, const M
     }
     decode_piece(piece, addend, message, gather_first, place_.rank, -1.0f, values);
     kernels::scale(values.data(), ranks, values.size(), values.data());
+    if (!kernels::all_finite(values.data(), values.size())) overflows_[i] = 1;
   });
   mark(addends);
 }

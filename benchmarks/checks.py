@@ -1,0 +1,111 @@
+"""What agreement costs: the share of a step that goes into frames, flags and hashes.
+
+python -m benchmarks.checks           (make bench-checks)
+
+Two ranks train ResNet-18 for CIFAR-100 (11,220,132 parameters) over loopback; their parameters are
+compared as often as by default. `check_s` is the time of all lanes, so the share is what they would
+cost if nothing of them overlapped.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+import torch.distributed as dist
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.training import Trainer
+from experiments.resnet18.model import cifar100
+
+METHODS = ["dense", "quantize:4", "low_rank:4"]
+IMAGE = (3, 32, 32)
+BATCH = 32  # as in experiments.resnet18
+WARM_UP_STEPS = 2
+STEPS = 10
+DRIFT_CHECK_EVERY = 100
+TARGET = 0.02
+OUTPUT = Path("benchmarks/results/checks.json")
+
+
+@dataclass
+class Cost:
+    """Of rank 0, in seconds: a step, its frames, and one hash of all parameters."""
+
+    method: str
+    step_s: float
+    frame_s: float
+    hash_s: float
+
+    @property
+    def check_s(self) -> float:
+        return self.frame_s + self.hash_s / DRIFT_CHECK_EVERY
+
+    @property
+    def share(self) -> float:
+        return self.check_s / self.step_s
+
+
+def measure(method: str) -> Cost:
+    """Collective."""
+    torch.manual_seed(0)
+    model = cifar100()
+    trainer = Trainer(model, IMAGE, method, batch=BATCH, drift_check_every=DRIFT_CHECK_EVERY)
+    hash_s = check_seconds(trainer)
+    trainer.step()  # the first step compares parameters
+    hash_s = check_seconds(trainer) - hash_s
+    trainer.seconds(WARM_UP_STEPS)
+    before = check_seconds(trainer)
+    seconds = [trainer.seconds(1) for _ in range(STEPS)]
+    frame_s = (check_seconds(trainer) - before) / STEPS
+    return Cost(method, median(seconds), frame_s, max(0.0, hash_s - frame_s))
+
+
+def check_seconds(trainer: Trainer) -> float:
+    return trainer.compression.stats()["check_s"]
+
+
+def run_as_rank() -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    results = [asdict(measure(method)) for method in METHODS]
+    if dist.get_rank() == 0:
+        print("RESULT " + json.dumps(results), flush=True)
+    dist.destroy_process_group()
+
+
+def run_ranks() -> list[Cost]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node=2", "-m", "benchmarks.checks", "--rank"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    for line in result.stdout.splitlines():
+        if line.startswith("RESULT "):
+            return [Cost(**values) for values in json.loads(line.removeprefix("RESULT "))]
+    raise SystemExit(f"the ranks failed:\n{result.stdout}{result.stderr}")
+
+
+def main() -> None:
+    results = run_ranks()
+    table = Table("method", "step", "frames, flags", "hash of all, every 100", "share", "<= 2 %")
+    for cost in results:
+        table.add_row(
+            cost.method,
+            f"{1e3 * cost.step_s:.0f} ms",
+            f"{1e3 * cost.frame_s:.2f} ms",
+            f"{1e3 * cost.hash_s:.2f} ms",
+            f"{cost.share:.2%}",
+            "yes" if cost.share <= TARGET else "NO",
+        )
+    Console(width=100).print(table)
+    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+    OUTPUT.write_text(json.dumps([asdict(cost) for cost in results], indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    run_as_rank() if "--rank" in sys.argv else main()

@@ -1,0 +1,134 @@
+"""One lane against two: the time of a step on a slow link, in one run.
+
+python -m benchmarks.overlap          (make bench-overlap; needs root for two joined namespaces)
+
+Two ranks, one at each end of the link, train ResNet-18 of half the usual width in small buckets.
+Blocks of steps with one and with two lanes alternate, so that whatever else the machine does meets
+both. --trace FOLDER writes a step of rank 0 for chrome://tracing.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Annotated
+
+import torch
+import torch.distributed as dist
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.namespaces import linked_namespaces, require_namespaces, run_on_link
+from benchmarks.training import Trainer
+from experiments.resnet18.model import ResNet18
+
+METHODS = ["quantize:4", "low_rank:4"]
+MEGABITS = (100, 1000)
+IMAGE = (1, 28, 28)
+WIDTH = 32
+BUCKET_MB = 1
+BATCH = 8
+WARM_UP_STEPS = 3  # connections are opened, DDP regroups its buckets
+OUTPUT = Path("benchmarks/results/overlap.json")
+
+
+@dataclass
+class Comparison:
+    """Seconds a step, of each block."""
+
+    megabits: int
+    method: str
+    one_lane: list[float]
+    two_lanes: list[float]
+
+    @property
+    def ratio(self) -> float:
+        return median(self.two_lanes) / median(self.one_lane)
+
+
+def compare(megabits: int, method: str, blocks: int, steps: int, trace: str) -> Comparison:
+    """Collective. `trace`: folder, or empty."""
+    trainers = {}
+    for lanes in (1, 2):
+        torch.manual_seed(0)
+        model = ResNet18(classes=10, in_channels=IMAGE[0], width=WIDTH)
+        trainers[lanes] = Trainer(
+            model, IMAGE, method, bucket_mb=BUCKET_MB, batch=BATCH, lanes=lanes
+        )
+        trainers[lanes].seconds(WARM_UP_STEPS)
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    for block in range(blocks):
+        for lanes in (1, 2) if block % 2 == 0 else (2, 1):
+            seconds[lanes].append(trainers[lanes].seconds(steps))
+    if trace:
+        write_traces(trainers, Path(trace), f"{megabits}-{method.replace(':', '-')}")
+    return Comparison(megabits, method, seconds[1], seconds[2])
+
+
+def write_traces(trainers: dict[int, Trainer], folder: Path, name: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for lanes, trainer in trainers.items():
+        file = folder / f"{name}-{lanes}-lanes-rank{dist.get_rank()}.json"
+        with trainer.compression.trace(file):
+            trainer.step()
+
+
+def run_as_rank(megabits: int, blocks: int, steps: int, trace: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    for method in METHODS:
+        result = compare(megabits, method, blocks, steps, trace)
+        if dist.get_rank() == 0:
+            print("RESULT " + json.dumps(asdict(result)), flush=True)
+    dist.destroy_process_group()
+
+
+def run_link(megabits: int, blocks: int, steps: int, trace: str) -> list[Comparison]:
+    command = [sys.executable, "-m", "benchmarks.overlap", "--link", str(megabits)]
+    command += ["--blocks", str(blocks), "--steps", str(steps), "--trace", trace]
+    with linked_namespaces(megabits) as names:
+        output = run_on_link(names, command)
+    lines = [line for line in output.splitlines() if line.startswith("RESULT ")]
+    return [Comparison(**json.loads(line.removeprefix("RESULT "))) for line in lines]
+
+
+def report(results: list[Comparison]) -> None:
+    table = Table("link", "method", "one lane", "two lanes", "two / one", "of blocks")
+    for result in results:
+        pairs = zip(result.two_lanes, result.one_lane, strict=True)
+        ratios = [two / one for two, one in pairs]
+        table.add_row(
+            f"{result.megabits:,} Mb/s",
+            result.method,
+            f"{1e3 * median(result.one_lane):.0f} ms",
+            f"{1e3 * median(result.two_lanes):.0f} ms",
+            f"{result.ratio:.2f}",
+            f"{min(ratios):.2f} to {max(ratios):.2f}",
+        )
+    console = Console(width=100)
+    console.print(f"Time of a step: medians of {len(results[0].one_lane)} alternating blocks")
+    console.print(table)
+    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+    OUTPUT.write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n")
+
+
+def main(
+    blocks: Annotated[int, typer.Option(min=1, help="Of each number of lanes.")] = 7,
+    steps: Annotated[int, typer.Option(min=1, help="In a block.")] = 4,
+    trace: Annotated[str, typer.Option(help="Folder for a Chrome trace of one step.")] = "",
+    link: Annotated[int, typer.Option(hidden=True, help="Run as a rank on this link.")] = 0,
+) -> None:
+    """Compare one lane with two on links of 100 Mb/s and 1 Gb/s."""
+    if link:
+        run_as_rank(link, blocks, steps, trace)
+        return
+    require_namespaces()
+    report([result for mb in MEGABITS for result in run_link(mb, blocks, steps, trace)])
+
+
+if __name__ == "__main__":
+    typer.run(main)

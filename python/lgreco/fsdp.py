@@ -1,0 +1,147 @@
+"""Compressed averaging between the replicas of a model sharded by FSDP2 (`fully_shard`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+import torch.distributed as dist
+from torch.distributed.fsdp import FSDPModule
+
+from lgreco.aggregator import Aggregator, Compression
+from lgreco.errors import ConfigError
+from lgreco.methods import Method
+from lgreco.policies import LGreCo, Policy
+
+
+def compress_replicas(
+    module: FSDPModule,
+    method: Method,
+    policy: Policy | None = None,
+    *,
+    replicate_group: dist.ProcessGroup,
+    error_feedback: bool = True,
+    seed: int = 0,
+    start: int = 0,
+    timeout: float | None = None,
+    residual: str = "fp32",
+    threads: int | None = None,
+) -> Compression:
+    """Average gradient shards over `replicate_group`, compressed, from the next backward pass on.
+
+    The model is sharded over a 1-D mesh, and each member of `replicate_group` holds the same shard
+    of another replica, with equal parameters. Call it once, on every rank with the same arguments,
+    after `fully_shard` and before the first backward pass.
+
+    FSDP hands over one flat vector for each of its parameter groups. So a layer here is a group,
+    named "module (shard 1 of 2)", and low rank does not apply: it needs matrices. The exchange of a
+    group is part of the backward pass and does not overlap with it. `stats()["steps"]` counts
+    exchanges: one for each group and backward pass.
+
+    Args:
+        module: made by `fully_shard`, on the CPU.
+        method: the reference level: `Quantize`, `TopK`, `Cast` or `Dense`.
+        policy: as in `compress()`; its steps, and `start`, are backward passes.
+        replicate_group: the ranks with this rank's shard; its own Gloo group is made from it.
+        error_feedback, seed, start, timeout, residual, threads: as in `compress()`.
+
+    Raises:
+        ConfigError: not an FSDP module, one sharded over a 2-D mesh (FSDP averages those itself), a
+            hook registered before, another device than the CPU, a setting out of range. In the
+            backward pass: a parameter of a group had no gradient.
+        MismatchError, PeerError: as `compress()`.
+    """
+    groups = _parameter_groups(module)
+    passes = len(groups)
+    if isinstance(policy, LGreCo):
+        policy = replace(
+            policy,
+            every=policy.every * passes,
+            start=policy.start * passes,
+            window=policy.window * passes,
+        )
+    aggregator = Aggregator(
+        {group.name: group.shard for group in groups},
+        method,
+        policy,
+        process_group=replicate_group,
+        error_feedback=error_feedback,
+        seed=seed,
+        start=start * passes,
+        timeout=timeout,
+        residual=residual,
+        lanes=1,  # an exchange has one bucket: nothing could overlap
+        threads=threads,
+    )
+    for group in groups:
+        group.module.set_all_reduce_hook(_hook(aggregator, group))
+    return aggregator
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Parameters whose gradients FSDP reduces at once."""
+
+    name: str
+    module: FSDPModule
+    shard: torch.Tensor  # of the shape and dtype that the hook will see; holds no memory
+
+
+def _hook(aggregator: Aggregator, group: _Group) -> Callable[[torch.Tensor], None]:
+    def average(gradients: torch.Tensor) -> None:
+        if gradients.shape != group.shard.shape:
+            raise ConfigError(
+                f"[fsdp] group '{group.name}' has {gradients.numel()} gradients instead of "
+                f"{group.shard.numel()}: a parameter was not used; call "
+                "set_reduce_scatter_unused_params(True) on the module"
+            )
+        aggregator.average_({group.name: gradients})
+
+    return average
+
+
+def _parameter_groups(module: FSDPModule) -> list[_Group]:
+    if not isinstance(module, FSDPModule):
+        raise ConfigError(
+            f"[fsdp] the model is a {type(module).__name__}; shard it first: "
+            "torch.distributed.fsdp.fully_shard(model, mesh=...)"
+        )
+    groups: dict[int, _Group] = {}
+    for name, part in module.named_modules():
+        if not isinstance(part, FSDPModule):
+            continue
+        for of_fsdp in part._get_fsdp_state()._fsdp_param_groups:
+            if id(of_fsdp) in groups:  # modules that were sharded together
+                continue
+            parameters = [p for p in of_fsdp.fsdp_params if p.sharded_param.requires_grad]
+            if parameters:
+                _refuse_what_cannot_be(name, part, of_fsdp)
+                groups[id(of_fsdp)] = _describe(name, part, of_fsdp, parameters)
+    return list(groups.values())
+
+
+def _refuse_what_cannot_be(name: str, module: FSDPModule, group: object) -> None:
+    where = f"[fsdp] module '{name}'"
+    if len(module._get_fsdp_state()._fsdp_param_groups) > 1:
+        raise ConfigError(f"{where} has parameters on several meshes; use one mesh for each module")
+    if group.mesh_info.replicate_mesh_dim is not None or group.mesh_info.shard_mesh_dim is None:
+        raise ConfigError(
+            f"{where} is replicated by FSDP itself; shard it over a 1-D mesh, such as mesh['shard']"
+        )
+    if group.device.type != "cpu":
+        raise ConfigError(f"{where} is on {group.device}; this version compresses on the CPU only")
+    if group._all_reduce_hook is not None:
+        raise ConfigError(f"{where} already has an all-reduce hook; FSDP takes one")
+
+
+def _describe(name: str, module: FSDPModule, group: object, parameters: list) -> _Group:
+    rank, ranks = group.mesh_info.shard_mesh_rank, group.mesh_info.shard_mesh_size
+    mixed = group.mp_policy
+    dtype = mixed.reduce_dtype or mixed.param_dtype or parameters[0].sharded_param.dtype
+    count = sum(parameter.padded_sharded_param_size.numel() for parameter in parameters)
+    return _Group(
+        f"{name or 'root'} (shard {rank + 1} of {ranks})",
+        module,
+        torch.empty(1, dtype=dtype).expand(count),
+    )

@@ -1,0 +1,24 @@
+"""Each example runs on real ranks and prints what it promises."""
+
+from pathlib import Path
+
+EXAMPLES = "../../../examples/"
+
+
+def test_ddp_minimal(run_ranks):
+    assert "fewer bytes" in run_ranks(2, EXAMPLES + "ddp_minimal.py")
+
+
+def test_outer_step(run_ranks):
+    printed = run_ranks(2, EXAMPLES + "outer_step.py")
+    assert "the same bits" in printed
+    assert float(printed.split("accuracy ")[1].split(" %")[0]) > 85, printed
+
+
+def test_resume(run_ranks, tmp_path: Path):
+    first = run_ranks(2, EXAMPLES + "resume.py", str(tmp_path / "run"))
+    assert "steps 0 to 50" in first
+    assert len(list((tmp_path / "run").glob("rank*.pt"))) == 2
+    second = run_ranks(2, EXAMPLES + "resume.py", str(tmp_path / "run"))
+    assert "steps 50 to 100" in second
+    assert float(second.split("loss ")[1]) < float(first.split("loss ")[1])
