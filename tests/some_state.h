@@ -11,7 +11,11 @@
 namespace lgreco {
 
 inline AggregatorState some_state() {
-  AggregatorState state{.rank = 1, .size = 3, .step = 1234567890123, .grad_scale = 1024};
+  AggregatorState state{.rank = 1,
+                        .size = 3,
+                        .step = 1234567890123,
+                        .fingerprint = 0x0123456789ABCDEF,
+                        .grad_scale = 1024};
   state.plan = {.layers = {"conv.weight", "bias", "head"},
                 .levels = {parse_level("low_rank:2:min_ratio=1:factors=bf16"), parse_level("dense"),
                            parse_level("quantize:3:bucket=64:rounding=nearest")},

@@ -3,6 +3,8 @@
 #include <torch/csrc/Exceptions.h>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 
+#include <optional>
+
 #include "adaptors/torch/c10d_communicator.h"
 #include "adaptors/torch/comm_hook.h"
 #include "adaptors/torch/tensor_bridge.h"
@@ -215,20 +217,24 @@ class TorchAggregator {
         [types = types_](const std::exception_ptr& failure) { return types.translate(failure); }));
   }
 
-  // In the order of registration, since that is the same on every rank.
+  // Always all layers, in the order of registration, so that messages fit whatever each rank has.
   void average(const std::map<std::string, at::Tensor>& tensors) {
-    std::map<std::size_t, at::Tensor> ordered;
-    for (const auto& [name, tensor] : tensors) ordered.emplace(registered(name, tensor), tensor);
-    std::vector<at::Tensor> values;
+    std::vector<at::Tensor> values(aggregator_->layers().size());
+    for (const auto& [name, tensor] : tensors) values[registered(name, tensor)] = tensor.detach();
     std::vector<std::size_t> layers;
-    for (const auto& [layer, tensor] : ordered) {
+    std::vector<bool> present;
+    for (std::size_t layer = 0; layer < values.size(); ++layer) {
+      const LayerSpec& spec = aggregator_->layers()[layer];
       layers.push_back(layer);
-      values.push_back(tensor.detach());
+      present.push_back(values[layer].defined());
+      if (!present[layer]) values[layer] = at::zeros(spec.shape, scalar_type(spec.dtype));
     }
     const py::gil_scoped_release release;
-    BucketTensors bucket(std::move(values), layers);
-    aggregator_->exchange(bucket.bucket(/*last=*/true, /*skip_zeros=*/false));
-    bucket.finish();
+    BucketTensors tensors_of_bucket(std::move(values), layers);
+    Bucket bucket = tensors_of_bucket.bucket(/*last=*/true, /*skip_zeros=*/false);
+    for (std::size_t i = 0; i < present.size(); ++i) bucket.gradients[i].present = present[i];
+    aggregator_->exchange(bucket);
+    tensors_of_bucket.finish();
   }
 
   void set_grad_scale(double scale) {
@@ -288,6 +294,7 @@ class TorchAggregator {
     dict["rank"] = state.rank;
     dict["size"] = state.size;
     dict["step"] = state.step;
+    dict["fingerprint"] = state.fingerprint;
     dict["grad_scale"] = state.grad_scale;
     dict["plan"] = plan_to_dict(state.plan);
     dict["stats"] = stats_to_dict(state.stats);
@@ -296,23 +303,21 @@ class TorchAggregator {
     return dict;
   }
 
-  /// `states` is this rank's own, or, for another number of ranks, those of all old ranks
-  /// (`change` "mean") or any of them ("reset").
-  void load_state(const std::vector<py::dict>& states, const std::string& change) {
-    std::vector<AggregatorState> loaded;
-    for (const py::dict& state : states) loaded.push_back(state_from(state));
+  /// Collective. `states` is this rank's own, or, for another number of ranks, those of all old
+  /// ranks (`change` "mean") or any of them ("reset"). With a `problem` this rank has nothing to
+  /// load.
+  void load_state(const std::vector<py::dict>& states, const std::string& change,
+                  const std::string& problem) {
+    std::optional<AggregatorState> state;
+    std::string reason = problem;
+    try {
+      if (reason.empty()) state = combined(states, change);
+    } catch (const StateError& error) {
+      reason = error.what();
+    }
+    // Also without a state: the other ranks must know.
     unlocked([&] {
-      const AggregatorState own = aggregator_->state();
-      AggregatorState& state = loaded.front();
-      if (change == "mean") {
-        state = resize(loaded, own.rank, own.size);
-      } else if (change == "reset") {
-        state.rank = own.rank;
-        state.size = own.size;
-        for (LayerState& layer : state.layers) layer.residual = layer.window = {};
-        for (LayerState& layer : state.layers) layer.window_steps = 0;
-      }
-      aggregator_->load_state(std::move(state));
+      state ? aggregator_->load_state(std::move(*state)) : aggregator_->refuse_state(reason);
     });
   }
 
@@ -330,6 +335,23 @@ class TorchAggregator {
     return found->second;
   }
 
+  AggregatorState combined(const std::vector<py::dict>& states, const std::string& change) const {
+    std::vector<AggregatorState> loaded;
+    for (const py::dict& state : states) loaded.push_back(state_from(state));
+    const int rank = aggregator_->rank(), size = aggregator_->size();
+    if (change == "mean") return resize(loaded, rank, size);
+    AggregatorState& state = loaded.front();
+    if (change == "reset") {
+      state.rank = rank;
+      state.size = size;
+      for (LayerState& layer : state.layers) {
+        layer.residual = layer.window = {};
+        layer.window_steps = 0;
+      }
+    }
+    return std::move(state);
+  }
+
   /// Throws StateError on an entry that is missing, of a wrong type, or not what was saved.
   AggregatorState state_from(const py::dict& dict) const {
     AggregatorState state;
@@ -337,6 +359,7 @@ class TorchAggregator {
       state.rank = dict["rank"].cast<int>();
       state.size = dict["size"].cast<int>();
       state.step = dict["step"].cast<std::uint64_t>();
+      state.fingerprint = dict["fingerprint"].cast<std::uint64_t>();
       state.grad_scale = dict["grad_scale"].cast<double>();
       state.plan = plan_from_dict(dict["plan"]);
       state.stats = stats_from_dict(dict["stats"]);
@@ -387,7 +410,8 @@ void bind_aggregator(py::module_& module) {
       .def("plan", &TorchAggregator::plan)
       .def("stats", &TorchAggregator::stats)
       .def("state", &TorchAggregator::state)
-      .def("load_state", &TorchAggregator::load_state, py::arg("states"), py::arg("change"));
+      .def("load_state", &TorchAggregator::load_state, py::arg("states"), py::arg("change"),
+           py::arg("problem"));
 }
 
 }  // namespace lgreco

@@ -46,15 +46,18 @@ c10::intrusive_ptr<c10::ivalue::Future> CommHook::runHook(c10d::GradBucket& buck
     auto tensors = std::make_shared<BucketTensors>(std::move(gradients), layers);
     auto done = [future, tensors, buffer = bucket.getBuffer(),
                  translate = translate_](std::exception_ptr failure) {
-      if (failure) {
-        future->setError(translate(failure));
-        return;
+      try {
+        if (failure) std::rethrow_exception(failure);
+        tensors->finish();
+        future->markCompleted(buffer);
+      } catch (...) {
+        future->setErrorIfNeeded(translate(std::current_exception()));
       }
-      tensors->finish();
-      future->markCompleted(buffer);
     };
     aggregator_->submit(tensors->bucket(bucket.isLast(), may_be_unused_), std::move(done));
-  } catch (...) {
+  } catch (const std::exception& error) {
+    // This bucket will not come, and others of the step wait for it.
+    aggregator_->abandon(error.what());
     future->setError(translate_(std::current_exception()));
   }
   return future;

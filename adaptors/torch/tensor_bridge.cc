@@ -29,6 +29,18 @@ LayerSpec layer_spec(const std::string& name, const at::Tensor& tensor) {
       .name = name, .shape = tensor.sizes().vec(), .dtype = dtype_of(name, tensor.scalar_type())};
 }
 
+at::ScalarType scalar_type(DType dtype) {
+  switch (dtype) {
+    case DType::f32:
+      return at::kFloat;
+    case DType::bf16:
+      return at::kBFloat16;
+    case DType::f16:
+      return at::kHalf;
+  }
+  return at::kFloat;
+}
+
 std::span<const std::byte> memory_of(const at::Tensor& tensor) {
   if (!tensor.is_non_overlapping_and_dense()) return {};
   return {static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()};

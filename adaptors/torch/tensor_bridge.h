@@ -15,6 +15,8 @@ namespace lgreco {
 /// not on the CPU, or not dense.
 LayerSpec layer_spec(const std::string& name, const at::Tensor& tensor);
 
+at::ScalarType scalar_type(DType dtype);
+
 /// The memory of a tensor whatever its strides; empty when it has gaps.
 std::span<const std::byte> memory_of(const at::Tensor& tensor);
 

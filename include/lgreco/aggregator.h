@@ -13,6 +13,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "lgreco/communicator.h"
@@ -107,6 +108,8 @@ struct AggregatorState {
   int rank = 0;
   int size = 1;
   std::uint64_t step = 0;
+  /// Of the model and of the settings that change results.
+  std::uint64_t fingerprint = 0;
   double grad_scale = 1.0;
   Plan plan;
   Stats stats;
@@ -121,7 +124,7 @@ struct MemoryUse {
   std::uint64_t factors = 0;
   /// Messages of one step; of 16-bit gradients their values in fp32, too.
   std::uint64_t staging = 0;
-  /// Only in the steps before a plan is made: 8 bytes an element of the layers that take part.
+  /// Only in the steps before a plan is made: 8 bytes an element.
   std::uint64_t windows = 0;
 };
 
@@ -157,6 +160,9 @@ class Aggregator {
   /// failure of the closing agreement, every later bucket fails with the same error; after any
   /// other, the next step may go on.
   ///
+  /// Throws ConfigError, and queues nothing, for a layer that does not exist or was already handed
+  /// over in this step. `done` must not throw.
+  ///
   /// The gradients' memory is used until `done`; `bucket` itself is copied. Thread-safe, but the
   /// order of calls must be the same on every rank. Allocates nothing once buckets repeat.
   void submit(const Bucket& bucket, std::function<void(std::exception_ptr)> done);
@@ -169,6 +175,12 @@ class Aggregator {
   /// Throws ConfigError unless `scale` is positive and finite.
   void set_grad_scale(double scale);
 
+  /// Give up, when no more buckets will come: all that was submitted, and all that will be, fails
+  /// with a ConfigError of this reason. Thread-safe.
+  void abandon(const std::string& reason);
+
+  int rank() const;
+  int size() const;
   const std::vector<LayerSpec>& layers() const;
   /// With the current plan.
   MemoryUse memory() const;
@@ -177,9 +189,12 @@ class Aggregator {
   Plan plan() const;
   Stats stats() const;
   AggregatorState state() const;
-  /// All or nothing. Throws StateError when the state is another rank's, another world's or does
-  /// not fit the layers.
+  /// Collective; all or nothing, on all ranks: throws StateError everywhere when the state of some
+  /// rank is another rank's, another world's, of other settings or another step, or does not fit
+  /// the layers.
   void load_state(AggregatorState state);
+  /// The counterpart of load_state on a rank that has nothing to load: StateError on all ranks.
+  void refuse_state(const std::string& reason);
 
   /// Record what the threads do, until stop_trace().
   void start_trace();

@@ -41,7 +41,7 @@ class ConfigError : public Error {
   using Error::Error;
 };
 
-/// The ranks were set up differently; found before the first step.
+/// The ranks differ: in their settings (before the first step) or in their parameters.
 class MismatchError : public Error {
  public:
   using Error::Error;

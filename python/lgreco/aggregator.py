@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 
 from lgreco import _torch
-from lgreco.errors import ConfigError, StateError
+from lgreco.errors import ConfigError
 from lgreco.methods import Method
 from lgreco.plan import Plan
 from lgreco.policies import Policy, Uniform
@@ -172,7 +172,8 @@ class Compression:
         *,
         world_size_change: str = "fail",
     ) -> None:
-        """All or nothing: when anything is wrong, the live state is untouched.
+        """Collective, and all or nothing: when anything is wrong on any rank, all ranks raise
+        StateError, and their live states are untouched.
 
         Args:
             state: what `state_dict()` gave on this rank; for "mean", a list of all ranks' states.
@@ -189,19 +190,26 @@ class Compression:
                 f"[state] world_size_change is {world_size_change!r}; use 'fail', 'mean' or 'reset'"
             )
         states = [state] if isinstance(state, Mapping) else list(state)
-        if not states or (len(states) > 1 and world_size_change != "mean"):
-            raise StateError(
-                f"[state] {len(states)} states were given; pass this rank's own, "
-                "or those of all ranks with world_size_change='mean'"
+        problem = _problem_with(states, world_size_change)
+        dicts = [] if problem else [dict(one) for one in states]
+        self._engine.load_state(dicts, world_size_change, problem)
+
+
+def _problem_with(states: Sequence[object], world_size_change: str) -> str:
+    """Why these cannot be loaded, if so: the other ranks must be told, too."""
+    if not states or (len(states) > 1 and world_size_change != "mean"):
+        return (
+            f"[state] {len(states)} states were given; pass this rank's own, "
+            "or those of all ranks with world_size_change='mean'"
+        )
+    for state in states:
+        found = state.get("format") if isinstance(state, Mapping) else type(state).__name__
+        if found != STATE_FORMAT:
+            return (
+                f"[state] format is {found!r}, this version reads {STATE_FORMAT}; "
+                "pass what state_dict() returned"
             )
-        for one in states:
-            found = one.get("format") if isinstance(one, Mapping) else type(one).__name__
-            if found != STATE_FORMAT:
-                raise StateError(
-                    f"[state] format is {found!r}, this version reads {STATE_FORMAT}; "
-                    "pass what state_dict() returned"
-                )
-        self._engine.load_state([dict(one) for one in states], world_size_change)
+    return ""
 
 
 class Aggregator(Compression):
@@ -248,6 +256,9 @@ class Aggregator(Compression):
 
     def average_(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Replace each tensor by its average over the ranks, in place. Collective.
+
+        A layer that this rank does not give counts as zero here (and one that nobody gives, as not
+        there). Give what the others give, unless that is meant.
 
         Raises ConfigError on an unknown name or another shape, PeerError when a peer fails.
         """

@@ -63,10 +63,11 @@ class Group {
   bool broken_ = false;
 };
 
-void copy_bytes(std::span<const std::byte> from, std::span<std::byte> to) {
+void copy_bytes(std::span<const std::byte> from, std::span<std::byte> to, Group& group) {
   if (from.size() != to.size()) {
-    throw ProtocolError("[comm] received " + std::to_string(from.size()) + " bytes instead of " +
-                        std::to_string(to.size()));
+    group.leave();
+    throw PeerError("[comm] a peer sent " + std::to_string(from.size()) + " bytes instead of " +
+                    std::to_string(to.size()));
   }
   if (from.data() != to.data()) std::copy(from.begin(), from.end(), to.begin());
 }
@@ -84,7 +85,8 @@ class ThreadCommunicator final : public Communicator {
                   std::span<const std::span<std::byte>> receive, Deadline deadline) override {
     group_->publish(rank_, {.slots = send, .bytes = {}}, deadline);
     for (std::size_t peer = 0; peer < receive.size(); ++peer) {
-      copy_bytes(group_->offers()[peer].slots[static_cast<std::size_t>(rank_)], receive[peer]);
+      copy_bytes(group_->offers()[peer].slots[static_cast<std::size_t>(rank_)], receive[peer],
+                 *group_);
     }
     group_->meet(deadline);
   }
@@ -93,7 +95,7 @@ class ThreadCommunicator final : public Communicator {
                   Deadline deadline) override {
     group_->publish(rank_, {.slots = {}, .bytes = send}, deadline);
     for (std::size_t peer = 0; peer < receive.size(); ++peer) {
-      copy_bytes(group_->offers()[peer].bytes, receive[peer]);
+      copy_bytes(group_->offers()[peer].bytes, receive[peer], *group_);
     }
     group_->meet(deadline);
   }

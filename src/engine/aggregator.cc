@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "lgreco/status.h"
+#include "src/base/random.h"
 #include "src/base/stopwatch.h"
 #include "src/engine/agreement.h"
 #include "src/engine/exchange.h"
@@ -23,6 +24,9 @@ namespace {
 
 // How long the destructor waits for a step that the peers may still finish with us.
 constexpr std::chrono::seconds kGrace(5);
+
+// Buffers of a set of layers that was not seen for so many buckets are given back.
+constexpr std::uint32_t kRemembered = 4096;
 
 std::vector<LayerRecord> make_records(const std::vector<LayerSpec>& layers, DType residual) {
   std::vector<LayerRecord> records;
@@ -69,8 +73,10 @@ void check_layer(const LayerState& state, const LayerRecord& record) {
   const bool factor_fits =
       fits(state.factor, state.factor.size()) &&
       (columns == 0 ? state.factor.empty() : state.factor.size() % columns == 0);
-  if (fits(state.residual, record.shape.count()) && factor_fits &&
-      fits(state.window, record.shape.count())) {
+  const bool window_fits =
+      fits(state.window, record.shape.count()) &&
+      (record.shape.count() == 0 || state.window.empty() == (state.window_steps == 0));
+  if (fits(state.residual, record.shape.count()) && factor_fits && window_fits) {
     return;
   }
   throw StateError("[state] layer '" + record.spec.name +
@@ -98,9 +104,11 @@ class Aggregator::Impl {
         pool_(options_.threads),
         commit_(place_),
         parameter_hashes_(specs.size()),
-        in_this_step_(specs.size()) {
+        in_open_step_(specs.size()) {
     check(options_);
-    require_same(fingerprint_of(specs, options_, lanes_.size()), *lanes_[0], from_now());
+    const Fingerprint fingerprint = fingerprint_of(specs, options_);
+    require_same(registration_of(fingerprint, options_), *lanes_[0], from_now());
+    fingerprint_ = hash_of(fingerprint);
     add_traffic();
     use(planning_.first_plan());
     threads_.emplace_back([this] { encode(); });
@@ -125,6 +133,7 @@ class Aggregator::Impl {
 
   void submit(const Bucket& bucket, Done done) {
     const std::lock_guard lock(submit_mutex_);
+    check_bucket(bucket);
     ticket_.gradients.assign(bucket.gradients.begin(), bucket.gradients.end());
     ticket_.last = bucket.last;
     ticket_.done = std::move(done);
@@ -145,9 +154,17 @@ class Aggregator::Impl {
     return function();
   }
 
+  /// Give up: everything that was submitted, and all that will be, fails with `failure`.
+  void abandon(const Failure& failure) {
+    fail(failure);
+    Exchange* nothing = nullptr;
+    queue_a_.push(nothing);  // wakes lane B, which releases the buckets of the step
+  }
+
   template <typename Function>
   void change(Function function) {
     when_idle([&] {
+      if (failure_) std::rethrow_exception(failure_);
       if (step_is_open_) {
         throw ConfigError("[aggregator] the state cannot change in the middle of a step");
       }
@@ -170,6 +187,7 @@ class Aggregator::Impl {
     AggregatorState state{.rank = place_.rank,
                           .size = place_.ranks,
                           .step = step_,
+                          .fingerprint = fingerprint_,
                           .grad_scale = grad_scale_,
                           .plan = plan_,
                           .stats = stats(),
@@ -183,19 +201,42 @@ class Aggregator::Impl {
     return state;
   }
 
-  void load_state(AggregatorState state) {
-    check_state(state);
+  /// Nothing changes before all ranks have said that they can load theirs, and that it is of the
+  /// same step and plan.
+  void load_state(std::optional<AggregatorState> state, std::string problem) {
+    std::uint64_t identity = 0;
+    if (state) {
+      try {
+        check_state(*state);
+        identity = mix64(mix64(state->step) ^ state->plan.hash()) | 1;  // 0 is not compared
+      } catch (const StateError& error) {
+        problem = error.what();
+      }
+    }
+    std::optional<Failure> own;
+    if (!problem.empty()) own = Failure{Failure::Kind::state, problem};
+    const auto outcome = commit_.agree(*lanes_.back(), frame(), from_now(), own, identity);
+    if (own) throw StateError(problem);
+    if (outcome.failure) std::rethrow_exception(outcome.failure->exception());
+    if (outcome.values_differ) {
+      throw StateError("[state] the ranks' states are of different steps or plans; load one save");
+    }
+    std::vector<Residual> residuals;  // all memory is taken before anything changes
+    for (const LayerState& layer : state->layers) {
+      residuals.emplace_back(options_.residual).assign(layer.residual);
+    }
     for (std::size_t i = 0; i < records_.size(); ++i) {
-      LayerState& layer = state.layers[i];
-      records_[i].residual.assign(layer.residual);
+      LayerState& layer = state->layers[i];
+      records_[i].residual = std::move(residuals[i]);
       records_[i].linear_state.factor = std::move(layer.factor);
       records_[i].window = std::move(layer.window);
       records_[i].window_steps = layer.window_steps;
     }
-    step_ = state.step;
-    grad_scale_ = state.grad_scale;
-    stats_ = state.stats;
-    use(std::move(state.plan));
+    step_ = state->step;
+    grad_scale_ = state->grad_scale;
+    stats_ = state->stats;
+    counted_ = traffic();
+    use(std::move(state->plan));
   }
 
   void set_grad_scale(double scale) {
@@ -203,6 +244,10 @@ class Aggregator::Impl {
       throw ConfigError("[aggregator] the gradient scale must be positive and finite");
     }
     const auto factor = static_cast<float>(scale / grad_scale_);
+    if (!(factor > 0) || !std::isfinite(factor)) {
+      throw ConfigError("[aggregator] the gradient scale cannot change from " +
+                        std::to_string(grad_scale_) + " to " + std::to_string(scale));
+    }
     grad_scale_ = scale;
     if (factor == 1.0f) return;
     for (LayerRecord& record : records_) {
@@ -236,6 +281,8 @@ class Aggregator::Impl {
   }
 
   Trace& trace() { return trace_; }
+  int rank() const { return place_.rank; }
+  int size() const { return place_.ranks; }
 
   const std::vector<LayerSpec> specs;
 
@@ -306,10 +353,9 @@ class Aggregator::Impl {
       if (begins_step) {
         std::unique_lock lock(mutex_);
         changed_.wait(lock, [&] { return finished_steps_ == step || failure_; });
-        context.deadline = ticket.submitted + options_.timeout;
+        context.deadline = from_now();
         context.bucket = 0;
         ++step;
-        std::fill(in_this_step_.begin(), in_this_step_.end(), false);
       }
       begins_step = ticket.last;
       if (failed_) {
@@ -321,6 +367,7 @@ class Aggregator::Impl {
       context.step = step_;
       context.plan = plan_hash_;
       context.collect_window = planning_.collects(step_);
+      context.compare_parameters = compares_parameters();
       context.sequence = ++sequence_;
       Exchange* exchange = nullptr;
       try {
@@ -331,31 +378,20 @@ class Aggregator::Impl {
       } catch (...) {
         fail(Failure::current(place("starting a bucket")));
       }
-      if (exchange != nullptr) {
-        queue_a_.push(exchange);
-      } else {
+      if (exchange == nullptr) {
         if (ticket.done) ticket.done(failure());
         ticket.done = nullptr;
         if (ticket.last) step_has_ended();
       }
+      queue_a_.push(exchange);  // without one, lane B releases the earlier buckets of the step
       ++context.bucket;
     }
     queue_a_.close();
   }
 
   Exchange& exchange_for(const std::vector<Gradient>& gradients) {
-    for (const Gradient& gradient : gradients) {
-      if (gradient.layer >= records_.size()) {
-        throw ConfigError("there is no layer " + std::to_string(gradient.layer));
-      }
-      if (in_this_step_[gradient.layer]) {
-        throw ConfigError("layer '" + specs[gradient.layer].name +
-                          "' was handed over twice in one step");
-      }
-      in_this_step_[gradient.layer] = true;
-    }
     for (const auto& exchange : exchanges_) {
-      if (exchange->carries(gradients)) return *exchange;
+      if (exchange->fits(gradients)) return *exchange;
     }
     const Exchange::Settings settings{place_, options_.seed, options_.error_feedback};
     exchanges_.push_back(std::make_unique<Exchange>(gradients, records_, settings, pool_, trace_));
@@ -367,11 +403,11 @@ class Aggregator::Impl {
   void run_lane_a() {
     Exchange* exchange = nullptr;
     while (queue_a_.pop(exchange)) {
-      run_on(*lanes_[0], *exchange, &Exchange::round_a);
+      if (exchange != nullptr) run_on(*lanes_[0], *exchange, &Exchange::round_a);
       if (lanes_.size() == 2) {
         queue_b_.push(exchange);
       } else {
-        run_round_b(*exchange);
+        run_round_b(exchange);
       }
     }
     queue_b_.close();
@@ -379,16 +415,18 @@ class Aggregator::Impl {
 
   void run_lane_b() {
     Exchange* exchange = nullptr;
-    while (queue_b_.pop(exchange)) run_round_b(*exchange);
+    while (queue_b_.pop(exchange)) run_round_b(exchange);
   }
 
-  void run_round_b(Exchange& exchange) {
-    run_on(*lanes_.back(), exchange, &Exchange::round_b);
-    step_exchanges_.push_back(&exchange);
+  void run_round_b(Exchange* exchange) {
+    if (exchange != nullptr) {
+      run_on(*lanes_.back(), *exchange, &Exchange::round_b);
+      step_exchanges_.push_back(exchange);
+    }
     if (failed_) {
       release(failure());
-      if (exchange.last()) step_has_ended();
-    } else if (exchange.last()) {
+      if (exchange != nullptr && exchange->last()) step_has_ended();
+    } else if (exchange->last()) {
       end_step();
       step_has_ended();
     }
@@ -424,6 +462,7 @@ class Aggregator::Impl {
         return;
       }
       commit();
+      forget_unused_exchanges();
     } catch (...) {
       fail(Failure::current(place("commit")));
       release(failure());
@@ -442,22 +481,30 @@ class Aggregator::Impl {
     for (const Exchange* exchange : step_exchanges_) {
       if (!own) own = exchange->failure();
     }
-    const bool compares = options_.parameter && options_.drift_check_every > 0 &&
-                          step_ % options_.drift_check_every == 0;
+    // A rank without any gradient (in torch's Join) does not follow the others' parameters.
+    bool compares = false;
+    for (const Exchange* exchange : step_exchanges_) {
+      compares |= exchange->context().compare_parameters && exchange->has_gradient();
+    }
+    std::fill(parameter_hashes_.begin(), parameter_hashes_.end(), 0);
     if (compares && !own) {
+      const Stopwatch watch(stats_.check_s);
       try {
-        const Stopwatch watch(stats_.check_s);
         hash_parameters(options_, parameter_hashes_);
       } catch (...) {
         own = Failure::current(place("comparing parameters"));
       }
     }
-    bool differ = false;
-    const auto lost = commit_.agree(*lanes_.back(), frame(), deadline, own,
-                                    compares ? hash_of(parameter_hashes_) : 0, differ);
+    const std::uint64_t hash = compares ? hash_of(parameter_hashes_) : 0;
+    auto outcome = commit_.agree(*lanes_.back(), frame(), deadline, own, hash);
     stats_.check_s += commit_.check_s();
-    if (lost || !differ) return lost;
+    if (outcome.failure || !outcome.values_differ) return outcome.failure;
     return describe_drift(parameter_hashes_, specs, place_, *lanes_.back(), frame(), deadline);
+  }
+
+  bool compares_parameters() const {
+    return options_.parameter && options_.drift_check_every > 0 &&
+           step_ % options_.drift_check_every == 0;
   }
 
   void commit() {
@@ -478,20 +525,28 @@ class Aggregator::Impl {
     committed_ = !overflowed;
   }
 
+  // Buckets are regrouped now and then: those of the step before last are not coming again.
+  void forget_unused_exchanges() {
+    std::erase_if(exchanges_, [this](const auto& exchange) {
+      return exchange->context().sequence + kRemembered <
+             step_exchanges_.front()->context().sequence;
+    });
+  }
+
   // While the caller already computes: the next step's buckets wait, nobody else.
   void plan_if_due() {
     if (!committed_ || !planning_.due(step_)) return;
     try {
       const Stopwatch watch(stats_.plan_s);
       const TraceSpan span(trace_, "plan", "lane B", step_, 0);
-      use(planning_.next_plan(step_, plan_, records_, *lanes_.back(), from_now(), stats_));
+      use(planning_.next_plan(step_, plan_, records_, *lanes_.back(), options_.timeout, stats_));
       add_traffic();
     } catch (...) {
       fail(Failure::current(place("planning")));
     }
   }
 
-  void add_traffic() {
+  Traffic traffic() const {
     Traffic total;
     for (const auto& lane : lanes_) {
       total.bytes_sent += lane->traffic().bytes_sent;
@@ -499,6 +554,11 @@ class Aggregator::Impl {
       total.messages_sent += lane->traffic().messages_sent;
       total.seconds += lane->traffic().seconds;
     }
+    return total;
+  }
+
+  void add_traffic() {
+    const Traffic total = traffic();
     stats_.bytes_sent += total.bytes_sent - counted_.bytes_sent;
     stats_.bytes_received += total.bytes_received - counted_.bytes_received;
     stats_.messages_sent += total.messages_sent - counted_.messages_sent;
@@ -518,6 +578,11 @@ class Aggregator::Impl {
                        std::to_string(place_.rank) + " of " + std::to_string(place_.ranks) +
                        "; load each rank's own file");
     }
+    if (state.fingerprint != fingerprint_) {
+      throw StateError(
+          "[state] saved with another model or other settings (method, policy, seed, "
+          "start, ...); call compress() as it was called then");
+    }
     bool same_layers = state.layers.size() == records_.size() &&
                        state.plan.layers.size() == records_.size() &&
                        state.plan.levels.size() == records_.size();
@@ -536,6 +601,21 @@ class Aggregator::Impl {
                          to_string(level) + "'");
       }
     }
+  }
+
+  // In the caller's thread, where a mistake can be told.
+  void check_bucket(const Bucket& bucket) {
+    for (const Gradient& gradient : bucket.gradients) {
+      if (gradient.layer >= specs.size()) {
+        throw ConfigError("[aggregator] there is no layer " + std::to_string(gradient.layer));
+      }
+      if (in_open_step_[gradient.layer]) {
+        throw ConfigError("[aggregator] layer '" + specs[gradient.layer].name +
+                          "' is handed over twice in one step");
+      }
+    }
+    for (const Gradient& gradient : bucket.gradients) in_open_step_[gradient.layer] = true;
+    if (bucket.last) std::fill(in_open_step_.begin(), in_open_step_.end(), false);
   }
 
   void trace_backward(bool last) {
@@ -558,6 +638,7 @@ class Aggregator::Impl {
 
   Plan plan_;
   std::uint64_t plan_hash_ = 0;
+  std::uint64_t fingerprint_ = 0;
   std::uint64_t step_ = 0;      // committed ones
   std::uint32_t sequence_ = 0;  // of buckets
   double grad_scale_ = 1.0;
@@ -566,10 +647,10 @@ class Aggregator::Impl {
   Traffic counted_;                                   // what of the lanes' traffic is in stats_
   std::vector<std::unique_ptr<Exchange>> exchanges_;  // one per set of layers seen with this plan
   std::vector<Exchange*> step_exchanges_;             // that passed round B in this step
-  std::vector<bool> in_this_step_;                    // by layer
 
   std::mutex submit_mutex_;
-  Ticket ticket_;  // being filled by submit()
+  std::vector<bool> in_open_step_;  // by layer: submitted, and the step has not ended
+  Ticket ticket_;                   // being filled by submit()
   std::optional<Clock::time_point> backward_begin_;
 
   mutable std::mutex mutex_;
@@ -628,8 +709,20 @@ AggregatorState Aggregator::state() const {
   return impl_->when_idle([&] { return impl_->state(); });
 }
 
+int Aggregator::rank() const { return impl_->rank(); }
+
+int Aggregator::size() const { return impl_->size(); }
+
 void Aggregator::load_state(AggregatorState state) {
-  impl_->change([&] { impl_->load_state(std::move(state)); });
+  impl_->change([&] { impl_->load_state(std::move(state), ""); });
+}
+
+void Aggregator::refuse_state(const std::string& reason) {
+  impl_->change([&] { impl_->load_state(std::nullopt, reason); });
+}
+
+void Aggregator::abandon(const std::string& reason) {
+  impl_->abandon({Failure::Kind::config, reason});
 }
 
 void Aggregator::start_trace() { impl_->trace().start(); }

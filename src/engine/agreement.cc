@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "lgreco/status.h"
+#include "src/base/overloaded.h"
 
 namespace lgreco {
 namespace {
@@ -23,13 +24,6 @@ std::string text_of(double value) {
   std::snprintf(buffer, sizeof buffer, "%.17g", value);
   return buffer;
 }
-
-template <typename... Visitors>
-struct Overloaded : Visitors... {
-  using Visitors::operator()...;
-};
-template <typename... Visitors>
-Overloaded(Visitors...) -> Overloaded<Visitors...>;
 
 std::string text_of(const Policy& policy) {
   return std::visit(
@@ -119,25 +113,22 @@ std::string difference(const std::string& first, const std::string& other, int r
 
 /// What a rank tells in a commit round.
 struct Verdict {
-  std::uint64_t parameters;
-  std::uint8_t failed;  // Failure::Kind, or 0
-  char message[503];    // ends with a zero
+  std::uint64_t value;   // compared unless 0
+  std::uint64_t failed;  // Failure::Kind, or 0
 };
+
+// Of a failure's message, when there is one: it travels in a round of its own.
+constexpr std::size_t kMessageBytes = 504;
 
 }  // namespace
 
-Fingerprint fingerprint_of(const std::vector<LayerSpec>& layers, const AggregatorOptions& options,
-                           std::size_t lanes) {
-  Fingerprint fields = {{"library version", LGRECO_VERSION},
-                        {"wire version", std::to_string(kWireVersion)},
-                        {"lanes", std::to_string(lanes)},
-                        {"method", to_string(options.method)},
+Fingerprint fingerprint_of(const std::vector<LayerSpec>& layers, const AggregatorOptions& options) {
+  Fingerprint fields = {{"method", to_string(options.method)},
                         {"policy", text_of(options.policy)},
                         {"error_feedback", options.error_feedback ? "true" : "false"},
                         {"residual", std::string(name_of(options.residual))},
                         {"seed", std::to_string(options.seed)},
                         {"start", std::to_string(options.start)},
-                        {"drift_check_every", std::to_string(options.drift_check_every)},
                         {"number of layers", std::to_string(layers.size())}};
   for (std::size_t i = 0; i < layers.size(); ++i) {
     fields.emplace_back("layer " + std::to_string(i), layers[i].name + " " +
@@ -145,6 +136,19 @@ Fingerprint fingerprint_of(const std::vector<LayerSpec>& layers, const Aggregato
                                                           std::string(name_of(layers[i].dtype)));
   }
   return fields;
+}
+
+Fingerprint registration_of(const Fingerprint& fingerprint, const AggregatorOptions& options) {
+  Fingerprint fields = {{"library version", LGRECO_VERSION},
+                        {"wire version", std::to_string(kWireVersion)},
+                        {"drift_check_every", std::to_string(options.drift_check_every)}};
+  fields.insert(fields.end(), fingerprint.begin(), fingerprint.end());
+  return fields;
+}
+
+std::uint64_t hash_of(const Fingerprint& fingerprint) {
+  const std::string text = serialise(fingerprint);
+  return XXH3_64bits(text.data(), text.size());
 }
 
 void require_same(const Fingerprint& fingerprint, Communicator& communicator, Deadline deadline) {
@@ -155,12 +159,10 @@ void require_same(const Fingerprint& fingerprint, Communicator& communicator, De
       gather(std::as_bytes(std::span(&own, 1)), std::vector<std::size_t>(ranks, sizeof own),
              communicator, deadline);
   std::vector<std::size_t> lengths;
-  bool same = true;
   for (const auto& message : summaries) {
     Summary summary;
     std::memcpy(&summary, message.data(), sizeof summary);
     lengths.push_back(summary.length);
-    same = same && summary.hash == own.hash && summary.length == own.length;
   }
   // Ranks that agree with each other must know, too, that somebody does not.
   if (std::all_of(summaries.begin(), summaries.end(),
@@ -187,28 +189,49 @@ CommitRound::CommitRound(Place place)
       messages_(Messages::Kind::gather, Phase::commit, place, 0,
                 std::vector<std::size_t>(static_cast<std::size_t>(place.ranks), sizeof(Verdict))) {}
 
-std::optional<Failure> CommitRound::agree(Communicator& communicator, const Frame& frame,
-                                          Deadline deadline, const std::optional<Failure>& failure,
-                                          std::uint64_t parameters, bool& parameters_differ) {
-  Verdict own{};
-  own.parameters = parameters;
-  if (failure) {
-    own.failed = static_cast<std::uint8_t>(failure->kind);
-    failure->message.copy(own.message, sizeof own.message - 1);
-  }
+CommitRound::Outcome CommitRound::agree(Communicator& communicator, const Frame& frame,
+                                        Deadline deadline, const std::optional<Failure>& failure,
+                                        std::uint64_t value) {
+  const Verdict own{value, failure ? static_cast<std::uint64_t>(failure->kind) : 0};
   std::memcpy(messages_.outgoing(place_.rank).data(), &own, sizeof own);
   messages_.exchange(communicator, frame, deadline);
-  std::optional<Failure> agreed;
-  parameters_differ = false;
+  Outcome outcome;
+  int failed_rank = -1;
+  std::uint64_t first = 0;
   for (int rank = 0; rank < place_.ranks; ++rank) {
     Verdict verdict;
     std::memcpy(&verdict, messages_.incoming(rank).data(), sizeof verdict);
-    parameters_differ |= verdict.parameters != own.parameters;
-    if (agreed || verdict.failed == 0) continue;
-    verdict.message[sizeof verdict.message - 1] = 0;
-    agreed = Failure{static_cast<Failure::Kind>(verdict.failed), verdict.message};
+    if (first == 0) first = verdict.value;
+    outcome.values_differ |= verdict.value != 0 && verdict.value != first;
+    if (failed_rank >= 0 || verdict.failed == 0) continue;
+    failed_rank = rank;
+    outcome.failure = Failure{static_cast<Failure::Kind>(verdict.failed), ""};
   }
-  return agreed;
+  if (outcome.failure) {
+    outcome.failure->message = message_of(failed_rank, failure, communicator, frame, deadline);
+  }
+  return outcome;
+}
+
+std::string CommitRound::message_of(int rank, const std::optional<Failure>& failure,
+                                    Communicator& communicator, const Frame& frame,
+                                    Deadline deadline) const {
+  Messages texts(Messages::Kind::gather, Phase::commit, place_, 0,
+                 std::vector<std::size_t>(static_cast<std::size_t>(place_.ranks), kMessageBytes));
+  if (failure) {
+    auto* text = reinterpret_cast<char*>(texts.outgoing(place_.rank).data());
+    const std::size_t length = failure->message.copy(text, kMessageBytes - 1);
+    // Not to end inside of a UTF-8 character.
+    std::size_t end = length;
+    if (length < failure->message.size()) {
+      while (end > 0 && (static_cast<unsigned char>(failure->message[end]) & 0xC0) == 0x80) --end;
+    }
+    std::fill(text + end, text + length, '\0');
+  }
+  texts.exchange(communicator, frame, deadline);
+  const auto text = texts.incoming(rank);
+  const auto* begin = reinterpret_cast<const char*>(text.data());
+  return {begin, std::find(begin, begin + kMessageBytes, '\0')};
 }
 
 void hash_parameters(const AggregatorOptions& options, std::span<std::uint64_t> hashes) {
@@ -236,12 +259,16 @@ Failure describe_drift(std::span<const std::uint64_t> hashes, const std::vector<
       std::memcpy(&hash, messages.incoming(rank).data() + layer * sizeof hash, sizeof hash);
       return hash;
     };
-    for (int rank = 1; rank < place.ranks; ++rank) {
-      if (hash_on(rank) == hash_on(0)) continue;
-      return {Failure::Kind::mismatch,
-              "[step " + std::to_string(frame.step) + "] the parameters of layer '" +
-                  layers[layer].name + "' on rank " + std::to_string(rank) +
-                  " are not those of rank 0; load the same parameters on every rank"};
+    int first = -1;  // of the ranks that compare
+    for (int rank = 0; rank < place.ranks; ++rank) {
+      const std::uint64_t hash = hash_on(rank);
+      if (hash != 0 && first < 0) first = rank;
+      if (hash == 0 || hash == hash_on(first)) continue;
+      return {Failure::Kind::mismatch, "[step " + std::to_string(frame.step) +
+                                           "] the parameters of layer '" + layers[layer].name +
+                                           "' on rank " + std::to_string(rank) +
+                                           " are not those of rank " + std::to_string(first) +
+                                           "; load the same parameters on every rank"};
     }
   }
   return {Failure::Kind::mismatch, "the ranks' parameters differ"};

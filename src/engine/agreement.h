@@ -14,11 +14,16 @@
 
 namespace lgreco {
 
-/// Everything that must be equal on all ranks, as (what, value), in the order of importance.
+/// Pairs of (what, value).
 using Fingerprint = std::vector<std::pair<std::string, std::string>>;
 
-Fingerprint fingerprint_of(const std::vector<LayerSpec>& layers, const AggregatorOptions& options,
-                           std::size_t lanes);
+/// The layers, and the settings that change results: of one run, whatever the number of ranks.
+
+Fingerprint fingerprint_of(const std::vector<LayerSpec>& layers, const AggregatorOptions& options);
+
+/// Everything that must be equal on all ranks.
+Fingerprint registration_of(const Fingerprint& fingerprint, const AggregatorOptions& options);
+std::uint64_t hash_of(const Fingerprint& fingerprint);
 
 /// Collective. Throws the same MismatchError on every rank, naming the first field that differs and
 /// who has what.
@@ -29,17 +34,26 @@ class CommitRound {
  public:
   explicit CommitRound(Place place);
 
-  /// Collective. The failure of the lowest rank that has one of its own, equal on all ranks;
-  /// nothing when all succeeded. `parameters` is a hash of the parameters, or 0 when they are not
-  /// compared; `parameters_differ` tells the verdict. Throws PeerError, and ProtocolError when a
-  /// message is damaged: then the ranks may not agree any more.
-  std::optional<Failure> agree(Communicator& communicator, const Frame& frame, Deadline deadline,
-                               const std::optional<Failure>& failure, std::uint64_t parameters,
-                               bool& parameters_differ);
-  /// Seconds that the last agree() spent on sealing and checking.
+  /// What the ranks agreed on.
+  struct Outcome {
+    /// Of the lowest rank that has a failure of its own; the same on all ranks.
+    std::optional<Failure> failure;
+    /// Ranks that compare something have not all the same.
+    bool values_differ = false;
+  };
+
+  /// Collective. `value` is compared with the other ranks' unless it is 0. Throws PeerError, and
+  /// ProtocolError when a message is damaged: then the ranks may not agree any more.
+  Outcome agree(Communicator& communicator, const Frame& frame, Deadline deadline,
+                const std::optional<Failure>& failure, std::uint64_t value);
+
+  /// Seconds that the frames of the last agree() took.
   double check_s() const { return messages_.check_s(); }
 
  private:
+  std::string message_of(int rank, const std::optional<Failure>& failure,
+                         Communicator& communicator, const Frame& frame, Deadline deadline) const;
+
   Place place_;
   Messages messages_;
 };
@@ -48,7 +62,7 @@ class CommitRound {
 void hash_parameters(const AggregatorOptions& options, std::span<std::uint64_t> hashes);
 std::uint64_t hash_of(std::span<const std::uint64_t> hashes);
 
-/// Collective: which layer differs, where. Called when hashes differ.
+/// Collective: which layer differs, where. Called when hashes differ; zeros are not compared.
 Failure describe_drift(std::span<const std::uint64_t> hashes, const std::vector<LayerSpec>& layers,
                        Place place, Communicator& communicator, const Frame& frame,
                        Deadline deadline);

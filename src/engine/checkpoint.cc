@@ -59,9 +59,10 @@ void visit(Archive& archive,
 template <typename Archive, typename Value>
 void visit(Archive& archive,
            Value& value) requires std::is_same_v<std::remove_const_t<Value>, AggregatorState> {
-  auto& [rank, size, step, grad_scale, plan, stats, layers] = value;
+  auto& [rank, size, step, fingerprint, grad_scale, plan, stats, layers] = value;
   auto& [names, levels, plan_version, plan_step, bytes, error, budget, lower_bound] = plan;
-  archive.numbers("rank, size, step and scale", rank, size, step, grad_scale);
+  archive.numbers("rank, size, step, fingerprint and scale", rank, size, step, fingerprint,
+                  grad_scale);
   archive.numbers("the plan", plan_version, plan_step, bytes, error, budget, lower_bound);
   visit(archive, stats);
   archive.count("the number of layers", kMinLayerBytes, names, levels, layers);

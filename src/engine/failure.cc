@@ -28,6 +28,8 @@ std::exception_ptr Failure::exception() const {
       return std::make_exception_ptr(ProtocolError(message));
     case Kind::mismatch:
       return std::make_exception_ptr(MismatchError(message));
+    case Kind::state:
+      return std::make_exception_ptr(StateError(message));
     case Kind::config:
       return std::make_exception_ptr(ConfigError(message));
     case Kind::other:

@@ -9,7 +9,14 @@ namespace lgreco {
 
 struct Failure {
   /// Which class below lgreco::Error; the values are on the wire.
-  enum class Kind : std::uint8_t { other = 1, config = 2, protocol = 3, mismatch = 4, peer = 5 };
+  enum class Kind : std::uint8_t {
+    other = 1,
+    config = 2,
+    protocol = 3,
+    mismatch = 4,
+    peer = 5,
+    state = 6
+  };
 
   Kind kind = Kind::other;
   std::string message;

@@ -45,8 +45,6 @@ class Messages {
   /// Seconds that the last exchange() spent on sealing and checking.
   double check_s() const { return check_s_; }
 
-  std::size_t bytes() const { return sent_.size() + received_.size(); }
-
  private:
   using Slots = std::vector<std::span<std::byte>>;
 

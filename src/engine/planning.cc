@@ -7,18 +7,12 @@
 #include <span>
 
 #include "lgreco/status.h"
+#include "src/base/overloaded.h"
 #include "src/engine/messages.h"
 #include "src/kernels/elementwise.h"
 
 namespace lgreco {
 namespace {
-
-template <typename... Visitors>
-struct Overloaded : Visitors... {
-  using Visitors::operator()...;
-};
-template <typename... Visitors>
-Overloaded(Visitors...) -> Overloaded<Visitors...>;
 
 std::vector<Level> candidates_of(const LGrecoPolicy& policy, const Level& method,
                                  const LayerSpec& layer, const Level& reference) {
@@ -191,8 +185,7 @@ std::vector<float> Planning::error_table(std::uint64_t step, std::uint64_t plan,
     std::vector<float>().swap(layer.pending_window);
     layer.window_steps = 0;
   }
-  return mean_over_ranks(table, {.step = step, .plan = plan}, communicator,
-                         Clock::now() + timeout);
+  return mean_over_ranks(table, {.step = step, .plan = plan}, communicator, Clock::now() + timeout);
 }
 
 void Planning::solve_table(const std::vector<float>& table, Plan& plan, Stats& stats) const {

@@ -104,7 +104,8 @@ TEST(Planning, ReferenceLayersOnlyLeavesTheOthersDense) {
     const Planning planning(records, options(only ? some : all));
     auto comm = std::move(thread_communicators(1)[0]);
     Stats stats;
-    const Plan plan = planning.next_plan(10, planning.first_plan(), records, *comm, std::chrono::seconds(60), stats);
+    const Plan plan = planning.next_plan(10, planning.first_plan(), records, *comm,
+                                         std::chrono::seconds(60), stats);
     EXPECT_EQ(plan.levels[3].method, only ? Method::dense : Method::low_rank);
   }
 }

@@ -62,6 +62,7 @@ class Comparison {
 void require_same_run(const AggregatorState& state, const AggregatorState& first) {
   const Comparison comparison(state);
   comparison.equal("step", state.step, first.step);
+  comparison.equal("fingerprint of settings and layers", state.fingerprint, first.fingerprint);
   comparison.equal("gradient scale", state.grad_scale, first.grad_scale);
   comparison.equal("plan hash", state.plan.hash(), first.plan.hash());
   comparison.equal("plan version", state.plan.version, first.plan.version);
@@ -115,6 +116,7 @@ AggregatorState resize(std::span<const AggregatorState> states, int rank, int si
   AggregatorState resized{.rank = rank,
                           .size = size,
                           .step = ranks[0]->step,
+                          .fingerprint = ranks[0]->fingerprint,
                           .grad_scale = ranks[0]->grad_scale,
                           .plan = ranks[0]->plan,
                           .stats = ranks[std::min(ranks.size() - 1, std::size_t(rank))]->stats,
