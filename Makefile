@@ -1,13 +1,15 @@
 # Thin targets over scripts/. `make setup` is called by every other target and is quick when nothing changed.
-.PHONY: help setup demo demo-quick test test-asan test-tsan bench lint format
+.PHONY: help setup demo demo-quick test test-faults test-asan test-tsan fuzz bench lint format
 
 help:
 	@echo 'make setup       install everything into .venv/ (called by the others)'
 	@echo 'make demo        train ResNet-18 four ways on two ranks and compare (about 5 minutes)'
 	@echo 'make demo-quick  the same with few steps (about a minute)'
 	@echo 'make test        lint and all tests, C++ and Python'
+	@echo 'make test-faults 30 killed and 10 frozen ranks (about 3 minutes)'
 	@echo 'make test-asan   the C++ tests under AddressSanitizer and UBSan'
 	@echo 'make test-tsan   the C++ tests under ThreadSanitizer'
+	@echo 'make fuzz        look for bytes that break a decoder (needs clang; SECONDS_EACH=60)'
 	@echo 'make bench       micro-benchmarks of kernels and planner'
 	@echo 'make lint        formatters and linters, changing nothing'
 	@echo 'make format      formatters, changing files'
@@ -24,11 +26,17 @@ demo-quick: setup
 test: setup
 	@scripts/test
 
+test-faults: setup
+	@.venv/bin/python -m pytest -m 'slow or not slow' python/tests/test_faults.py
+
 test-asan: setup
 	@scripts/cpp_tests asan
 
 test-tsan: setup
 	@scripts/cpp_tests tsan
+
+fuzz:
+	@scripts/fuzz
 
 bench: setup
 	@scripts/bench

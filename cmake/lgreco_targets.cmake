@@ -40,3 +40,16 @@ function(lgreco_module name)
     lgreco_flags(${name}_benchmark)
   endif()
 endfunction()
+
+# add_mpi_test(NAME COMMAND ...): a test that starts MPI processes, four at most, on any machine and
+# as any user. Open MPI's switches are given as variables, which other MPIs ignore.
+function(add_mpi_test name)
+  add_test(NAME ${name} COMMAND ${ARGN})
+  set_tests_properties(
+    ${name}
+    PROPERTIES
+      PROCESSORS 2
+      ENVIRONMENT
+      "MPIEXEC_TIMEOUT=100;OMPI_MCA_rmaps_base_oversubscribe=1;OMPI_MCA_hwloc_base_binding_policy=none;OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"
+  )
+endfunction()

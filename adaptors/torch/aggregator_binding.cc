@@ -6,6 +6,7 @@
 #include "adaptors/torch/c10d_communicator.h"
 #include "adaptors/torch/comm_hook.h"
 #include "adaptors/torch/tensor_bridge.h"
+#include "lgreco/checkpoint.h"
 #include "lgreco/status.h"
 
 namespace lgreco {
@@ -14,6 +15,7 @@ namespace {
 namespace py = pybind11;
 
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+using Group = c10::intrusive_ptr<c10d::ProcessGroup>;
 
 // Autograd turns an exception of a hook into the Python type that it names.
 class TypedError final : public torch::PyTorchError {
@@ -28,12 +30,13 @@ class TypedError final : public torch::PyTorchError {
 
 // Looked up once, with the GIL, so that a hook's thread need not take it.
 struct ErrorTypes {
-  PyObject *error, *config, *peer, *protocol;
+  PyObject *error, *config, *peer, *protocol, *mismatch;
 
   static ErrorTypes look_up() {
     const py::module_ errors = py::module_::import("lgreco.errors");
     const auto type = [&](const char* name) { return errors.attr(name).ptr(); };
-    return {type("Error"), type("ConfigError"), type("PeerError"), type("ProtocolError")};
+    return {type("Error"), type("ConfigError"), type("PeerError"), type("ProtocolError"),
+            type("MismatchError")};
   }
 
   std::exception_ptr translate(const std::exception_ptr& failure) const {
@@ -43,6 +46,8 @@ struct ErrorTypes {
       return std::make_exception_ptr(TypedError(e, peer));
     } catch (const ProtocolError& e) {
       return std::make_exception_ptr(TypedError(e, protocol));
+    } catch (const MismatchError& e) {
+      return std::make_exception_ptr(TypedError(e, mismatch));
     } catch (const ConfigError& e) {
       return std::make_exception_ptr(TypedError(e, config));
     } catch (const std::exception& e) {
@@ -76,6 +81,19 @@ Policy policy_from(const py::dict& settings) {
     lgreco.candidates.push_back(parse_level(level));
   }
   return lgreco;
+}
+
+AggregatorOptions options_from(const py::dict& settings) {
+  AggregatorOptions options;
+  options.error_feedback = settings["error_feedback"].cast<bool>();
+  options.residual = settings["residual"].cast<std::string>() == "bf16" ? DType::bf16 : DType::f32;
+  options.seed = settings["seed"].cast<std::uint64_t>();
+  options.start = settings["start"].cast<std::uint64_t>();
+  options.drift_check_every = settings["drift_check_every"].cast<std::uint64_t>();
+  options.threads = settings["threads"].cast<int>();
+  options.timeout = std::chrono::milliseconds(
+      static_cast<std::int64_t>(1e3 * settings["timeout"].cast<double>()));
+  return options;
 }
 
 py::dict plan_to_dict(const Plan& plan) {
@@ -115,6 +133,7 @@ void for_each_counter(StatsType& stats, Visit visit) {
   visit("steps", stats.steps);
   visit("bytes_sent", stats.bytes_sent);
   visit("bytes_received", stats.bytes_received);
+  visit("messages_sent", stats.messages_sent);
   visit("dense_bytes", stats.dense_bytes);
   visit("encode_s", stats.encode_s);
   visit("decode_s", stats.decode_s);
@@ -123,6 +142,7 @@ void for_each_counter(StatsType& stats, Visit visit) {
   visit("plans", stats.plans);
   visit("plan_fallbacks", stats.plan_fallbacks);
   visit("overflow_steps", stats.overflow_steps);
+  visit("failed_steps", stats.failed_steps);
   visit("residual_norm", stats.residual_norm);
 }
 
@@ -138,6 +158,12 @@ Stats stats_from_dict(const py::dict& dict) {
     value = dict[name].cast<std::remove_reference_t<decltype(value)>>();
   });
   return stats;
+}
+
+std::string checksum_text(const AggregatorState& state) {
+  char text[17];
+  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(checksum(state)));
+  return text;
 }
 
 template <typename Function>
@@ -160,23 +186,24 @@ void delete_without_gil(Aggregator* aggregator) {
 class TorchAggregator {
  public:
   TorchAggregator(const NamedTensors& layers, const std::string& method, const py::dict& policy,
-                  bool error_feedback, std::uint64_t seed, std::uint64_t start,
-                  c10::intrusive_ptr<c10d::ProcessGroup> group, double timeout_seconds)
+                  const py::dict& settings, const std::vector<Group>& groups,
+                  bool layers_are_parameters)
       : types_(ErrorTypes::look_up()) {
     std::vector<LayerSpec> specs;
     for (const auto& [name, tensor] : layers) {
       index_.emplace(name, specs.size());
       specs.push_back(layer_spec(name, tensor));
     }
-    AggregatorOptions options{.method = parse_level(method),
-                              .policy = policy_from(policy),
-                              .error_feedback = error_feedback,
-                              .seed = seed,
-                              .start = start};
-    const auto timeout =
-        std::chrono::milliseconds(static_cast<std::int64_t>(1e3 * timeout_seconds));
-    auto communicator = std::make_unique<C10dCommunicator>(std::move(group), timeout);
-    aggregator_ = {new Aggregator(std::move(specs), std::move(options), std::move(communicator)),
+    AggregatorOptions options = options_from(settings);
+    options.method = parse_level(method);
+    options.policy = policy_from(policy);
+    if (layers_are_parameters) {
+      options.parameter = [layers](std::size_t layer) { return memory_of(layers[layer].second); };
+    }
+    std::vector<std::unique_ptr<Communicator>> lanes;
+    for (const Group& group : groups) lanes.push_back(std::make_unique<C10dCommunicator>(group));
+    const py::gil_scoped_release release;
+    aggregator_ = {new Aggregator(std::move(specs), std::move(options), std::move(lanes)),
                    delete_without_gil};
   }
 
@@ -201,6 +228,38 @@ class TorchAggregator {
     BucketTensors bucket(std::move(values), layers);
     aggregator_->exchange(bucket.bucket(/*last=*/true, /*skip_zeros=*/false));
     bucket.finish();
+  }
+
+  void set_grad_scale(double scale) {
+    unlocked([&] { aggregator_->set_grad_scale(scale); });
+  }
+
+  py::dict memory() const {
+    const MemoryUse memory = unlocked([&] { return aggregator_->memory(); });
+    py::dict dict;
+    dict["residuals"] = memory.residuals;
+    dict["factors"] = memory.factors;
+    dict["staging"] = memory.staging;
+    dict["windows"] = memory.windows;
+    return dict;
+  }
+
+  void start_trace() { aggregator_->start_trace(); }
+
+  // Chrome's trace format, "complete" events; times in microseconds.
+  py::list stop_trace() {
+    py::list events;
+    for (const TraceEvent& event : unlocked([&] { return aggregator_->stop_trace(); })) {
+      using Microseconds = std::chrono::duration<double, std::micro>;
+      py::dict dict;
+      dict["name"] = event.name;
+      dict["tid"] = event.track;
+      dict["ts"] = Microseconds(event.begin.time_since_epoch()).count();
+      dict["dur"] = Microseconds(event.end - event.begin).count();
+      dict["args"] = py::dict(py::arg("step") = event.step, py::arg("bucket") = event.bucket);
+      events.append(dict);
+    }
+    return events;
   }
 
   py::dict plan() const {
@@ -228,39 +287,32 @@ class TorchAggregator {
     dict["rank"] = state.rank;
     dict["size"] = state.size;
     dict["step"] = state.step;
+    dict["grad_scale"] = state.grad_scale;
     dict["plan"] = plan_to_dict(state.plan);
     dict["stats"] = stats_to_dict(state.stats);
     dict["layers"] = layers;
+    dict["checksum"] = checksum_text(state);
     return dict;
   }
 
-  void load_state(const py::dict& dict) {
-    AggregatorState state;
-    try {
-      state.rank = dict["rank"].cast<int>();
-      state.size = dict["size"].cast<int>();
-      state.step = dict["step"].cast<std::uint64_t>();
-      state.plan = plan_from_dict(dict["plan"]);
-      state.stats = stats_from_dict(dict["stats"]);
-      const py::dict layers = dict["layers"];
-      for (const LayerSpec& spec : aggregator_->layers()) {
-        const py::dict layer = layers[py::str(spec.name)];
-        state.layers.push_back({.residual = to_vector(layer["residual"].cast<at::Tensor>()),
-                                .factor = to_vector(layer["factor"].cast<at::Tensor>()),
-                                .window = to_vector(layer["window"].cast<at::Tensor>()),
-                                .window_steps = layer["window_steps"].cast<std::uint64_t>()});
+  /// `states` is this rank's own, or, for another number of ranks, those of all old ranks
+  /// (`change` "mean") or any of them ("reset").
+  void load_state(const std::vector<py::dict>& states, const std::string& change) {
+    std::vector<AggregatorState> loaded;
+    for (const py::dict& state : states) loaded.push_back(state_from(state));
+    unlocked([&] {
+      const AggregatorState own = aggregator_->state();
+      AggregatorState& state = loaded.front();
+      if (change == "mean") {
+        state = resize(loaded, own.rank, own.size);
+      } else if (change == "reset") {
+        state.rank = own.rank;
+        state.size = own.size;
+        for (LayerState& layer : state.layers) layer.residual = layer.window = {};
+        for (LayerState& layer : state.layers) layer.window_steps = 0;
       }
-      if (layers.size() != aggregator_->layers().size()) {
-        throw StateError("[state] saved for a model with other layers");
-      }
-    } catch (const py::error_already_set& error) {
-      throw StateError(std::string("[state] an entry is missing: ") + error.what());
-    } catch (const py::cast_error& error) {
-      throw StateError(std::string("[state] an entry has a wrong type: ") + error.what());
-    } catch (const ConfigError& error) {
-      throw StateError(std::string("[state] ") + error.what());
-    }
-    unlocked([&] { aggregator_->load_state(std::move(state)); });
+      aggregator_->load_state(std::move(state));
+    });
   }
 
  private:
@@ -277,6 +329,40 @@ class TorchAggregator {
     return found->second;
   }
 
+  /// Throws StateError on an entry that is missing, of a wrong type, or not what was saved.
+  AggregatorState state_from(const py::dict& dict) const {
+    AggregatorState state;
+    try {
+      state.rank = dict["rank"].cast<int>();
+      state.size = dict["size"].cast<int>();
+      state.step = dict["step"].cast<std::uint64_t>();
+      state.grad_scale = dict["grad_scale"].cast<double>();
+      state.plan = plan_from_dict(dict["plan"]);
+      state.stats = stats_from_dict(dict["stats"]);
+      const py::dict layers = dict["layers"];
+      for (const LayerSpec& spec : aggregator_->layers()) {
+        const py::dict layer = layers[py::str(spec.name)];
+        state.layers.push_back({.residual = to_vector(layer["residual"].cast<at::Tensor>()),
+                                .factor = to_vector(layer["factor"].cast<at::Tensor>()),
+                                .window = to_vector(layer["window"].cast<at::Tensor>()),
+                                .window_steps = layer["window_steps"].cast<std::uint64_t>()});
+      }
+      if (layers.size() != aggregator_->layers().size()) {
+        throw StateError("[state] saved for a model with other layers");
+      }
+      if (dict["checksum"].cast<std::string>() != checksum_text(state)) {
+        throw StateError("[state] the state is damaged: its checksum is not that of its content");
+      }
+    } catch (const py::error_already_set& error) {
+      throw StateError(std::string("[state] an entry is missing: ") + error.what());
+    } catch (const py::cast_error& error) {
+      throw StateError(std::string("[state] an entry has a wrong type: ") + error.what());
+    } catch (const ConfigError& error) {
+      throw StateError(std::string("[state] ") + error.what());
+    }
+    return state;
+  }
+
   ErrorTypes types_;
   std::map<std::string, std::size_t> index_;
   std::shared_ptr<Aggregator> aggregator_;
@@ -286,18 +372,21 @@ class TorchAggregator {
 
 void bind_aggregator(py::module_& module) {
   py::class_<TorchAggregator>(module, "Aggregator")
-      .def(py::init<const NamedTensors&, const std::string&, const py::dict&, bool, std::uint64_t,
-                    std::uint64_t, c10::intrusive_ptr<c10d::ProcessGroup>, double>(),
+      .def(py::init<const NamedTensors&, const std::string&, const py::dict&, const py::dict&,
+                    const std::vector<Group>&, bool>(),
            py::kw_only(), py::arg("layers"), py::arg("method"), py::arg("policy"),
-           py::arg("error_feedback"), py::arg("seed"), py::arg("start"), py::arg("group"),
-           py::arg("timeout"))
+           py::arg("settings"), py::arg("groups"), py::arg("layers_are_parameters"))
       .def("register_hook", &TorchAggregator::register_hook, py::arg("reducer"),
            py::arg("parameters"), py::arg("may_be_unused"))
       .def("average_", &TorchAggregator::average, py::arg("tensors"))
+      .def("set_grad_scale", &TorchAggregator::set_grad_scale, py::arg("scale"))
+      .def("memory", &TorchAggregator::memory)
+      .def("start_trace", &TorchAggregator::start_trace)
+      .def("stop_trace", &TorchAggregator::stop_trace)
       .def("plan", &TorchAggregator::plan)
       .def("stats", &TorchAggregator::stats)
       .def("state", &TorchAggregator::state)
-      .def("load_state", &TorchAggregator::load_state, py::arg("state"));
+      .def("load_state", &TorchAggregator::load_state, py::arg("states"), py::arg("change"));
 }
 
 }  // namespace lgreco

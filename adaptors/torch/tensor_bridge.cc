@@ -29,6 +29,11 @@ LayerSpec layer_spec(const std::string& name, const at::Tensor& tensor) {
       .name = name, .shape = tensor.sizes().vec(), .dtype = dtype_of(name, tensor.scalar_type())};
 }
 
+std::span<const std::byte> memory_of(const at::Tensor& tensor) {
+  if (!tensor.is_non_overlapping_and_dense()) return {};
+  return {static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()};
+}
+
 at::Tensor to_tensor(const std::vector<float>& values, at::IntArrayRef shape) {
   at::Tensor tensor = at::empty({static_cast<std::int64_t>(values.size())}, at::kFloat);
   std::copy(values.begin(), values.end(), tensor.data_ptr<float>());

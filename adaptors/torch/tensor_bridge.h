@@ -15,6 +15,9 @@ namespace lgreco {
 /// not on the CPU, or not dense.
 LayerSpec layer_spec(const std::string& name, const at::Tensor& tensor);
 
+/// The memory of a tensor whatever its strides; empty when it has gaps.
+std::span<const std::byte> memory_of(const at::Tensor& tensor);
+
 /// A copy; empty for no values. `shape` is ignored then.
 at::Tensor to_tensor(const std::vector<float>& values, at::IntArrayRef shape);
 /// Throws StateError unless the tensor is fp32 on the CPU.

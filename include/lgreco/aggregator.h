@@ -2,15 +2,17 @@
 //
 // The DDP hook, the MPI trainer and outer-step synchronisation are thin drivers of this class. One
 // instance per model per rank; all ranks construct it with equal arguments and hand over the same
-// buckets in the same order. A step is the sequence of buckets up to the one marked `last`.
+// buckets in the same order. A step is the sequence of buckets up to the one marked `last`; a layer
+// stands at most once in a step.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <functional>
 #include <memory>
-#include <string>
+#include <span>
 #include <vector>
 
 #include "lgreco/communicator.h"
@@ -25,13 +27,26 @@ struct AggregatorOptions {
   // -- These change the result; they must be equal on every rank.
 
   /// The reference level, and what every layer gets until a policy says otherwise.
-  Level method;
+  Level method = {};
   Policy policy = UniformPolicy{};
   /// Keep what was not sent and add it to the next step's gradient.
   bool error_feedback = true;
+  /// In which residuals are kept: f32, or bf16 with stochastic rounding (half the memory).
+  DType residual = DType::f32;
   std::uint64_t seed = 0;
   /// Steps before this one travel dense.
   std::uint64_t start = 0;
+  /// Every so many steps the ranks compare their parameters; 0: never.
+  std::uint64_t drift_check_every = 100;
+  /// A layer's parameter in memory; valid during a step. Without it no drift check is made.
+  std::function<std::span<const std::byte>(std::size_t layer)> parameter;
+
+  // -- These change only speed and memory.
+
+  /// What a step may take from its first bucket to its end before it fails with PeerError.
+  std::chrono::milliseconds timeout = std::chrono::minutes(30);
+  /// Threads that encode and decode. More helps large models on machines with cores to spare.
+  int threads = 1;
 };
 
 /// One layer's gradient inside a bucket, contiguous, in the dtype of its LayerSpec. Replaced by the
@@ -50,12 +65,14 @@ struct Bucket {
   bool last = true;
 };
 
-/// Counters of this rank since construction. Bytes are what a network interface would count, with
-/// the communicator's message overhead. Times in seconds.
+/// Counters of this rank since construction, of finished steps. Bytes are what a network interface
+/// would count, with the communicator's message overhead. Times in seconds.
 struct Stats {
+  /// Committed steps: neither lost to an overflow nor failed.
   std::uint64_t steps = 0;
   std::uint64_t bytes_sent = 0;
   std::uint64_t bytes_received = 0;
+  std::uint64_t messages_sent = 0;
   /// What an uncompressed ring all-reduce of the same gradients would have sent.
   std::uint64_t dense_bytes = 0;
   double encode_s = 0;
@@ -65,8 +82,11 @@ struct Stats {
   std::uint64_t plans = 0;
   /// Layers that fell back to the reference level in some re-plan (zero or non-finite gradients).
   std::uint64_t plan_fallbacks = 0;
-  /// Steps in which at least one layer was non-finite on some rank.
+  /// Steps in which at least one layer was non-finite on some rank. They leave no trace in the
+  /// state.
   std::uint64_t overflow_steps = 0;
+  /// Steps that failed on some rank, and were lost on all.
+  std::uint64_t failed_steps = 0;
   /// L2 norm over all residuals of this rank.
   double residual_norm = 0;
 };
@@ -85,38 +105,83 @@ struct AggregatorState {
   int rank = 0;
   int size = 1;
   std::uint64_t step = 0;
+  double grad_scale = 1.0;
   Plan plan;
   Stats stats;
   std::vector<LayerState> layers;  // in registration order
 };
 
+/// Bytes of memory that compression needs on this rank beyond the gradients themselves.
+struct MemoryUse {
+  /// Error feedback: 4 (fp32) or 2 (bf16) bytes an element of a compressed layer.
+  std::uint64_t residuals = 0;
+  /// Warm low-rank factors.
+  std::uint64_t factors = 0;
+  /// Messages of one step; of 16-bit gradients their values in fp32, too.
+  std::uint64_t staging = 0;
+  /// Only in the steps before a plan is made: 8 bytes an element of the layers that take part.
+  std::uint64_t windows = 0;
+};
+
+/// What one of the engine's threads did.
+struct TraceEvent {
+  const char* name;   // such as "encode" or "scatter A"
+  const char* track;  // "backward", "encode", "lane A", "lane B"
+  std::uint64_t step;
+  std::uint32_t bucket;
+  Clock::time_point begin, end;
+};
+
 class Aggregator {
  public:
-  /// Throws ConfigError on duplicate names or settings out of range.
+  /// Collective: all ranks compare their settings, and throw the same MismatchError when they
+  /// differ. `lanes` holds one communicator, or two over the same ranks: then the second round of a
+  /// bucket and the first of the next one overlap.
+  /// Throws ConfigError on duplicate names or settings out of range, PeerError when a peer does not
+  /// answer within the timeout.
   Aggregator(std::vector<LayerSpec> layers, AggregatorOptions options,
-             std::unique_ptr<Communicator> communicator);
-  /// Waits for the bucket in flight, drops the others (their `done` gets a PeerError).
+             std::vector<std::unique_ptr<Communicator>> lanes);
+  /// Waits a little for the step in flight, then gives up on it: buckets that are not done get a
+  /// PeerError.
   ~Aggregator();
   Aggregator(const Aggregator&) = delete;
   Aggregator& operator=(const Aggregator&) = delete;
 
-  /// Queue one bucket and return at once. `done` runs on the library's thread, with null after
-  /// success. After a failure every later bucket fails with the same error. Memory named by
-  /// `bucket` must live until `done`. Thread-safe, but the order of calls must be the same on every
-  /// rank.
-  void submit(Bucket bucket, std::function<void(std::exception_ptr)> done);
+  /// Queue one bucket and return at once. `done` runs on a thread of the library once the whole
+  /// step has ended: with null after success, and with the failure otherwise.
+  ///
+  /// A step is a transaction. When anything fails on any rank, all ranks get the same error, no
+  /// state changes anywhere, and the gradients are left unspecified. After a PeerError, and after a
+  /// failure of the closing agreement, every later bucket fails with the same error; after any
+  /// other, the next step may go on.
+  ///
+  /// The gradients' memory is used until `done`; `bucket` itself is copied. Thread-safe, but the
+  /// order of calls must be the same on every rank. Allocates nothing once buckets repeat.
+  void submit(const Bucket& bucket, std::function<void(std::exception_ptr)> done);
 
-  /// submit and wait; rethrows the failure.
-  void exchange(Bucket bucket);
+  /// One step of one bucket: submit and wait; rethrows the failure. REQUIRES: bucket.last.
+  void exchange(const Bucket& bucket);
+
+  /// Gradients are handed over multiplied by `scale` from the next step on (the loss scale of mixed
+  /// precision). What was kept is converted, exactly when scales are powers of two.
+  /// Throws ConfigError unless `scale` is positive and finite.
+  void set_grad_scale(double scale);
 
   const std::vector<LayerSpec>& layers() const;
-  /// The following wait until the queue is empty; never call them from `done`. Thread-safe.
+  /// With the current plan.
+  MemoryUse memory() const;
+  /// The following wait until every complete step has ended; never call them from `done`.
+  /// Thread-safe.
   Plan plan() const;
   Stats stats() const;
   AggregatorState state() const;
   /// All or nothing. Throws StateError when the state is another rank's, another world's or does
   /// not fit the layers.
   void load_state(AggregatorState state);
+
+  /// Record what the threads do, until stop_trace().
+  void start_trace();
+  std::vector<TraceEvent> stop_trace();
 
  private:
   class Impl;

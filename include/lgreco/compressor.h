@@ -1,13 +1,14 @@
 // Compressors: how one layer's values become bytes or factors, and come back.
 //
-// Two shapes exist, and the planner knows neither. A *coded* method (cast, quantize, topk) turns
-// values into a payload of a size known beforehand. A *linear* method (dense, low_rank) is a series
+// Two shapes exist, and the planner knows neither. A *coded* method (dense, cast, quantize, topk)
+// turns values into a payload of a size known beforehand. A *linear* method (low_rank) is a series
 // of plain sums over the ranks. Most callers want `coded_compressor(level)` or
 // `linear_compressor(level)`; `is_coded(level.method)` says which.
 //
 // Compressors are stateless and safe to share between threads. The caller owns every buffer; state
 // that lives from step to step (warm factors) is an object handed in. A call means the same on
-// every rank and on every CPU: equal inputs give equal bits.
+// every rank and on every CPU: equal inputs give equal bits. No call takes memory from the heap,
+// except LinearCompressor::prepare and the messages of refused payloads.
 #pragma once
 
 #include <cstddef>
@@ -52,7 +53,7 @@ std::span<const MethodRow> method_table();
 const MethodRow& row_of(Method method);
 inline bool is_coded(Method method) { return row_of(method).coded; }
 
-/// Payloads must start at an address that is a multiple of 4.
+/// Payloads may start at any address; docs/wire_format.md gives their bytes.
 class CodedCompressor {
  public:
   virtual ~CodedCompressor() = default;
@@ -68,13 +69,14 @@ class CodedCompressor {
                                     std::size_t first_element,
                                     std::span<std::byte> payload) const = 0;
 
-  /// Add the decoded values to `accumulator`. Total over all byte strings: a payload of a wrong
-  /// size or with an impossible content is refused, and `accumulator` may then be partly added to.
-  virtual Status decode_add(std::span<const std::byte> payload,
-                            std::span<float> accumulator) const = 0;
+  /// Add the decoded values to `accumulator`, or subtract them (`sign` -1). Total over all byte
+  /// strings: a payload of a wrong size or with an impossible content is refused, and `accumulator`
+  /// may then be partly changed. REQUIRES: sign is 1 or -1.
+  virtual Status decode_add(std::span<const std::byte> payload, std::span<float> accumulator,
+                            float sign = 1.0f) const = 0;
 };
 
-/// What a linear method keeps of one layer between steps. Empty until first used.
+/// What a linear method keeps of one layer between steps. Empty until first prepared.
 struct LinearState {
   /// low_rank: the warm factor Q, column after column: `rank` runs of `cols` floats.
   std::vector<float> factor;
@@ -88,10 +90,16 @@ class LinearCompressor {
   /// Floats that `round` sums over the ranks.
   virtual std::size_t round_floats(const MatrixShape& shape, int round) const = 0;
 
+  /// Make `state` fit this level: call before the first step and whenever the level changed. What
+  /// another level of the method left is kept as far as it fits; the rest is drawn from `key`,
+  /// which must be the same on every rank. The only call that may take memory from the heap.
+  virtual void prepare(const MatrixShape& shape, const RandomKey& key,
+                       LinearState& state) const = 0;
+
   /// Fill `addend` with this rank's part of `round`. `values` is the layer (gradient + residual);
   /// `means[k]` is the averaged result of the earlier round k, which round k+1 may transform in
-  /// place (low_rank orthonormalises it). `state` is only read: see `next_state`.
-  /// REQUIRES: addend.size() == round_floats(shape, round).
+  /// place (low_rank orthonormalises it).
+  /// REQUIRES: `state` is prepared; addend.size() == round_floats(shape, round).
   virtual void encode_round(int round, std::span<const float> values, const MatrixShape& shape,
                             const LinearState& state, const RandomKey& key,
                             std::span<const std::span<float>> means,
@@ -101,7 +109,8 @@ class LinearCompressor {
   virtual void decode(const MatrixShape& shape, std::span<const std::span<float>> means,
                       std::span<float> values) const = 0;
 
-  /// The state for the next step; call after every round succeeded.
+  /// Turn `state` into that for the next step, prepared again; call after every round succeeded.
+  /// `key` must be the same on every rank. REQUIRES: `state` is prepared.
   virtual void commit(const MatrixShape& shape, const RandomKey& key,
                       std::span<const std::span<float>> means, LinearState& state) const = 0;
 };
@@ -112,7 +121,8 @@ std::unique_ptr<CodedCompressor> coded_compressor(const Level& level);
 std::unique_ptr<LinearCompressor> linear_compressor(const Level& level);
 
 /// Errors ||x - decompress(compress(x))||_2 of one layer at each level, the row of a cost table.
-/// low_rank: the best approximation of that rank, which warm-started power iteration approaches.
+/// low_rank: the best approximation of that rank, which warm-started power iteration approaches,
+/// with exact factors whatever their type on the wire.
 std::vector<double> analyze(std::span<const float> values, const MatrixShape& shape,
                             std::span<const Level> levels, const RandomKey& key);
 

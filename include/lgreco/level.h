@@ -2,7 +2,7 @@
 //
 // The spelling is the same in C++, Python, plans, docs and the command line. Settings that differ
 // from their default follow the parameter: `quantize:4:bucket=512:rounding=nearest`,
-// `topk:0.01:values=fp32`, `low_rank:4:min_ratio=1`.
+// `topk:0.01:values=fp32`, `low_rank:4:min_ratio=1:factors=bf16`.
 #pragma once
 
 #include <cstddef>
@@ -32,6 +32,8 @@ struct Level {
   DType values = DType::bf16;
   /// low_rank: a layer takes part when min_ratio * (rows + cols) * rank < rows * cols.
   double min_ratio = 2.0;
+  /// low_rank: the type of the factors on the wire, f32 or bf16.
+  DType factors = DType::f32;
 
   bool operator==(const Level&) const = default;
 };

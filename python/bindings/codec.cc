@@ -2,7 +2,6 @@
 #include <pybind11/stl.h>
 
 #include <cmath>
-#include <cstring>
 
 #include "lgreco/compressor.h"
 #include "lgreco/status.h"
@@ -36,18 +35,26 @@ std::vector<std::span<float>> rounds_in(std::span<float> floats, const LinearCom
   return rounds;
 }
 
-std::vector<std::byte> encode_linear(std::span<const float> values, const MatrixShape& shape,
-                                     const Level& level, const RandomKey& key) {
+// The factors in their type on the wire, as the payload of a cast or dense level.
+std::unique_ptr<CodedCompressor> factor_codec(const Level& level) {
+  if (level.factors == DType::f32) return coded_compressor(Level{});
+  return coded_compressor(Level{.method = Method::cast, .values = level.factors});
+}
+
+// False when a factor overflows its type on the wire.
+bool encode_linear(std::span<const float> values, const MatrixShape& shape, const Level& level,
+                   const RandomKey& key, std::span<std::byte> payload) {
   const auto compressor = linear_compressor(level);
-  std::vector<float> floats(payload_bytes(level, shape) / sizeof(float));
+  LinearState state;
+  compressor->prepare(shape, key, state);
+  std::vector<float> floats(payload.size() / size_of(level.factors));
   const auto rounds = rounds_in(floats, *compressor, shape);
   for (int round = 0; round < compressor->rounds(); ++round) {
     const auto done = static_cast<std::size_t>(round);
-    compressor->encode_round(round, values, shape, {}, key, std::span(rounds).first(done),
+    compressor->encode_round(round, values, shape, state, key, std::span(rounds).first(done),
                              rounds[done]);
   }
-  const auto bytes = std::as_bytes(std::span(floats));
-  return {bytes.begin(), bytes.end()};
+  return factor_codec(level)->encode(floats, key, 0, payload);
 }
 
 py::bytes encode(const Array& array, const Shape& dims, const std::string& spelling,
@@ -56,29 +63,22 @@ py::bytes encode(const Array& array, const Shape& dims, const std::string& spell
   const MatrixShape shape = as_matrix(dims);
   const std::span<const float> values = values_of(array, shape);
   const RandomKey key{.seed = seed, .step = step, .layer = 0};
-  std::vector<std::byte> payload;
+  std::vector<std::byte> payload(payload_bytes(level, shape));
   {
     const py::gil_scoped_release release;
-    if (is_coded(level.method)) {
-      payload.resize(payload_bytes(level, shape));
-      if (!coded_compressor(level)->encode(values, key, 0, payload)) {
-        throw ConfigError("[encode] a value is too large for '" + spelling + "'");
-      }
-    } else {
-      payload = encode_linear(values, shape, level, key);
-    }
+    const bool encoded = is_coded(level.method)
+                             ? coded_compressor(level)->encode(values, key, 0, payload)
+                             : encode_linear(values, shape, level, key, payload);
+    if (!encoded) throw ConfigError("[encode] a value is too large for '" + spelling + "'");
   }
   return {reinterpret_cast<const char*>(payload.data()), payload.size()};
 }
 
 Status decode_linear(std::span<const std::byte> payload, const MatrixShape& shape,
                      const Level& level, std::span<float> values) {
-  if (payload.size() != payload_bytes(level, shape)) {
-    return Status::corrupt("[decode] payload has " + std::to_string(payload.size()) +
-                           " bytes instead of " + std::to_string(payload_bytes(level, shape)));
-  }
-  std::vector<float> floats(payload.size() / sizeof(float));
-  std::memcpy(floats.data(), payload.data(), payload.size());
+  std::vector<float> floats(payload.size() / size_of(level.factors));
+  const Status status = factor_codec(level)->decode_add(payload, floats);
+  if (!status.is_ok()) return status;
   const auto compressor = linear_compressor(level);
   compressor->decode(shape, rounds_in(floats, *compressor, shape), values);
   for (float value : values) {

@@ -20,6 +20,7 @@ py::dict level_to_dict(const std::string& spelling) {
   parts["rounding"] = level.rounding == Rounding::nearest ? "nearest" : "stochastic";
   parts["values"] = name_of(level.values);
   parts["min_ratio"] = level.min_ratio;
+  parts["factors"] = name_of(level.factors);
   return parts;
 }
 

@@ -6,8 +6,13 @@ own training loops use directly.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -22,6 +27,48 @@ STATE_FORMAT = 1
 _DEFAULT_TIMEOUT_SECONDS = 1800.0
 
 
+@dataclass(frozen=True)
+class Settings:
+    """The keyword arguments of `compress()` and `Aggregator`, checked. Raises ConfigError."""
+
+    error_feedback: bool
+    residual: str
+    seed: int
+    start: int
+    timeout: float | None
+    drift_check_every: int
+    lanes: int
+    threads: int | None
+
+    def __post_init__(self) -> None:
+        for name in ("seed", "start", "drift_check_every"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"[compress] {name} ({getattr(self, name)}) cannot be negative")
+        if self.residual not in ("fp32", "bf16"):
+            raise ConfigError(f"[compress] residual is {self.residual!r}; use 'fp32' or 'bf16'")
+        if self.lanes not in (1, 2):
+            raise ConfigError(f"[compress] lanes is {self.lanes!r}; there can be 1 or 2")
+        if self.timeout is not None and self.timeout <= 0:
+            raise ConfigError(f"[compress] timeout ({self.timeout} s) must be positive")
+        if self.threads is not None and self.threads < 1:
+            raise ConfigError(f"[compress] threads ({self.threads}) must be at least 1")
+
+    @property
+    def timeout_seconds(self) -> float:
+        return _DEFAULT_TIMEOUT_SECONDS if self.timeout is None else float(self.timeout)
+
+    def of_engine(self) -> dict[str, object]:
+        return {
+            "error_feedback": self.error_feedback,
+            "residual": self.residual,
+            "seed": self.seed,
+            "start": self.start,
+            "drift_check_every": self.drift_check_every,
+            "timeout": self.timeout_seconds,
+            "threads": _spare_threads() if self.threads is None else self.threads,
+        }
+
+
 class Compression:
     """What compresses one model on this rank: its plan, its counters, its state.
 
@@ -33,14 +80,13 @@ class Compression:
         self,
         layers: Sequence[tuple[str, torch.Tensor]],
         method: Method,
-        policy: Policy,
+        policy: Policy | None,
+        settings: Settings,
         *,
-        error_feedback: bool,
-        seed: int,
-        start: int,
-        timeout: float | None,
         process_group: dist.ProcessGroup | None,
+        layers_are_parameters: bool,
     ) -> None:
+        policy = Uniform() if policy is None else policy
         if not isinstance(method, Method):
             raise ConfigError(
                 f"[compress] method must be an lgreco method such as lgreco.PowerSGD(rank=4), "
@@ -53,20 +99,16 @@ class Compression:
             )
         if not layers:
             raise ConfigError("[compress] there is no layer to synchronise")
-        if seed < 0 or start < 0:
-            raise ConfigError(f"[compress] seed ({seed}) and start ({start}) cannot be negative")
-        if timeout is not None and timeout <= 0:
-            raise ConfigError(f"[compress] timeout ({timeout} s) must be positive")
-        seconds = _DEFAULT_TIMEOUT_SECONDS if timeout is None else float(timeout)
+        policy_settings = policy.settings([name for name, _ in layers], method)
+        timeout = settings.timeout_seconds
+        groups = [_own_group(process_group, timeout) for _ in range(settings.lanes)]
         self._engine = _torch.Aggregator(
             layers=list(layers),
             method=str(method),
-            policy=policy.settings([name for name, _ in layers], method),
-            error_feedback=error_feedback,
-            seed=seed,
-            start=start,
-            group=_own_group(process_group, seconds),
-            timeout=seconds,
+            policy=policy_settings,
+            settings=settings.of_engine(),
+            groups=groups,
+            layers_are_parameters=layers_are_parameters,
         )
 
     @property
@@ -85,6 +127,38 @@ class Compression:
         stats["ratio"] = stats["dense_bytes"] / sent if sent else 1.0
         return stats
 
+    def memory(self) -> dict[str, int]:
+        """Bytes that compression needs on this rank beyond the gradients, with the current plan.
+
+        `residuals`, `factors`, `staging` (the messages of a step), and `windows` (only in the steps
+        before a plan is made).
+        """
+        return self._engine.memory()
+
+    def set_grad_scale(self, scale: float) -> None:
+        """Gradients are multiplied by `scale` from the next step on; call it on every rank.
+
+        With `torch.amp.GradScaler`: `compression.set_grad_scale(scaler.get_scale())` after each
+        `scaler.update()`. What was kept is converted, exactly for powers of two. Raises ConfigError
+        unless `scale` is positive and finite.
+        """
+        self._engine.set_grad_scale(scale)
+
+    @contextlib.contextmanager
+    def trace(self, path: str | Path) -> Iterator[None]:
+        """Record what the library's threads do in the block, as Chrome-trace JSON in `path`.
+
+        Open it in chrome://tracing or https://ui.perfetto.dev. Tracks: backward, encode, lane A,
+        lane B.
+        """
+        self._engine.start_trace()
+        try:
+            yield
+        finally:
+            events = self._engine.stop_trace()
+            shared = {"ph": "X", "pid": dist.get_rank()}
+            Path(path).write_text(json.dumps({"traceEvents": [shared | e for e in events]}))
+
     def state_dict(self) -> dict[str, object]:
         """Everything this rank needs to go on bit for bit: tensors and numbers by layer name.
 
@@ -92,19 +166,42 @@ class Compression:
         """
         return {"format": STATE_FORMAT, **self._engine.state()}
 
-    def load_state_dict(self, state: Mapping[str, object]) -> None:
-        """All or nothing.
+    def load_state_dict(
+        self,
+        state: Mapping[str, object] | Sequence[Mapping[str, object]],
+        *,
+        world_size_change: str = "fail",
+    ) -> None:
+        """All or nothing: when anything is wrong, the live state is untouched.
 
-        Raises StateError on another rank's state, another world size, another model or another
-        format; the live state is untouched then.
+        Args:
+            state: what `state_dict()` gave on this rank; for "mean", a list of all ranks' states.
+            world_size_change: what to do when the run had another number of ranks.
+                "fail": refuse. "mean": every rank starts with the mean of all old residuals, so
+                that nothing of what was not sent yet is lost. "reset": residuals start at zero, and
+                `state` may be that of any old rank.
+
+        Raises StateError on another rank's state, another world size, another model, another
+        format, a damaged state.
         """
-        if not isinstance(state, Mapping) or state.get("format") != STATE_FORMAT:
-            found = state.get("format") if isinstance(state, Mapping) else type(state).__name__
-            raise StateError(
-                f"[state] format is {found!r}, this version reads {STATE_FORMAT}; "
-                "pass what state_dict() returned"
+        if world_size_change not in ("fail", "mean", "reset"):
+            raise ConfigError(
+                f"[state] world_size_change is {world_size_change!r}; use 'fail', 'mean' or 'reset'"
             )
-        self._engine.load_state(dict(state))
+        states = [state] if isinstance(state, Mapping) else list(state)
+        if not states or (len(states) > 1 and world_size_change != "mean"):
+            raise StateError(
+                f"[state] {len(states)} states were given; pass this rank's own, "
+                "or those of all ranks with world_size_change='mean'"
+            )
+        for one in states:
+            found = one.get("format") if isinstance(one, Mapping) else type(one).__name__
+            if found != STATE_FORMAT:
+                raise StateError(
+                    f"[state] format is {found!r}, this version reads {STATE_FORMAT}; "
+                    "pass what state_dict() returned"
+                )
+        self._engine.load_state([dict(one) for one in states], world_size_change)
 
 
 class Aggregator(Compression):
@@ -125,16 +222,28 @@ class Aggregator(Compression):
         seed: int = 0,
         start: int = 0,
         timeout: float | None = None,
+        residual: str = "fp32",
+        drift_check_every: int = 100,
+        lanes: int = 2,
+        threads: int | None = None,
     ) -> None:
-        super().__init__(
-            [(name, _as_tensor(layer)) for name, layer in layers.items()],
-            method,
-            Uniform() if policy is None else policy,
+        settings = Settings(
             error_feedback=error_feedback,
+            residual=residual,
             seed=seed,
             start=start,
             timeout=timeout,
+            drift_check_every=drift_check_every,
+            lanes=lanes,
+            threads=threads,
+        )
+        super().__init__(
+            [(name, _as_tensor(layer)) for name, layer in layers.items()],
+            method,
+            policy,
+            settings,
             process_group=process_group,
+            layers_are_parameters=False,
         )
 
     def average_(self, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -149,6 +258,12 @@ def _as_tensor(layer: torch.Tensor | Sequence[int]) -> torch.Tensor:
     if isinstance(layer, torch.Tensor):
         return layer.detach()
     return torch.empty(1).expand(tuple(layer)) if 0 not in layer else torch.empty(tuple(layer))
+
+
+def _spare_threads() -> int:
+    ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # as torchrun tells
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(4, (cores or 1) // ranks_here))
 
 
 def _own_group(group: dist.ProcessGroup | None, timeout_seconds: float) -> dist.ProcessGroup:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from lgreco.aggregator import Compression
+from lgreco.aggregator import Compression, Settings
 from lgreco.errors import ConfigError
 from lgreco.methods import Method
-from lgreco.policies import Policy, Uniform
+from lgreco.policies import Policy
 
 
 def compress(
@@ -20,6 +20,10 @@ def compress(
     seed: int = 0,
     start: int = 0,
     timeout: float | None = None,
+    residual: str = "fp32",
+    drift_check_every: int = 100,
+    lanes: int = 2,
+    threads: int | None = None,
 ) -> Compression:
     """Synchronise the gradients of `ddp` compressed from the next backward pass on.
 
@@ -35,24 +39,39 @@ def compress(
         error_feedback: keep what was not sent and add it to the next gradient.
         seed: of all random numbers; the same on every rank.
         start: steps before this one travel dense.
-        timeout: seconds that one collective may take before it fails with PeerError.
+        timeout: seconds that a step may take, from its first bucket to its end, before it fails
+            with PeerError (None: 1800).
+        residual: how error feedback is kept: "fp32", or "bf16" for half the memory.
+        drift_check_every: steps between comparisons of the ranks' parameters; 0 for never.
+        lanes: 2 overlaps the rounds of consecutive buckets; 1 saves a process group.
+        threads: that encode and decode (None: this rank's share of the cores, at most 4).
 
     Raises:
         ConfigError: not a DDP model, a hook registered before, an unsupported dtype or device,
             sparse gradients, no process group, a setting out of range.
+        MismatchError: the ranks' arguments or models differ; the same message on every rank.
+        PeerError: a rank did not call it within the timeout.
     """
+    settings = Settings(
+        error_feedback=error_feedback,
+        residual=residual,
+        seed=seed,
+        start=start,
+        timeout=timeout,
+        drift_check_every=drift_check_every,
+        lanes=lanes,
+        threads=threads,
+    )
     layers = _synchronised_parameters(ddp)
     _refuse_second_hook(ddp)
     _refuse_sparse_gradients(ddp)
     compression = Compression(
         layers,
         method,
-        Uniform() if policy is None else policy,
-        error_feedback=error_feedback,
-        seed=seed,
-        start=start,
-        timeout=timeout,
+        policy,
+        settings,
         process_group=ddp.process_group,
+        layers_are_parameters=True,
     )
     may_be_unused = ddp.find_unused_parameters or ddp.static_graph
     parameters = [parameter for _, parameter in layers]

@@ -10,7 +10,7 @@ class ConfigError(Error, ValueError):
 
 
 class MismatchError(Error):
-    """The ranks were set up differently; raised before the first step, on every rank."""
+    """The ranks differ: in their settings (before the first step) or in their parameters."""
 
 
 class PeerError(Error):

@@ -71,16 +71,17 @@ class TopK(Method):
 
 @dataclass(frozen=True)
 class PowerSGD(Method):
-    """Low rank: an n x m layer as factors of `rank` columns.
+    """Low rank: an n x m layer as factors of `rank` columns, sent as `factors` "fp32" or "bf16".
 
     A layer is compressed when `min_ratio * (n + m) * rank < n * m`.
     """
 
     rank: int = 4
     min_ratio: float = 2.0
+    factors: str = "fp32"
 
     def _full_spelling(self) -> str:
-        return f"low_rank:{self.rank}:min_ratio={self.min_ratio}"
+        return f"low_rank:{self.rank}:min_ratio={self.min_ratio}:factors={self.factors}"
 
 
 def method(spelling: str) -> Method:
@@ -94,5 +95,7 @@ _CONSTRUCTORS = {
     "cast": lambda parts: Cast(parts["values"]),
     "quantize": lambda parts: Quantize(int(parts["parameter"]), parts["bucket"], parts["rounding"]),
     "topk": lambda parts: TopK(parts["parameter"], parts["values"]),
-    "low_rank": lambda parts: PowerSGD(int(parts["parameter"]), parts["min_ratio"]),
+    "low_rank": lambda parts: PowerSGD(
+        int(parts["parameter"]), parts["min_ratio"], parts["factors"]
+    ),
 }

@@ -17,6 +17,7 @@ METHODS = [
     lgreco.TopK(0.5, "fp32"),
     lgreco.PowerSGD(1),
     lgreco.PowerSGD(4),
+    lgreco.PowerSGD(3, factors="bf16"),
 ]
 
 
@@ -74,6 +75,28 @@ def test_low_rank_of_a_low_rank_matrix_is_exact():
     array = (gaussian((60, 3), 1) @ gaussian((3, 80), 2)).astype(np.float32)
     decoded = lgreco.decode(lgreco.encode(array, m := lgreco.PowerSGD(4)), array.shape, m)
     np.testing.assert_allclose(decoded, array, atol=1e-4 * np.abs(array).max())
+
+
+def test_dense_is_the_raw_values():
+    array = gaussian(1001)
+    assert lgreco.encode(array, lgreco.Dense()) == array.astype("<f4").tobytes()
+
+
+def test_bf16_factors_are_the_rounded_fp32_factors():
+    array = gaussian((60, 80))
+    exact = np.frombuffer(lgreco.encode(array, lgreco.PowerSGD(4)), "<f4")
+    rounded = np.frombuffer(lgreco.encode(array, m := lgreco.PowerSGD(4, factors="bf16")), "<u2")
+    values = (rounded.astype(np.uint32) << 16).view(np.float32)
+    np.testing.assert_allclose(values, exact, rtol=2**-8)
+    p, q = values[:240].reshape(4, 60), values[240:].reshape(4, 80)
+    decoded = lgreco.decode(rounded.tobytes(), array.shape, m)
+    np.testing.assert_allclose(decoded, p.T @ q, atol=1e-5)
+
+
+def test_top_k_positions_cost_little():
+    count = 10**6
+    payload = lgreco.encode(gaussian(count), lgreco.TopK(0.01))
+    assert len(payload) <= 3.1 * 0.01 * count
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)

@@ -29,8 +29,29 @@ def test_non_finite_gradients(run_ranks, ranks):
     assert "seen by all" in run_ranks(ranks, "non_finite.py")
 
 
-def test_resume(run_ranks, tmp_path):
-    assert "same runs" in run_ranks(2, "resume.py", str(tmp_path))
+def test_resume_at_every_step(run_ranks, tmp_path):
+    assert "same runs" in run_ranks(2, "resume.py", str(tmp_path), timeout=400)
+
+
+def test_resume_on_another_number_of_ranks(run_ranks, tmp_path):
+    run_ranks(2, "resize.py", "save", str(tmp_path))
+    assert "load on 3 ranks" in run_ranks(3, "resize.py", "load", str(tmp_path))
+
+
+def test_uneven_inputs(run_ranks):
+    assert "joined" in run_ranks(3, "join.py")
+
+
+def test_settings_that_differ_are_named_on_every_rank(run_ranks):
+    assert "differ" in run_ranks(3, "mismatch.py")
+
+
+def test_loss_scaling(run_ranks):
+    assert "scaled" in run_ranks(2, "loss_scale.py")
+
+
+def test_trace_shows_overlap(run_ranks, tmp_path):
+    assert "overlap" in run_ranks(2, "trace.py", str(tmp_path))
 
 
 def test_wrong_use(run_ranks):

@@ -16,6 +16,7 @@ from lgreco import _core
         (lgreco.TopK(0.001, values="fp32"), "topk:0.001:values=fp32"),
         (lgreco.PowerSGD(rank=4), "low_rank:4"),
         (lgreco.PowerSGD(32, min_ratio=1.5), "low_rank:32:min_ratio=1.5"),
+        (lgreco.PowerSGD(4, factors="bf16"), "low_rank:4:factors=bf16"),
     ],
 )
 def test_spelling_round_trips(method, spelling):
@@ -33,6 +34,7 @@ def test_every_method_of_the_table_has_a_class():
     [
         lambda: lgreco.PowerSGD(rank=0),
         lambda: lgreco.PowerSGD(rank=2.5),
+        lambda: lgreco.PowerSGD(factors="fp16"),
         lambda: lgreco.Quantize(bits=9),
         lambda: lgreco.Quantize(bucket=7),
         lambda: lgreco.Quantize(rounding="up"),

@@ -14,22 +14,6 @@ namespace {
 class CommunicatorTest : public testing::TestWithParam<int> {};
 INSTANTIATE_TEST_SUITE_P(Ranks, CommunicatorTest, testing::Values(1, 2, 3, 4, 8));
 
-TEST_P(CommunicatorTest, AllReduceSums) {
-  run_ranks(GetParam(), [&](std::unique_ptr<Communicator> comm) {
-    for (std::size_t count : {0, 1, 5, 1000}) {
-      std::vector<float> values(count);
-      for (std::size_t i = 0; i < count; ++i) {
-        values[i] = static_cast<float>(static_cast<int>(i) * (comm->rank() + 1));
-      }
-      comm->all_reduce(values);
-      const int sum_of_ranks = comm->size() * (comm->size() + 1) / 2;
-      for (std::size_t i = 0; i < count; ++i) {
-        ASSERT_EQ(values[i], static_cast<float>(static_cast<int>(i) * sum_of_ranks));
-      }
-    }
-  });
-}
-
 // Slot sizes differ per pair; every byte tells who sent it to whom.
 TEST_P(CommunicatorTest, AllToAllDelivers) {
   run_ranks(GetParam(), [&](std::unique_ptr<Communicator> comm) {
@@ -51,7 +35,7 @@ TEST_P(CommunicatorTest, AllToAllDelivers) {
       sent += send.back().size();
       received += receive.back().size();
     }
-    comm->all_to_all(send, receive);
+    comm->all_to_all(send, receive, soon());
     for (int from = 0; from < size; ++from) {
       for (std::byte b : receive[static_cast<std::size_t>(from)])
         ASSERT_EQ(b, mark(from, comm->rank()));
@@ -59,34 +43,71 @@ TEST_P(CommunicatorTest, AllToAllDelivers) {
   });
 }
 
+TEST_P(CommunicatorTest, AllGatherDelivers) {
+  run_ranks(GetParam(), [&](std::unique_ptr<Communicator> comm) {
+    std::vector<std::byte> all;
+    std::vector<std::size_t> begin;
+    for (int rank = 0; rank < comm->size(); ++rank) {
+      begin.push_back(all.size());
+      all.resize(all.size() + static_cast<std::size_t>(rank));  // rank 0 sends nothing
+    }
+    std::vector<std::span<std::byte>> receive;
+    for (int rank = 0; rank < comm->size(); ++rank) {
+      const auto index = static_cast<std::size_t>(rank);
+      receive.push_back(std::span(all).subspan(begin[index], index));
+    }
+    const auto own = receive[static_cast<std::size_t>(comm->rank())];  // sent from its own slot
+    std::fill(own.begin(), own.end(), static_cast<std::byte>(comm->rank()));
+    comm->all_gather(own, receive, soon());
+    for (int rank = 0; rank < comm->size(); ++rank) {
+      for (std::byte b : receive[static_cast<std::size_t>(rank)]) {
+        ASSERT_EQ(b, static_cast<std::byte>(rank));
+      }
+    }
+  });
+}
+
+/// 7 bytes from everybody to everybody.
+void gather_seven(Communicator& comm, Deadline deadline = soon()) {
+  const auto size = static_cast<std::size_t>(comm.size());
+  std::vector<std::byte> mine(7), all(7 * size);
+  std::vector<std::span<std::byte>> receive;
+  for (std::size_t r = 0; r < size; ++r) receive.push_back(std::span(all).subspan(7 * r, 7));
+  comm.all_gather(mine, receive, deadline);
+}
+
 TEST_P(CommunicatorTest, CountsWhatLeavesTheRank) {
   run_ranks(GetParam(), [&](std::unique_ptr<Communicator> comm) {
     CountingCommunicator counting(std::move(comm));
-    const auto size = static_cast<std::size_t>(counting.size());
-    std::vector<float> values(100 * size, 1.0f);
-    counting.all_reduce(values);
-    EXPECT_EQ(counting.traffic().bytes_sent, 2 * (size - 1) * 100 * sizeof(float));
-    std::vector<std::byte> mine(7), all(7 * size);
-    std::vector<std::span<std::byte>> receive;
-    for (std::size_t r = 0; r < size; ++r) receive.push_back(std::span(all).subspan(7 * r, 7));
-    counting.all_gather(mine, receive);
-    EXPECT_EQ(counting.traffic().bytes_sent, (size - 1) * (800 + 7));
-    EXPECT_EQ(counting.traffic().bytes_received, counting.traffic().bytes_sent);
+    gather_seven(counting);
+    gather_seven(counting);
+    const auto peers = static_cast<std::size_t>(counting.size() - 1);
+    EXPECT_EQ(counting.traffic().bytes_sent, 2 * 7 * peers);
+    EXPECT_EQ(counting.traffic().bytes_received, 2 * 7 * peers);
+    EXPECT_EQ(counting.traffic().messages_sent, 2 * peers);
   });
 }
 
 TEST(ThreadCommunicator, PeerThatLeavesIsAnErrorForTheOthers) {
   auto comms = thread_communicators(2);
   comms[1].reset();
-  std::vector<float> values(1);
-  EXPECT_THROW(comms[0]->all_reduce(values), PeerError);
-  EXPECT_THROW(comms[0]->all_reduce(values), PeerError) << "stays unusable";
+  EXPECT_THROW(gather_seven(*comms[0]), PeerError);
+  EXPECT_THROW(gather_seven(*comms[0]), PeerError) << "stays unusable";
 }
 
 TEST(ThreadCommunicator, PeerThatIsLateIsAnError) {
-  auto comms = thread_communicators(2, std::chrono::milliseconds(20));
-  std::vector<float> values(1);
-  EXPECT_THROW(comms[0]->all_reduce(values), PeerError);
+  auto comms = thread_communicators(2);
+  EXPECT_THROW(gather_seven(*comms[0], Clock::now() + std::chrono::milliseconds(20)), PeerError);
+}
+
+TEST(ThreadCommunicator, AbortEndsACollectiveInFlight) {
+  auto comms = thread_communicators(2);
+  std::thread stopper([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    comms[0]->abort();
+  });
+  EXPECT_THROW(gather_seven(*comms[0]), PeerError);
+  stopper.join();
 }
 
 }  // namespace

@@ -15,24 +15,22 @@ namespace {
 
 /// What one rank shows the others during a collective.
 struct Offer {
-  std::span<const float> floats;
   std::span<const std::span<const std::byte>> slots;
   std::span<const std::byte> bytes;
 };
 
 class Group {
  public:
-  Group(int size, std::chrono::milliseconds timeout)
-      : timeout_(timeout), offers_(static_cast<std::size_t>(size)) {}
+  explicit Group(int size) : offers_(static_cast<std::size_t>(size)) {}
 
-  void publish(int rank, Offer offer) {
+  void publish(int rank, Offer offer, Deadline deadline) {
     offers_[static_cast<std::size_t>(rank)] = offer;
-    meet();
+    meet(deadline);
   }
   const std::vector<Offer>& offers() const { return offers_; }
 
   /// Wait for all ranks. Throws PeerError when one is gone or late.
-  void meet() {
+  void meet(Deadline deadline) {
     std::unique_lock lock(mutex_);
     const std::size_t generation = generation_;
     if (!broken_ && ++arrived_ == offers_.size()) {
@@ -42,13 +40,12 @@ class Group {
       return;
     }
     const bool met =
-        met_.wait_for(lock, timeout_, [&] { return broken_ || generation_ != generation; });
+        met_.wait_until(lock, deadline, [&] { return broken_ || generation_ != generation; });
     if (generation_ != generation) return;
     broken_ = true;
     met_.notify_all();
     throw PeerError(met ? "[comm] a peer left the group during a collective"
-                        : "[comm] a peer did not arrive within " +
-                              std::to_string(timeout_.count()) + " ms");
+                        : "[comm] a peer did not arrive before the deadline");
   }
 
   void leave() {
@@ -58,7 +55,6 @@ class Group {
   }
 
  private:
-  std::chrono::milliseconds timeout_;
   std::vector<Offer> offers_;
   std::mutex mutex_;
   std::condition_variable met_;
@@ -72,7 +68,7 @@ void copy_bytes(std::span<const std::byte> from, std::span<std::byte> to) {
     throw ProtocolError("[comm] received " + std::to_string(from.size()) + " bytes instead of " +
                         std::to_string(to.size()));
   }
-  std::copy(from.begin(), from.end(), to.begin());
+  if (from.data() != to.data()) std::copy(from.begin(), from.end(), to.begin());
 }
 
 class ThreadCommunicator final : public Communicator {
@@ -84,46 +80,36 @@ class ThreadCommunicator final : public Communicator {
   int rank() const override { return rank_; }
   int size() const override { return static_cast<int>(group_->offers().size()); }
 
-  void all_reduce(std::span<float> values) override {
-    group_->publish(rank_, {.floats = values, .slots = {}, .bytes = {}});
-    sum_.assign(values.size(), 0.0f);
-    for (const Offer& offer : group_->offers()) {
-      for (std::size_t i = 0; i < sum_.size(); ++i) sum_[i] += offer.floats[i];
-    }
-    group_->meet();
-    std::copy(sum_.begin(), sum_.end(), values.begin());
-  }
-
   void all_to_all(std::span<const std::span<const std::byte>> send,
-                  std::span<const std::span<std::byte>> receive) override {
-    group_->publish(rank_, {.floats = {}, .slots = send, .bytes = {}});
+                  std::span<const std::span<std::byte>> receive, Deadline deadline) override {
+    group_->publish(rank_, {.slots = send, .bytes = {}}, deadline);
     for (std::size_t peer = 0; peer < receive.size(); ++peer) {
       copy_bytes(group_->offers()[peer].slots[static_cast<std::size_t>(rank_)], receive[peer]);
     }
-    group_->meet();
+    group_->meet(deadline);
   }
 
-  void all_gather(std::span<const std::byte> send,
-                  std::span<const std::span<std::byte>> receive) override {
-    group_->publish(rank_, {.floats = {}, .slots = {}, .bytes = send});
+  void all_gather(std::span<const std::byte> send, std::span<const std::span<std::byte>> receive,
+                  Deadline deadline) override {
+    group_->publish(rank_, {.slots = {}, .bytes = send}, deadline);
     for (std::size_t peer = 0; peer < receive.size(); ++peer) {
       copy_bytes(group_->offers()[peer].bytes, receive[peer]);
     }
-    group_->meet();
+    group_->meet(deadline);
   }
+
+  void abort() override { group_->leave(); }
 
  private:
   std::shared_ptr<Group> group_;
   int rank_;
-  std::vector<float> sum_;
 };
 
 }  // namespace
 
-std::vector<std::unique_ptr<Communicator>> thread_communicators(int size,
-                                                                std::chrono::milliseconds timeout) {
+std::vector<std::unique_ptr<Communicator>> thread_communicators(int size) {
   if (size < 1) throw ConfigError("[comm] a group needs at least one rank");
-  const auto group = std::make_shared<Group>(size, timeout);
+  const auto group = std::make_shared<Group>(size);
   std::vector<std::unique_ptr<Communicator>> communicators;
   for (int rank = 0; rank < size; ++rank) {
     communicators.push_back(std::make_unique<ThreadCommunicator>(group, rank));

@@ -1,6 +1,7 @@
 // Cast to bf16 or fp16, round to nearest even. Payload: the 16-bit values, little-endian.
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 
 #include "src/compressors/compressors.h"
@@ -18,47 +19,54 @@ class Cast final : public CodedCompressor {
 
   bool encode(std::span<const float> values, const RandomKey&, std::size_t,
               std::span<std::byte> payload) const override {
-    auto* out = reinterpret_cast<std::uint16_t*>(payload.data());
-    if (to_ == DType::bf16) {
-      kernels::to_bf16(values.data(), values.size(), out);
-    } else {
-      kernels::to_f16(values.data(), values.size(), out);
+    std::uint16_t block[kBlock];  // aligned, which the payload need not be
+    bool representable = true;
+    for (std::size_t at = 0; at < values.size(); at += kBlock) {
+      const std::size_t count = std::min(kBlock, values.size() - at);
+      if (to_ == DType::bf16) {
+        kernels::to_bf16(values.data() + at, count, block);
+      } else {
+        kernels::to_f16(values.data() + at, count, block);
+      }
+      representable &= finite({block, count});
+      std::memcpy(payload.data() + 2 * at, block, 2 * count);
     }
-    return finite(payload);
+    return representable;
   }
 
-  Status decode_add(std::span<const std::byte> payload,
-                    std::span<float> accumulator) const override {
+  Status decode_add(std::span<const std::byte> payload, std::span<float> accumulator,
+                    float sign) const override {
     if (payload.size() != payload_bytes(accumulator.size())) {
       return Status::corrupt("[cast] payload has " + std::to_string(payload.size()) +
                              " bytes instead of " +
                              std::to_string(payload_bytes(accumulator.size())));
     }
-    if (!finite(payload)) return Status::corrupt("[cast] payload holds a non-finite value");
-    constexpr std::size_t kBlock = 1024;
-    float block[kBlock];
-    const auto* in = reinterpret_cast<const std::uint16_t*>(payload.data());
+    std::uint16_t block[kBlock];
+    float values[kBlock];
     for (std::size_t at = 0; at < accumulator.size(); at += kBlock) {
       const std::size_t count = std::min(kBlock, accumulator.size() - at);
-      if (to_ == DType::bf16) {
-        kernels::from_bf16(in + at, count, block);
-      } else {
-        kernels::from_f16(in + at, count, block);
+      std::memcpy(block, payload.data() + 2 * at, 2 * count);
+      if (!finite({block, count})) {
+        return Status::corrupt("[cast] payload holds a non-finite value");
       }
-      kernels::add(accumulator.data() + at, block, count, accumulator.data() + at);
+      if (to_ == DType::bf16) {
+        kernels::from_bf16(block, count, values);
+      } else {
+        kernels::from_f16(block, count, values);
+      }
+      kernels::add_signed(values, count, sign, accumulator.data() + at);
     }
     return Status::ok();
   }
 
  private:
+  static constexpr std::size_t kBlock = 1024;
+
   // All exponent bits set: NaN or infinity.
-  bool finite(std::span<const std::byte> payload) const {
-    const auto* values = reinterpret_cast<const std::uint16_t*>(payload.data());
+  bool finite(std::span<const std::uint16_t> values) const {
     const std::uint16_t exponent = to_ == DType::bf16 ? 0x7F80 : 0x7C00;
     bool all = true;
-    for (std::size_t i = 0; i < payload.size() / 2; ++i) {
-      all &= (values[i] & exponent) != exponent;
-    }
+    for (std::uint16_t value : values) all &= (value & exponent) != exponent;
     return all;
   }
 

@@ -7,10 +7,10 @@
 
 namespace lgreco {
 
+std::unique_ptr<CodedCompressor> make_dense(const Level& level);
 std::unique_ptr<CodedCompressor> make_cast(const Level& level);
 std::unique_ptr<CodedCompressor> make_quantize(const Level& level);
 std::unique_ptr<CodedCompressor> make_topk(const Level& level);
-std::unique_ptr<LinearCompressor> make_dense(const Level& level);
 std::unique_ptr<LinearCompressor> make_low_rank(const Level& level);
 
 /// A row of the table with its factory: exactly one of the two is set.

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -146,6 +147,38 @@ TEST_P(CodedTest, SurvivesArbitraryBytes) {
     std::vector<float> values(700, 0.0f);
     if (!codec_->decode_add(payload, values).is_ok()) continue;
     for (float value : values) ASSERT_TRUE(std::isfinite(value));
+  }
+}
+
+TEST_P(CodedTest, SurvivesDamageToARealPayload) {
+  std::mt19937 generator(12);
+  const auto payload = encode(gaussian(700, 13));
+  for (int round = 0; round < 1000; ++round) {
+    auto damaged = payload;
+    for (int flips = 1 + round % 3; flips > 0; --flips) {
+      damaged[generator() % damaged.size()] ^= std::byte{1} << generator() % 8;
+    }
+    std::vector<float> values(700, 0.0f);
+    if (!codec_->decode_add(damaged, values).is_ok()) continue;
+    for (float value : values) ASSERT_TRUE(std::isfinite(value));
+  }
+}
+
+// payload_bytes is what is written: every byte of it, and none beside it.
+TEST_P(CodedTest, WritesThePayloadAndNothingElse) {
+  for (std::size_t count : {1, 2, 9, 63, 64, 65, 1023, 1024, 1025, 3000}) {
+    const auto values = gaussian(count, 14);
+    const auto payload = encode(values);
+    for (std::byte before : {std::byte{0}, std::byte{0xFF}}) {
+      constexpr std::size_t kGuard = 64;
+      std::vector<std::byte> room(payload.size() + 2 * kGuard, before);
+      const auto place = std::span(room).subspan(kGuard, payload.size());
+      ASSERT_TRUE(codec_->encode(values, {7, 0, 3}, 0, place));
+      EXPECT_TRUE(std::equal(place.begin(), place.end(), payload.begin())) << count;
+      const auto untouched = [&](std::byte byte) { return byte == before; };
+      EXPECT_TRUE(std::all_of(room.begin(), room.begin() + kGuard, untouched)) << count;
+      EXPECT_TRUE(std::all_of(room.end() - kGuard, room.end(), untouched)) << count;
+    }
   }
 }
 

@@ -72,6 +72,8 @@ void parse_setting(std::string_view spelling, std::string_view key, std::string_
     level.values = parse_dtype(spelling, value, {DType::bf16, DType::f32});
   } else if (level.method == Method::low_rank && key == "min_ratio") {
     level.min_ratio = parse_number(spelling, value);
+  } else if (level.method == Method::low_rank && key == "factors") {
+    level.factors = parse_dtype(spelling, value, {DType::f32, DType::bf16});
   } else {
     refuse(spelling, "'" + std::string(key) + "' is no setting of this method");
   }
@@ -152,6 +154,9 @@ std::string to_string(const Level& level) {
     case Method::low_rank:
       text += ":" + shortest(level.parameter);
       if (level.min_ratio != defaults.min_ratio) text += ":min_ratio=" + shortest(level.min_ratio);
+      if (level.factors != defaults.factors) {
+        text += ":factors=" + std::string(name_of(level.factors));
+      }
       break;
   }
   return text;
@@ -239,7 +244,7 @@ std::size_t payload_bytes(const Level& level, const MatrixShape& shape) {
   for (int round = 0; round < compressor->rounds(); ++round) {
     floats += compressor->round_floats(shape, round);
   }
-  return floats * sizeof(float);
+  return floats * size_of(level.factors);
 }
 
 }  // namespace lgreco

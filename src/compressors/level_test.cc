@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "lgreco/compressor.h"
 #include "lgreco/status.h"
 
@@ -16,7 +18,8 @@ TEST(Level, SpellingsRoundTrip) {
   for (const char* spelling :
        {"dense", "cast:bf16", "cast:fp16", "quantize:1", "quantize:4:bucket=512:rounding=nearest",
         "quantize:8:rounding=nearest", "topk:0.01", "topk:0.001:values=fp32", "low_rank:4",
-        "low_rank:32:min_ratio=1.5"}) {
+        "low_rank:32:min_ratio=1.5", "low_rank:4:factors=bf16",
+        "low_rank:4:min_ratio=1:factors=bf16"}) {
     EXPECT_EQ(to_string(parse_level(spelling)), spelling);
   }
   for (const MethodRow& row : method_table()) {
@@ -27,6 +30,7 @@ TEST(Level, SpellingsRoundTrip) {
 
 TEST(Level, DefaultsAreNotSpelled) {
   EXPECT_EQ(to_string(parse_level("quantize:4:bucket=1024:rounding=stochastic")), "quantize:4");
+  EXPECT_EQ(to_string(parse_level("low_rank:4:factors=fp32")), "low_rank:4");
 }
 
 TEST(Level, RefusesWhatItDoesNotKnow) {
@@ -49,6 +53,8 @@ TEST(Level, RefusesWhatItDoesNotKnow) {
                                "low_rank:0",
                                "low_rank:-1",
                                "low_rank:4:min_ratio=0",
+                               "low_rank:4:factors=fp16",
+                               "topk:0.01:factors=bf16",
                                "cast:fp32",
                                "cast",
                                "low_rank:4:bucket=512",
@@ -122,10 +128,37 @@ TEST(PayloadBytes, FollowsTheFormats) {
   EXPECT_EQ(payload_bytes(parse_level("cast:bf16"), {10, 10}), 200u);
   EXPECT_EQ(payload_bytes(parse_level("low_rank:4"), {512, 4608}), 4u * 4 * (512 + 4608));
   EXPECT_EQ(payload_bytes(parse_level("quantize:4"), {1024, 3}), 3u * (4 + 512));
-  EXPECT_EQ(payload_bytes(parse_level("topk:0.01"), {100, 100}), 100u * 6);
+  EXPECT_EQ(payload_bytes(parse_level("low_rank:4:factors=bf16"), {512, 4608}),
+            2u * 4 * (512 + 4608));
+  // 100 of 10000: 6 low bits each, then 100 + 9999 / 64 bits.
+  EXPECT_EQ(payload_bytes(parse_level("topk:0.01"), {100, 100}), 75u + 32 + 2 * 100);
+  EXPECT_EQ(payload_bytes(parse_level("topk:0.01:values=fp32"), {100, 100}), 75u + 32 + 4 * 100);
   const double four_bits =
       static_cast<double>(payload_bytes(parse_level("quantize:4"), {1000, 1000}));
   EXPECT_LE(four_bits / 4e6, 0.127);
+}
+
+TEST(PayloadBytes, TopKNeedsLittleForPositions) {
+  const double entries = 1e5;
+  EXPECT_LE(static_cast<double>(payload_bytes(parse_level("topk:0.01"), {10'000, 1000})),
+            3.1 * entries);
+}
+
+TEST(PayloadBytes, HasNoLimitAt32Bits) {
+  for (std::size_t count : {(std::size_t{1} << 31) + 3, std::size_t{1} << 33}) {
+    const double n = static_cast<double>(count);
+    const auto bytes = [&](const char* spelling) {
+      return static_cast<double>(payload_bytes(parse_level(spelling), {1, count}));
+    };
+    EXPECT_EQ(bytes("dense"), 4 * n);
+    EXPECT_EQ(bytes("cast:bf16"), 2 * n);
+    EXPECT_NEAR(bytes("quantize:4"), n * (0.5 + 4.0 / 1024), 5);
+    // 1 %: two bits and the logarithm of 100 at most, one bit and it at least.
+    EXPECT_LE(bytes("topk:0.01"), 0.01 * n * (2 + (2 + std::log2(100.0)) / 8) + 16);
+    EXPECT_GE(bytes("topk:0.01"), 0.01 * n * (2 + (1 + std::log2(100.0)) / 8) - 16);
+    EXPECT_EQ(bytes("topk:1"), 2 * n + std::ceil((2 * n - 1) / 8));
+    EXPECT_EQ(bytes("low_rank:2"), 8 * (n + 1));
+  }
 }
 
 }  // namespace

@@ -2,8 +2,8 @@
 // started from the Q of the step before.
 //
 // Round 0 sums P = M Q, round 1 sums Q = M^T P with P orthonormalised; the layer becomes P Q^T.
-// Before use Q is scaled by a power of two to the magnitude 1, which changes no bit of the result
-// but keeps gradients of 1e-25 from underflowing. Columns of Q that are zero are drawn anew.
+// Between steps Q is scaled by a power of two to the magnitude 1, which changes no bit of the
+// result but keeps gradients of 1e-25 from underflowing. Columns of Q that are zero are drawn anew.
 
 #include <algorithm>
 #include <cmath>
@@ -47,13 +47,19 @@ class LowRank final : public LinearCompressor {
     return rank_ * (round == 0 ? shape.rows : shape.cols);
   }
 
+  // Columns that another rank of the plan left come first: they are ordered by importance.
+  void prepare(const MatrixShape& shape, const RandomKey& key, LinearState& state) const override {
+    state.factor.resize(rank_ * shape.cols, 0.0f);
+    draw_zero_columns(shape, key, state.factor);
+  }
+
   void encode_round(int round, std::span<const float> values, const MatrixShape& shape,
-                    const LinearState& state, const RandomKey& key,
+                    const LinearState& state, const RandomKey&,
                     std::span<const std::span<float>> means,
                     std::span<float> addend) const override {
     if (round == 0) {
-      const std::vector<float> factor = start_factor(shape, state, key);
-      kernels::multiply(values.data(), shape.rows, shape.cols, factor.data(), rank_, addend.data());
+      kernels::multiply(values.data(), shape.rows, shape.cols, state.factor.data(), rank_,
+                        addend.data());
     } else {
       kernels::orthonormalize(means[0].data(), shape.rows, rank_);
       kernels::multiply_transposed(values.data(), shape.rows, shape.cols, means[0].data(), rank_,
@@ -67,27 +73,23 @@ class LowRank final : public LinearCompressor {
                          values.data());
   }
 
-  void commit(const MatrixShape&, const RandomKey&, std::span<const std::span<float>> means,
-              LinearState& state) const override {
-    state.factor.assign(means[1].begin(), means[1].end());
+  void commit(const MatrixShape& shape, const RandomKey& key,
+              std::span<const std::span<float>> means, LinearState& state) const override {
+    std::copy(means[1].begin(), means[1].end(), state.factor.begin());
     scale_to_one(state.factor);
+    draw_zero_columns(shape, key, state.factor);
   }
 
  private:
-  // The warm factor; columns beyond it, and columns of zeros, come from the shared seed. A column
-  // that another rank of the plan left is kept: they are ordered by importance.
-  std::vector<float> start_factor(const MatrixShape& shape, const LinearState& state,
-                                  const RandomKey& key) const {
-    std::vector<float> factor(rank_ * shape.cols);
-    const std::size_t kept = std::min(state.factor.size(), factor.size());
-    std::copy_n(state.factor.begin(), kept, factor.begin());
+  // The new columns of a larger rank, and those in which the layer had nothing.
+  void draw_zero_columns(const MatrixShape& shape, const RandomKey& key,
+                         std::span<float> factor) const {
     for (std::size_t column = 0; column < rank_; ++column) {
-      const std::span<float> values = std::span(factor).subspan(column * shape.cols, shape.cols);
+      const std::span<float> values = factor.subspan(column * shape.cols, shape.cols);
       if (kernels::max_magnitude(values.data(), values.size()) == 0) {
         draw_column(key, column, values);
       }
     }
-    return factor;
   }
 
   std::size_t rank_;

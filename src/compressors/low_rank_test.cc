@@ -35,6 +35,7 @@ class OneRank {
 
   std::vector<float> step(std::span<const float> values, std::uint64_t step_number = 0) {
     const RandomKey key{1, step_number, 2};
+    compressor_->prepare(kShape, key, state);
     std::vector<std::vector<float>> rounds;
     std::vector<std::span<float>> means;
     for (int round = 0; round < compressor_->rounds(); ++round) {
@@ -109,6 +110,37 @@ TEST(LowRank, IsScaleFree) {
       }
     }
   }
+}
+
+// Prepared once, the state stays so: preparing it again draws nothing.
+TEST(LowRank, CommitLeavesAPreparedState) {
+  const auto compressor = linear_compressor(parse_level("low_rank:3"));
+  const RandomKey first{1, 0, 2}, second{1, 1, 2};
+  LinearState state;
+  compressor->prepare(kShape, first, state);
+  EXPECT_EQ(state.factor.size(), 3 * kShape.cols);
+  std::vector<float> left(3 * kShape.rows), right(3 * kShape.cols, 0.0f);
+  for (std::size_t i = 0; i < kShape.cols; ++i) right[i] = static_cast<float>(i) * 0x1.0p-90f;
+  const std::vector<std::span<float>> means = {left, right};
+  compressor->commit(kShape, first, means, state);
+  for (std::size_t i = 0; i < kShape.cols; ++i) {
+    EXPECT_EQ(state.factor[i], static_cast<float>(i) * 0x1.0p-5f);
+  }
+  const LinearState committed = state;
+  compressor->prepare(kShape, second, state);
+  EXPECT_EQ(state.factor, committed.factor) << "a column was still zero";
+}
+
+TEST(LowRank, PrepareKeepsColumnsThatFit) {
+  const RandomKey key{1, 5, 2};
+  LinearState four;
+  linear_compressor(parse_level("low_rank:4"))->prepare(kShape, key, four);
+  LinearState two = four;
+  linear_compressor(parse_level("low_rank:2"))->prepare(kShape, key, two);
+  const auto half = static_cast<std::ptrdiff_t>(2 * kShape.cols);
+  EXPECT_EQ(two.factor, std::vector<float>(four.factor.begin(), four.factor.begin() + half));
+  linear_compressor(parse_level("low_rank:4"))->prepare(kShape, key, two);
+  EXPECT_EQ(two.factor, four.factor) << "a column depends on the key and its number alone";
 }
 
 TEST(LowRank, ChangeOfRankKeepsWarmColumns) {

@@ -7,7 +7,7 @@ namespace {
 
 // Adding a method: a value of Method, a file with its factory, and a row here.
 constexpr std::array kEntries = {
-    MethodEntry{{Method::dense, "dense", 1, false, 0, 0, false, "", "dense"}, nullptr, make_dense},
+    MethodEntry{{Method::dense, "dense", 1, true, 0, 0, false, "", "dense"}, make_dense, nullptr},
     MethodEntry{
         {Method::cast, "cast", 1, true, 0, 0, false, "type", "cast:bf16"}, make_cast, nullptr},
     MethodEntry{{Method::quantize, "quantize", 1, true, 1, 8, true, "bits", "quantize:4"},

@@ -50,8 +50,8 @@ class Quantize final : public CodedCompressor {
     return true;
   }
 
-  Status decode_add(std::span<const std::byte> payload,
-                    std::span<float> accumulator) const override {
+  Status decode_add(std::span<const std::byte> payload, std::span<float> accumulator,
+                    float sign) const override {
     if (payload.size() != payload_bytes(accumulator.size())) {
       return Status::corrupt("[quantize] payload has " + std::to_string(payload.size()) +
                              " bytes instead of " +
@@ -68,8 +68,12 @@ class Quantize final : public CodedCompressor {
         return Status::corrupt("[quantize] the range of the values from " + std::to_string(at) +
                                " on is not finite or negative");
       }
+      if (!spare_bits_are_zero(in + sizeof header, count)) {
+        return Status::corrupt("[quantize] a spare bit behind the last code is set");
+      }
       kernels::unpack_dequantize_add(reinterpret_cast<const std::uint8_t*>(in) + sizeof header,
-                                     count, bits_, low, unit, accumulator.data() + at);
+                                     count, bits_, sign * low, sign * unit,
+                                     accumulator.data() + at);
       in += bucket_bytes(count);
     }
     return Status::ok();
@@ -78,6 +82,10 @@ class Quantize final : public CodedCompressor {
  private:
   std::size_t bucket_bytes(std::size_t count) const {
     return sizeof(Header) + kernels::packed_bytes(count, bits_);
+  }
+  bool spare_bits_are_zero(const std::byte* codes, std::size_t count) const {
+    const std::size_t bits = count * static_cast<std::size_t>(bits_);
+    return bits % 8 == 0 || std::to_integer<unsigned>(codes[bits / 8]) >> (bits % 8) == 0;
   }
   int max_code() const { return (1 << bits_) - 1; }
 

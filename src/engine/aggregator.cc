@@ -1,47 +1,61 @@
 #include "lgreco/aggregator.h"
 
+#include <atomic>
 #include <cmath>
+#include <condition_variable>
 #include <future>
+#include <mutex>
 #include <optional>
 #include <set>
+#include <thread>
 #include <utility>
 
 #include "lgreco/status.h"
 #include "src/base/stopwatch.h"
+#include "src/engine/agreement.h"
 #include "src/engine/exchange.h"
-#include "src/engine/lane.h"
-#include "src/engine/layer_record.h"
 #include "src/engine/planning.h"
+#include "src/engine/queue.h"
 #include "src/kernels/elementwise.h"
 
 namespace lgreco {
 namespace {
 
-std::vector<LayerRecord> make_records(std::vector<LayerSpec> layers) {
+// How long the destructor waits for a step that the peers may still finish with us.
+constexpr std::chrono::seconds kGrace(5);
+
+std::vector<LayerRecord> make_records(const std::vector<LayerSpec>& layers, DType residual) {
   std::vector<LayerRecord> records;
   std::set<std::string> names;
-  for (LayerSpec& layer : layers) {
+  for (const LayerSpec& layer : layers) {
     if (!names.insert(layer.name).second) {
       throw ConfigError("[aggregator] two layers are named '" + layer.name +
                         "'; a name must identify one layer");
     }
-    records.emplace_back(std::move(layer));
+    records.emplace_back(layer, residual);
   }
   return records;
 }
 
-// The exception in flight as the same kind of Error with `place` in front.
-std::exception_ptr located(const std::string& place) {
-  try {
-    throw;
-  } catch (const PeerError& error) {
-    return std::make_exception_ptr(PeerError(place + error.what()));
-  } catch (const ProtocolError& error) {
-    return std::make_exception_ptr(ProtocolError(place + error.what()));
-  } catch (const ConfigError& error) {
-    return std::make_exception_ptr(ConfigError(place + error.what()));
-  } catch (const std::exception& error) {
-    return std::make_exception_ptr(Error(place + error.what()));
+using Lanes = std::vector<std::unique_ptr<CountingCommunicator>>;
+
+Lanes counted(std::vector<std::unique_ptr<Communicator>> lanes) {
+  if (lanes.empty() || lanes.size() > 2) {
+    throw ConfigError("[aggregator] one or two communicators are needed, not " +
+                      std::to_string(lanes.size()));
+  }
+  Lanes counting;
+  for (auto& lane : lanes) {
+    counting.push_back(std::make_unique<CountingCommunicator>(std::move(lane)));
+  }
+  return counting;
+}
+
+void check(const AggregatorOptions& options) {
+  if (options.threads < 1) throw ConfigError("[aggregator] threads must be at least 1");
+  if (options.timeout.count() <= 0) throw ConfigError("[aggregator] timeout must be positive");
+  if (options.residual == DType::f16) {
+    throw ConfigError("[aggregator] residuals are kept in fp32 or bf16, not in fp16");
   }
 }
 
@@ -65,39 +79,103 @@ void check_layer(const LayerState& state, const LayerRecord& record) {
 
 }  // namespace
 
+// Three threads hand each bucket on: encode, lane A, lane B. Lane B ends the step. With one
+// communicator lane A does lane B's work, too, so that the order of collectives is fixed.
+//
+// Records, plan, step and statistics change at the end of a step alone, on lane B; the encoder does
+// not begin the next step before that. Whoever else wants them waits until no step is under way. So
+// nothing but the counters of steps needs a lock.
 class Aggregator::Impl {
  public:
-  Impl(std::vector<LayerSpec> layers, AggregatorOptions options,
-       std::unique_ptr<Communicator> communicator)
+  Impl(const std::vector<LayerSpec>& layers, AggregatorOptions options,
+       std::vector<std::unique_ptr<Communicator>> lanes)
       : specs(layers),
         options_(std::move(options)),
-        records_(make_records(std::move(layers))),
+        records_(make_records(layers, options_.residual)),
         planning_(records_, options_),
-        communicator_(std::move(communicator)) {
+        lanes_(counted(std::move(lanes))),
+        place_{lanes_[0]->rank(), lanes_[0]->size()},
+        pool_(options_.threads),
+        commit_(place_),
+        parameter_hashes_(specs.size()),
+        in_this_step_(specs.size()) {
+    check(options_);
+    require_same(fingerprint_of(specs, options_, lanes_.size()), *lanes_[0], from_now());
+    add_traffic();
     use(planning_.first_plan());
+    threads_.emplace_back([this] { encode(); });
+    threads_.emplace_back([this] { run_lane_a(); });
+    if (lanes_.size() == 2) threads_.emplace_back([this] { run_lane_b(); });
   }
 
-  void submit(Bucket bucket, std::function<void(std::exception_ptr)> done) {
-    lane_.submit([this, bucket = std::move(bucket), done = std::move(done)](bool dropped) {
-      if (dropped) {
-        done(std::make_exception_ptr(PeerError("[aggregator] closed before this bucket's turn")));
-        return;
+  ~Impl() {
+    bool unfinished;
+    {
+      std::unique_lock lock(mutex_);
+      changed_.wait_for(lock, kGrace, [this] { return is_idle() || failure_; });
+      unfinished = !is_idle() || step_is_open_;
+    }
+    if (unfinished) {
+      fail({Failure::Kind::peer, "[aggregator] closed before the step of this bucket had ended"});
+    }
+    tickets_.close();
+    for (std::thread& thread : threads_) thread.join();
+    release(failure_);
+  }
+
+  void submit(const Bucket& bucket, Done done) {
+    const std::lock_guard lock(submit_mutex_);
+    ticket_.gradients.assign(bucket.gradients.begin(), bucket.gradients.end());
+    ticket_.last = bucket.last;
+    ticket_.done = std::move(done);
+    ticket_.submitted = Clock::now();
+    trace_backward(bucket.last);
+    {
+      const std::lock_guard state_lock(mutex_);
+      step_is_open_ = !bucket.last;
+      submitted_steps_ += bucket.last ? 1 : 0;
+    }
+    tickets_.push(ticket_);
+  }
+
+  template <typename Function>
+  auto when_idle(Function function) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return is_idle() || failure_; });
+    return function();
+  }
+
+  template <typename Function>
+  void change(Function function) {
+    when_idle([&] {
+      if (step_is_open_) {
+        throw ConfigError("[aggregator] the state cannot change in the middle of a step");
       }
-      if (!failure_) run(bucket);
-      done(failure_);
-      if (!failure_ && bucket.last) end_step();
+      function();
     });
   }
 
+  Plan plan() const { return plan_; }
+
+  Stats stats() const {
+    Stats stats = stats_;
+    stats.steps = step_;
+    double squares = 0;
+    for (const LayerRecord& record : records_) squares += record.residual.sum_squares();
+    stats.residual_norm = std::sqrt(squares);
+    return stats;
+  }
+
   AggregatorState state() const {
-    AggregatorState state{.rank = communicator_.rank(),
-                          .size = communicator_.size(),
+    AggregatorState state{.rank = place_.rank,
+                          .size = place_.ranks,
                           .step = step_,
+                          .grad_scale = grad_scale_,
                           .plan = plan_,
                           .stats = stats(),
                           .layers = {}};
     for (const LayerRecord& record : records_) {
-      state.layers.push_back({.residual = record.residual,
+      state.layers.push_back({.residual = record.residual.to_floats(),
                               .factor = record.linear_state.factor,
                               .window = record.window,
                               .window_steps = record.window_steps});
@@ -109,118 +187,333 @@ class Aggregator::Impl {
     check_state(state);
     for (std::size_t i = 0; i < records_.size(); ++i) {
       LayerState& layer = state.layers[i];
-      records_[i].residual = std::move(layer.residual);
+      records_[i].residual.assign(layer.residual);
       records_[i].linear_state.factor = std::move(layer.factor);
       records_[i].window = std::move(layer.window);
       records_[i].window_steps = layer.window_steps;
     }
     step_ = state.step;
-    bucket_ = 0;
+    grad_scale_ = state.grad_scale;
     stats_ = state.stats;
-    counted_ = communicator_.traffic();  // what this process sent so far is not the saved run's
     use(std::move(state.plan));
   }
 
-  Stats stats() const {
-    Stats stats = stats_;
-    const Traffic& traffic = communicator_.traffic();
-    stats.steps = step_;
-    stats.bytes_sent += traffic.bytes_sent - counted_.bytes_sent;
-    stats.bytes_received += traffic.bytes_received - counted_.bytes_received;
-    stats.wait_s += traffic.seconds - counted_.seconds;
-    double squares = 0;
-    for (const LayerRecord& record : records_) {
-      squares += kernels::sum_squares(record.residual.data(), record.residual.size());
+  void set_grad_scale(double scale) {
+    if (!(scale > 0) || !std::isfinite(scale)) {
+      throw ConfigError("[aggregator] the gradient scale must be positive and finite");
     }
-    stats.residual_norm = std::sqrt(squares);
-    return stats;
+    const auto factor = static_cast<float>(scale / grad_scale_);
+    grad_scale_ = scale;
+    if (factor == 1.0f) return;
+    for (LayerRecord& record : records_) {
+      record.residual.scale(factor);
+      kernels::scale(record.window.data(), factor, record.window.size(), record.window.data());
+    }
   }
 
-  const Plan& plan() const { return plan_; }
+  MemoryUse memory() const {
+    MemoryUse memory;
+    const auto peers = static_cast<std::uint64_t>(place_.ranks - 1);
+    for (const LayerRecord& record : records_) {
+      const std::uint64_t count = record.shape.count();
+      const std::uint64_t payload = payload_bytes(record.level, record.shape);
+      // Scattered to and from the owners' share, and gathered as a whole.
+      memory.staging += payload + 2 * payload * peers / static_cast<std::uint64_t>(place_.ranks);
+      if (record.spec.dtype != DType::f32) memory.staging += 2 * count * sizeof(float);
+      if (record.linear != nullptr) {
+        const auto rank = static_cast<std::uint64_t>(record.level.parameter);
+        memory.staging += rank * (record.shape.rows + record.shape.cols) * sizeof(float);
+        memory.factors += rank * record.shape.cols * sizeof(float);
+      }
+      if (options_.error_feedback && record.level.method != Method::dense) {
+        memory.residuals += count * size_of(options_.residual);
+      }
+      if (std::holds_alternative<LGrecoPolicy>(options_.policy)) {
+        memory.windows += 2 * count * sizeof(float);
+      }
+    }
+    return memory;
+  }
 
-  /// All members but `specs` are for its thread alone.
-  Lane& lane() const { return lane_; }
+  Trace& trace() { return trace_; }
 
   const std::vector<LayerSpec> specs;
 
  private:
+  /// A submitted bucket.
+  struct Ticket {
+    std::vector<Gradient> gradients;
+    bool last = true;
+    Done done;
+    Clock::time_point submitted;
+  };
+
+  Deadline from_now() const { return Clock::now() + options_.timeout; }
+  RandomKey key(const LayerRecord& record) const { return {options_.seed, step_, record.id}; }
+  Frame frame() const { return {.sequence = sequence_, .step = step_, .plan = plan_hash_}; }
+  std::string place(const char* doing) const {
+    return "[rank " + std::to_string(place_.rank) + ", step " + std::to_string(step_) + ", " +
+           doing + "] ";
+  }
+
   void use(Plan plan) {
+    std::vector<std::size_t> load(static_cast<std::size_t>(place_.ranks), 0);
     for (std::size_t i = 0; i < records_.size(); ++i) {
-      if (records_[i].level != plan.levels[i]) records_[i].use(plan.levels[i]);
+      records_[i].use(plan.levels[i], key(records_[i]), load);
     }
     plan_ = std::move(plan);
+    plan_hash_ = plan_.hash();
+    exchanges_.clear();
   }
 
-  void run(const Bucket& bucket) {
-    const char* phase = "taking in the gradients";
-    try {
-      std::optional<Exchange> exchange;
-      {
-        const Stopwatch watch(stats_.encode_s);
-        exchange.emplace(bucket, records_, settings(), communicator_);
+  // -- Failure of the network, or of the agreement: from here on nothing works.
+
+  void fail(const Failure& failure) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (!failure_) failure_ = failure.exception();
+      failed_ = true;
+    }
+    changed_.notify_all();
+    for (const auto& lane : lanes_) lane->abort();
+  }
+
+  std::exception_ptr failure() const {
+    const std::lock_guard lock(mutex_);
+    return failure_;
+  }
+
+  // -- Counting steps. REQUIRES of the first: the caller holds mutex_.
+
+  bool is_idle() const { return finished_steps_ == submitted_steps_; }
+
+  void step_has_ended() {
+    {
+      const std::lock_guard lock(mutex_);
+      ++finished_steps_;
+    }
+    changed_.notify_all();
+  }
+
+  // -- The encoder's thread.
+
+  void encode() {
+    Ticket ticket;
+    std::uint64_t step = 0;  // how many were begun
+    bool begins_step = true;
+    StepContext context;
+    while (tickets_.pop(ticket)) {
+      if (begins_step) {
+        std::unique_lock lock(mutex_);
+        changed_.wait(lock, [&] { return finished_steps_ == step || failure_; });
+        context.deadline = ticket.submitted + options_.timeout;
+        context.bucket = 0;
+        ++step;
+        std::fill(in_this_step_.begin(), in_this_step_.end(), false);
+      }
+      begins_step = ticket.last;
+      if (failed_) {
+        if (ticket.done) ticket.done(failure());
+        ticket.done = nullptr;
+        if (ticket.last) step_has_ended();
+        continue;
+      }
+      context.step = step_;
+      context.plan = plan_hash_;
+      context.collect_window = planning_.collects(step_);
+      context.sequence = ++sequence_;
+      Exchange* exchange = nullptr;
+      try {
+        exchange = &exchange_for(ticket.gradients);
+        exchange->start(ticket.gradients, ticket.last, std::move(ticket.done), context);
+        ticket.done = nullptr;
         exchange->take_in();
+      } catch (...) {
+        fail(Failure::current(place("starting a bucket")));
       }
-      phase = "round A";
-      exchange->round_a();
-      phase = "reducing";
-      {
-        const Stopwatch watch(stats_.encode_s);
-        exchange->between();
+      if (exchange != nullptr) {
+        queue_a_.push(exchange);
+      } else {
+        if (ticket.done) ticket.done(failure());
+        ticket.done = nullptr;
+        if (ticket.last) step_has_ended();
       }
-      phase = "round B";
-      exchange->round_b();
-      phase = "giving out the averages";
-      const Stopwatch watch(stats_.decode_s);
-      exchange->give_out();
-      overflowed_ |= exchange->overflowed();
-      stats_.dense_bytes += dense_bytes(bucket);
-      ++bucket_;
-    } catch (...) {
-      failure_ = located("[rank " + std::to_string(communicator_.rank()) + ", step " +
-                         std::to_string(step_) + ", bucket " + std::to_string(bucket_) + ", " +
-                         phase + "] ");
+      ++context.bucket;
+    }
+    queue_a_.close();
+  }
+
+  Exchange& exchange_for(const std::vector<Gradient>& gradients) {
+    for (const Gradient& gradient : gradients) {
+      if (gradient.layer >= records_.size()) {
+        throw ConfigError("there is no layer " + std::to_string(gradient.layer));
+      }
+      if (in_this_step_[gradient.layer]) {
+        throw ConfigError("layer '" + specs[gradient.layer].name +
+                          "' was handed over twice in one step");
+      }
+      in_this_step_[gradient.layer] = true;
+    }
+    for (const auto& exchange : exchanges_) {
+      if (exchange->carries(gradients)) return *exchange;
+    }
+    const Exchange::Settings settings{place_, options_.seed, options_.error_feedback};
+    exchanges_.push_back(std::make_unique<Exchange>(gradients, records_, settings, pool_, trace_));
+    return *exchanges_.back();
+  }
+
+  // -- The lanes' threads.
+
+  void run_lane_a() {
+    Exchange* exchange = nullptr;
+    while (queue_a_.pop(exchange)) {
+      run_on(*lanes_[0], *exchange, &Exchange::round_a);
+      if (lanes_.size() == 2) {
+        queue_b_.push(exchange);
+      } else {
+        run_round_b(*exchange);
+      }
+    }
+    queue_b_.close();
+  }
+
+  void run_lane_b() {
+    Exchange* exchange = nullptr;
+    while (queue_b_.pop(exchange)) run_round_b(*exchange);
+  }
+
+  void run_round_b(Exchange& exchange) {
+    run_on(*lanes_.back(), exchange, &Exchange::round_b);
+    step_exchanges_.push_back(&exchange);
+    if (failed_) {
+      release(failure());
+      if (exchange.last()) step_has_ended();
+    } else if (exchange.last()) {
+      end_step();
+      step_has_ended();
     }
   }
 
-  // Plans while the caller already computes: the next bucket waits on the lane, nobody else.
+  void run_on(Communicator& lane, Exchange& exchange, void (Exchange::*round)(Communicator&)) {
+    if (failed_) return;
+    try {
+      (exchange.*round)(lane);
+    } catch (...) {
+      const StepContext& at = exchange.context();
+      fail(Failure::current("[rank " + std::to_string(place_.rank) + ", step " +
+                            std::to_string(at.step) + ", bucket " + std::to_string(at.bucket) +
+                            (round == &Exchange::round_a ? ", round A] " : ", round B] ")));
+    }
+  }
+
+  /// Hand the results of the step so far to whoever submitted its buckets.
+  void release(const std::exception_ptr& failure) {
+    for (Exchange* exchange : step_exchanges_) exchange->complete(failure);
+    step_exchanges_.clear();
+  }
+
+  // -- The end of a step, on the last lane's thread.
+
   void end_step() {
     try {
-      stats_.overflow_steps += overflowed_ ? 1 : 0;
-      overflowed_ = false;
-      bucket_ = 0;
-      ++step_;
-      if (!planning_.due(step_)) return;
-      const Stopwatch watch(stats_.plan_s);
-      use(planning_.next_plan(step_, plan_, records_, communicator_, stats_));
+      const std::optional<Failure> lost = agree();
+      add_traffic();
+      if (lost) {
+        ++stats_.failed_steps;
+        release(lost->exception());
+        return;
+      }
+      commit();
     } catch (...) {
-      failure_ = located("[rank " + std::to_string(communicator_.rank()) + ", planning for step " +
-                         std::to_string(step_) + "] ");
+      fail(Failure::current(place("commit")));
+      release(failure());
+      return;
+    }
+    release(nullptr);
+    plan_if_due();
+  }
+
+  /// Why the step is lost, the same on every rank, if it is.
+  std::optional<Failure> agree() {
+    const Deadline deadline = step_exchanges_.back()->context().deadline;
+    const TraceSpan span(trace_, "commit", "lane B", step_,
+                         step_exchanges_.back()->context().bucket);
+    std::optional<Failure> own;
+    for (const Exchange* exchange : step_exchanges_) {
+      if (!own) own = exchange->failure();
+    }
+    const bool compares = options_.parameter && options_.drift_check_every > 0 &&
+                          step_ % options_.drift_check_every == 0;
+    if (compares && !own) {
+      try {
+        hash_parameters(options_, parameter_hashes_);
+      } catch (...) {
+        own = Failure::current(place("comparing parameters"));
+      }
+    }
+    bool differ = false;
+    const auto lost = commit_.agree(*lanes_.back(), frame(), deadline, own,
+                                    compares ? hash_of(parameter_hashes_) : 0, differ);
+    if (lost || !differ) return lost;
+    return describe_drift(parameter_hashes_, specs, place_, *lanes_.back(), frame(), deadline);
+  }
+
+  void commit() {
+    bool overflowed = false;
+    for (const Exchange* exchange : step_exchanges_) overflowed |= exchange->overflowed();
+    for (Exchange* exchange : step_exchanges_) {
+      exchange->finish(/*commit=*/!overflowed);
+      stats_.encode_s += exchange->encode_s;
+      stats_.decode_s += exchange->decode_s;
+      stats_.dense_bytes += dense_bytes(exchange->gradient_bytes());
+    }
+    if (overflowed) {
+      ++stats_.overflow_steps;
+    } else {
+      ++step_;
+    }
+    committed_ = !overflowed;
+  }
+
+  // While the caller already computes: the next step's buckets wait, nobody else.
+  void plan_if_due() {
+    if (!committed_ || !planning_.due(step_)) return;
+    try {
+      const Stopwatch watch(stats_.plan_s);
+      const TraceSpan span(trace_, "plan", "lane B", step_, 0);
+      use(planning_.next_plan(step_, plan_, records_, *lanes_.back(), from_now(), stats_));
+      add_traffic();
+    } catch (...) {
+      fail(Failure::current(place("planning")));
     }
   }
 
-  ExchangeSettings settings() const {
-    return {.seed = options_.seed,
-            .step = step_,
-            .error_feedback = options_.error_feedback,
-            .collect_window = planning_.collects(step_)};
+  void add_traffic() {
+    Traffic total;
+    for (const auto& lane : lanes_) {
+      total.bytes_sent += lane->traffic().bytes_sent;
+      total.bytes_received += lane->traffic().bytes_received;
+      total.messages_sent += lane->traffic().messages_sent;
+      total.seconds += lane->traffic().seconds;
+    }
+    stats_.bytes_sent += total.bytes_sent - counted_.bytes_sent;
+    stats_.bytes_received += total.bytes_received - counted_.bytes_received;
+    stats_.messages_sent += total.messages_sent - counted_.messages_sent;
+    stats_.wait_s += total.seconds - counted_.seconds;
+    counted_ = total;
   }
 
-  std::uint64_t dense_bytes(const Bucket& bucket) const {
-    std::uint64_t bytes = 0;
-    for (const Gradient& gradient : bucket.gradients) {
-      const LayerRecord& record = records_[gradient.layer];
-      bytes += record.shape.count() * size_of(record.spec.dtype);
-    }
-    const auto ranks = static_cast<std::uint64_t>(communicator_.size());
+  std::uint64_t dense_bytes(std::uint64_t bytes) const {
+    const auto ranks = static_cast<std::uint64_t>(place_.ranks);
     return 2 * (ranks - 1) * bytes / ranks;
   }
 
   void check_state(const AggregatorState& state) const {
-    if (state.rank != communicator_.rank() || state.size != communicator_.size()) {
+    if (state.rank != place_.rank || state.size != place_.ranks) {
       throw StateError("[state] saved by rank " + std::to_string(state.rank) + " of " +
                        std::to_string(state.size) + ", this is rank " +
-                       std::to_string(communicator_.rank()) + " of " +
-                       std::to_string(communicator_.size()) + "; load each rank's own file");
+                       std::to_string(place_.rank) + " of " + std::to_string(place_.ranks) +
+                       "; load each rank's own file");
     }
     bool same_layers = state.layers.size() == records_.size() &&
                        state.plan.layers.size() == records_.size() &&
@@ -229,6 +522,9 @@ class Aggregator::Impl {
       same_layers = state.plan.layers[i] == records_[i].spec.name;
     }
     if (!same_layers) throw StateError("[state] saved for a model with other layers");
+    if (!(state.grad_scale > 0) || !std::isfinite(state.grad_scale)) {
+      throw StateError("[state] the gradient scale is not positive and finite");
+    }
     for (std::size_t i = 0; i < records_.size(); ++i) {
       check_layer(state.layers[i], records_[i]);
       const Level& level = state.plan.levels[i];
@@ -239,55 +535,104 @@ class Aggregator::Impl {
     }
   }
 
+  void trace_backward(bool last) {
+    if (!trace_.is_on()) return;
+    if (!backward_begin_) backward_begin_ = ticket_.submitted;
+    if (!last) return;
+    trace_.add({"backward", "backward", submitted_steps_, 0, *backward_begin_, ticket_.submitted});
+    backward_begin_.reset();
+  }
+
   AggregatorOptions options_;
   std::vector<LayerRecord> records_;
   Planning planning_;
-  CountingCommunicator communicator_;
+  Lanes lanes_;
+  Place place_;
+  WorkerPool pool_;
+  Trace trace_;
+  CommitRound commit_;
+  std::vector<std::uint64_t> parameter_hashes_;
+
   Plan plan_;
-  std::uint64_t step_ = 0;
-  std::uint64_t bucket_ = 0;  // in this step, for messages
-  bool overflowed_ = false;   // in this step so far
-  Stats stats_;               // without the traffic since `counted_`
-  Traffic counted_;
+  std::uint64_t plan_hash_ = 0;
+  std::uint64_t step_ = 0;      // committed ones
+  std::uint32_t sequence_ = 0;  // of buckets
+  double grad_scale_ = 1.0;
+  bool committed_ = false;  // the last step
+  Stats stats_;
+  Traffic counted_;                                   // what of the lanes' traffic is in stats_
+  std::vector<std::unique_ptr<Exchange>> exchanges_;  // one per set of layers seen with this plan
+  std::vector<Exchange*> step_exchanges_;             // that passed round B in this step
+  std::vector<bool> in_this_step_;                    // by layer
+
+  std::mutex submit_mutex_;
+  Ticket ticket_;  // being filled by submit()
+  std::optional<Clock::time_point> backward_begin_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;  // one of the following
+  std::uint64_t submitted_steps_ = 0;
+  std::uint64_t finished_steps_ = 0;
+  bool step_is_open_ = false;
   std::exception_ptr failure_;
-  mutable Lane lane_;  // last: its thread uses everything above and ends first
+  std::atomic<bool> failed_{false};  // failure_ is set
+
+  Queue<Ticket> tickets_;
+  Queue<Exchange*> queue_a_, queue_b_;
+  std::vector<std::thread> threads_;
 };
 
 Aggregator::Aggregator(std::vector<LayerSpec> layers, AggregatorOptions options,
-                       std::unique_ptr<Communicator> communicator)
-    : impl_(
-          std::make_unique<Impl>(std::move(layers), std::move(options), std::move(communicator))) {}
+                       std::vector<std::unique_ptr<Communicator>> lanes)
+    : impl_(std::make_unique<Impl>(layers, std::move(options), std::move(lanes))) {}
 
 Aggregator::~Aggregator() = default;
 
-void Aggregator::submit(Bucket bucket, std::function<void(std::exception_ptr)> done) {
-  impl_->submit(std::move(bucket), std::move(done));
+void Aggregator::submit(const Bucket& bucket, std::function<void(std::exception_ptr)> done) {
+  impl_->submit(bucket, std::move(done));
 }
 
-void Aggregator::exchange(Bucket bucket) {
+void Aggregator::exchange(const Bucket& bucket) {
+  if (!bucket.last) {
+    throw ConfigError("[aggregator] exchange() waits for the whole step; use submit() for buckets");
+  }
   std::promise<void> promise;
-  submit(std::move(bucket), [&promise](const std::exception_ptr& failure) {
+  submit(bucket, [&promise](const std::exception_ptr& failure) {
     failure ? promise.set_exception(failure) : promise.set_value();
   });
   promise.get_future().get();
 }
 
+void Aggregator::set_grad_scale(double scale) {
+  impl_->change([&] { impl_->set_grad_scale(scale); });
+}
+
 const std::vector<LayerSpec>& Aggregator::layers() const { return impl_->specs; }
 
+MemoryUse Aggregator::memory() const {
+  return impl_->when_idle([&] { return impl_->memory(); });
+}
+
 Plan Aggregator::plan() const {
-  return impl_->lane().call([this] { return impl_->plan(); });
+  return impl_->when_idle([&] { return impl_->plan(); });
 }
 
 Stats Aggregator::stats() const {
-  return impl_->lane().call([this] { return impl_->stats(); });
+  return impl_->when_idle([&] { return impl_->stats(); });
 }
 
 AggregatorState Aggregator::state() const {
-  return impl_->lane().call([this] { return impl_->state(); });
+  return impl_->when_idle([&] { return impl_->state(); });
 }
 
 void Aggregator::load_state(AggregatorState state) {
-  impl_->lane().call([this, &state] { impl_->load_state(std::move(state)); });
+  impl_->change([&] { impl_->load_state(std::move(state)); });
+}
+
+void Aggregator::start_trace() { impl_->trace().start(); }
+
+std::vector<TraceEvent> Aggregator::stop_trace() {
+  return impl_->when_idle([&] { return impl_->trace().stop(); });
 }
 
 }  // namespace lgreco

@@ -2,19 +2,36 @@
 
 #include <xxhash.h>
 
+#include "src/engine/shard_layout.h"
+
 namespace lgreco {
 
-LayerRecord::LayerRecord(LayerSpec layer)
+LayerRecord::LayerRecord(LayerSpec layer, DType residual_dtype)
     : spec(std::move(layer)),
       shape(spec.matrix()),
-      id(XXH3_64bits(spec.name.data(), spec.name.size())) {
-  use(Level{});
-}
+      id(XXH3_64bits(spec.name.data(), spec.name.size())),
+      residual(residual_dtype) {}
 
-void LayerRecord::use(const Level& new_level) {
+void LayerRecord::use(const Level& new_level, const RandomKey& key,
+                      std::vector<std::size_t>& load) {
   level = new_level;
-  coded = is_coded(level.method) ? coded_compressor(level) : nullptr;
-  linear = is_coded(level.method) ? nullptr : linear_compressor(level);
+  coded = nullptr;
+  linear = nullptr;
+  factor_codec = nullptr;
+  if (is_coded(level.method)) {
+    coded = coded_compressor(level);
+    owners[0] = choose_owners(shape.count(), *coded, load);
+    return;
+  }
+  linear = linear_compressor(level);
+  factor_codec = coded_compressor(level.factors == DType::f32
+                                      ? Level{}
+                                      : Level{.method = Method::cast, .values = level.factors});
+  linear->prepare(shape, key, linear_state);
+  for (const int round : {0, 1}) {
+    owners[static_cast<std::size_t>(round)] =
+        choose_owners(linear->round_floats(shape, round), *factor_codec, load);
+  }
 }
 
 }  // namespace lgreco

@@ -1,11 +1,14 @@
 // What the engine knows of one registered layer: its description, its level, its state.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "lgreco/aggregator.h"
 #include "lgreco/compressor.h"
+#include "src/engine/residual.h"
 
 namespace lgreco {
 
@@ -15,21 +18,29 @@ struct LayerRecord {
   /// Hash of the name: the layer's part of every RandomKey.
   std::uint64_t id = 0;
 
-  /// Set by use(): the level of the current plan and its compressor (one of the two is null).
+  /// Set by use(): the level of the current plan and its compressor. One of `coded` and `linear` is
+  /// null; with `linear` comes `factor_codec`, which takes its factors over the wire.
   Level level;
   std::unique_ptr<CodedCompressor> coded;
   std::unique_ptr<LinearCompressor> linear;
+  std::unique_ptr<CodedCompressor> factor_codec;
+  /// Of the pieces of what travels: of the values (coded), or of P and of Q (linear).
+  std::array<std::vector<int>, 2> owners;
 
-  /// Empty until the layer first leaves something unsent.
-  std::vector<float> residual;
+  Residual residual;
   LinearState linear_state;
+
+  /// Sum of the corrected gradients (gradient + residual) of `window_steps` steps.
   std::vector<float> window;
   std::uint64_t window_steps = 0;
+  /// That of the step in flight: counts when the step is committed.
+  std::vector<float> pending_window;
 
-  explicit LayerRecord(LayerSpec layer);
+  explicit LayerRecord(LayerSpec layer, DType residual_dtype = DType::f32);
 
-  /// Switch to `new_level`. Residual and warm factor stay.
-  void use(const Level& new_level);
+  /// Switch to `new_level`. Residual and warm factor stay; new columns of the factor are drawn from
+  /// `key`. `load` is what each rank owns of the layers before this one, and grows.
+  void use(const Level& new_level, const RandomKey& key, std::vector<std::size_t>& load);
 };
 
 }  // namespace lgreco

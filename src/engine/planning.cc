@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
+#include <span>
 
 #include "lgreco/status.h"
+#include "src/engine/messages.h"
 #include "src/kernels/elementwise.h"
 
 namespace lgreco {
@@ -14,6 +17,8 @@ template <typename... Visitors>
 struct Overloaded : Visitors... {
   using Visitors::operator()...;
 };
+template <typename... Visitors>
+Overloaded(Visitors...) -> Overloaded<Visitors...>;
 
 std::vector<Level> candidates_of(const LGrecoPolicy& policy, const Level& method,
                                  const LayerSpec& layer, const Level& reference) {
@@ -29,6 +34,23 @@ std::vector<Level> candidates_of(const LGrecoPolicy& policy, const Level& method
   for (const Level& level : offered) add(level);
   add(Level{});  // dense is always possible
   return candidates;
+}
+
+std::vector<float> mean_over_ranks(std::span<const float> table, const Frame& frame,
+                                   Communicator& communicator, Deadline deadline) {
+  const Place place{communicator.rank(), communicator.size()};
+  const auto ranks = static_cast<std::size_t>(place.ranks);
+  Messages messages(Messages::Kind::gather, Phase::planning, place, 0,
+                    std::vector<std::size_t>(ranks, table.size_bytes()));
+  std::memcpy(messages.outgoing(place.rank).data(), table.data(), table.size_bytes());
+  messages.exchange(communicator, frame, deadline);
+  std::vector<float> mean(table.size(), 0.0f), addend(table.size());
+  for (int rank = 0; rank < place.ranks; ++rank) {
+    std::memcpy(addend.data(), messages.incoming(rank).data(), table.size_bytes());
+    kernels::add(mean.data(), addend.data(), mean.size(), mean.data());
+  }
+  kernels::scale(mean.data(), 1.0f / static_cast<float>(place.ranks), mean.size(), mean.data());
+  return mean;
 }
 
 double cost_of(const Level& level, const LayerSpec& spec) {
@@ -71,8 +93,9 @@ Planning::Planning(const std::vector<LayerRecord>& layers, const AggregatorOptio
   }
   if (const auto* fixed = std::get_if<FixedPolicy>(&options_.policy)) {
     for (const auto& [name, level] : fixed->levels) {
-      const auto found = std::find_if(specs_.begin(), specs_.end(),
-                                      [&](const LayerSpec& spec) { return spec.name == name; });
+      const auto found =
+          std::find_if(specs_.begin(), specs_.end(),
+                       [&wanted = name](const LayerSpec& spec) { return spec.name == wanted; });
       if (found == specs_.end()) {
         throw ConfigError("[policy] Fixed: the model has no layer '" + name + "'");
       }
@@ -123,10 +146,10 @@ bool Planning::due(std::uint64_t step) const {
 }
 
 Plan Planning::next_plan(std::uint64_t step, const Plan& current, std::vector<LayerRecord>& layers,
-                         Communicator& communicator, Stats& stats) const {
+                         Communicator& communicator, Deadline deadline, Stats& stats) const {
   Plan plan = uniform_plan(reference_);
   if (next_planning_step(step) == step) {
-    solve_table(error_table(layers, communicator), plan, stats);
+    solve_table(error_table(step, current.hash(), layers, communicator, deadline), plan, stats);
     ++stats.plans;
   }
   plan.step = step;
@@ -134,8 +157,9 @@ Plan Planning::next_plan(std::uint64_t step, const Plan& current, std::vector<La
   return plan;
 }
 
-std::vector<float> Planning::error_table(std::vector<LayerRecord>& layers,
-                                         Communicator& communicator) const {
+std::vector<float> Planning::error_table(std::uint64_t step, std::uint64_t plan,
+                                         std::vector<LayerRecord>& layers,
+                                         Communicator& communicator, Deadline deadline) const {
   std::vector<float> table;
   for (std::size_t i = 0; i < layers.size(); ++i) {
     LayerRecord& layer = layers[i];
@@ -154,10 +178,7 @@ std::vector<float> Planning::error_table(std::vector<LayerRecord>& layers,
     layer.window = {};
     layer.window_steps = 0;
   }
-  communicator.all_reduce(table);
-  const float share = 1.0f / static_cast<float>(communicator.size());
-  kernels::scale(table.data(), share, table.size(), table.data());
-  return table;
+  return mean_over_ranks(table, {.step = step, .plan = plan}, communicator, deadline);
 }
 
 void Planning::solve_table(const std::vector<float>& table, Plan& plan, Stats& stats) const {

@@ -29,7 +29,7 @@ class Planning {
   /// The plan from `step` on, given the current one. Collective when a table is needed. Empties the
   /// windows. Adds to stats.plans and stats.plan_fallbacks.
   Plan next_plan(std::uint64_t step, const Plan& current, std::vector<LayerRecord>& layers,
-                 Communicator& communicator, Stats& stats) const;
+                 Communicator& communicator, Deadline deadline, Stats& stats) const;
 
  private:
   /// One layer's candidates: distinct resolved levels, the reference first.
@@ -39,8 +39,9 @@ class Planning {
   /// The next plan step after `step`, if the policy makes any.
   std::optional<std::uint64_t> next_planning_step(std::uint64_t step) const;
   /// Per layer: the norm, then the error of each candidate, averaged over the ranks.
-  std::vector<float> error_table(std::vector<LayerRecord>& layers,
-                                 Communicator& communicator) const;
+  std::vector<float> error_table(std::uint64_t step, std::uint64_t plan,
+                                 std::vector<LayerRecord>& layers, Communicator& communicator,
+                                 Deadline deadline) const;
   /// Fill levels, bytes, error, budget and bound from the table.
   void solve_table(const std::vector<float>& table, Plan& plan, Stats& stats) const;
 

@@ -57,7 +57,7 @@ TEST(Planning, NeverCostsMoreThanTheReferenceAndKeepsTheBudget) {
     const Plan first = planning.first_plan();
     fill_windows(layers);
     Stats stats;
-    const Plan plan = planning.next_plan(10, first, layers, *comm, stats);
+    const Plan plan = planning.next_plan(10, first, layers, *comm, soon(), stats);
     EXPECT_LT(plan.bytes, first.bytes);
     EXPECT_LE(plan.error, plan.budget);
     EXPECT_LE(plan.lower_bound, plan.bytes);
@@ -83,7 +83,7 @@ TEST(Planning, ZeroAndUnseenLayersKeepTheReference) {
     }
     Stats stats;
     const Plan first = planning.first_plan();
-    const Plan plan = planning.next_plan(10, first, layers, *comm, stats);
+    const Plan plan = planning.next_plan(10, first, layers, *comm, soon(), stats);
     EXPECT_EQ(plan.levels, first.levels);
     EXPECT_EQ(plan.version, 0u);
     EXPECT_EQ(stats.plan_fallbacks, 2u);
@@ -104,7 +104,7 @@ TEST(Planning, ReferenceLayersOnlyLeavesTheOthersDense) {
     const Planning planning(records, options(only ? some : all));
     auto comm = std::move(thread_communicators(1)[0]);
     Stats stats;
-    const Plan plan = planning.next_plan(10, planning.first_plan(), records, *comm, stats);
+    const Plan plan = planning.next_plan(10, planning.first_plan(), records, *comm, soon(), stats);
     EXPECT_EQ(plan.levels[3].method, only ? Method::dense : Method::low_rank);
   }
 }

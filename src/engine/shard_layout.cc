@@ -9,13 +9,6 @@ namespace {
 // pay for one more header than needed.
 constexpr std::size_t kGranularity = 1024;
 
-// Payloads start at multiples of this, since they hold 32-bit numbers.
-constexpr std::size_t kAlignment = 4;
-
-std::size_t aligned(std::size_t bytes) {
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
-
 std::size_t piece_length(std::size_t count, std::size_t ranks) {
   const std::size_t even = (count + ranks - 1) / ranks;
   return (even + kGranularity - 1) / kGranularity * kGranularity;
@@ -23,20 +16,32 @@ std::size_t piece_length(std::size_t count, std::size_t ranks) {
 
 }  // namespace
 
-ShardLayout shard_layout(const std::vector<const LayerRecord*>& layers, int ranks) {
+std::vector<int> choose_owners(std::size_t count, const CodedCompressor& codec,
+                               std::vector<std::size_t>& load) {
+  std::vector<int> owners;
+  const std::size_t length = piece_length(count, load.size());
+  for (std::size_t first = 0; first < count; first += length) {
+    const auto least = std::min_element(load.begin(), load.end());
+    *least += aligned(codec.payload_bytes(std::min(length, count - first)));
+    owners.push_back(static_cast<int>(least - load.begin()));
+  }
+  return owners;
+}
+
+ShardLayout shard_layout(std::span<const Shardable> vectors, int ranks) {
   ShardLayout layout;
-  layout.message_bytes.assign(static_cast<std::size_t>(ranks), aligned(layers.size()));
-  for (std::size_t part = 0; part < layers.size(); ++part) {
-    const std::size_t count = layers[part]->shape.count();
-    const std::size_t length = piece_length(count, static_cast<std::size_t>(ranks));
-    for (std::size_t first = 0; first < count; first += length) {
-      Piece piece{.part = part, .first = first, .count = std::min(length, count - first)};
-      auto& sizes = layout.message_bytes;
-      const auto least = std::min_element(sizes.begin(), sizes.end());
-      piece.owner = static_cast<int>(least - sizes.begin());
-      piece.offset = *least;
-      piece.bytes = layers[part]->coded->payload_bytes(piece.count);
-      *least += aligned(piece.bytes);
+  layout.message_bytes.assign(static_cast<std::size_t>(ranks), 0);
+  for (std::size_t part = 0; part < vectors.size(); ++part) {
+    const Shardable& vector = vectors[part];
+    const std::size_t length = piece_length(vector.count, static_cast<std::size_t>(ranks));
+    for (std::size_t i = 0; i < vector.owners.size(); ++i) {
+      const std::size_t first = i * length;
+      Piece piece{.part = part, .first = first, .count = std::min(length, vector.count - first)};
+      piece.owner = vector.owners[i];
+      std::size_t& end = layout.message_bytes[static_cast<std::size_t>(piece.owner)];
+      piece.offset = end;
+      piece.bytes = vector.codec->payload_bytes(piece.count);
+      end += aligned(piece.bytes);
       layout.pieces.push_back(piece);
     }
   }

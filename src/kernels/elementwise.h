@@ -9,6 +9,11 @@ void add(const float* a, const float* b, std::size_t count, float* out);       /
 void subtract(const float* a, const float* b, std::size_t count, float* out);  // out = a - b
 void scale(const float* a, float factor, std::size_t count, float* out);       // out = a * factor
 
+/// out += sign * a. REQUIRES: sign is 1 or -1.
+inline void add_signed(const float* a, std::size_t count, float sign, float* out) {
+  sign < 0 ? subtract(out, a, count, out) : add(out, a, count, out);
+}
+
 /// True when no value is NaN or infinite.
 bool all_finite(const float* values, std::size_t count);
 /// Largest magnitude; 0 for no values. REQUIRES: no NaN.

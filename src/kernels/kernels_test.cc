@@ -2,10 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <random>
 #include <vector>
 
@@ -163,18 +165,67 @@ TEST_P(KernelsTest, QuantizeAndBack) {
   }
 }
 
+// Many equal magnitudes of both signs, and zeros of both signs.
+std::vector<float> with_ties(std::vector<float> values) {
+  for (std::size_t i = 0; i < values.size(); i += 3) values[i] = (i % 2 == 0) ? 0.5f : -0.5f;
+  for (std::size_t i = 0; i < values.size(); i += 7) values[i] = (i % 2 == 0) ? 0.0f : -0.0f;
+  return values;
+}
+
+template <typename SelectBlock>
+std::vector<std::size_t> select(const std::vector<float>& values, TopKThreshold threshold,
+                                std::size_t block, SelectBlock select_block) {
+  std::vector<std::size_t> positions;
+  for (std::size_t at = 0; at < values.size(); at += block) {
+    const std::size_t count = std::min(block, values.size() - at);
+    std::vector<std::uint32_t> indices(count);
+    indices.resize(select_block(values.data() + at, count, threshold, indices.data()));
+    for (std::uint32_t index : indices) positions.push_back(at + index);
+  }
+  EXPECT_EQ(threshold.ties, 0u);
+  return positions;
+}
+
+// The definition: sort by magnitude, the smaller index first.
+std::vector<std::size_t> k_largest(const std::vector<float>& values, std::size_t k) {
+  std::vector<std::size_t> order(values.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return std::abs(values[a]) > std::abs(values[b]);
+  });
+  order.resize(k);
+  std::sort(order.begin(), order.end());
+  return order;
+}
+
 TEST_P(KernelsTest, TopKWithTies) {
   for (std::size_t count : kCounts) {
-    for (std::size_t k : {std::size_t{1}, count / 100, count / 3, count}) {
+    for (std::size_t k : {std::size_t{1}, count / 100, count / 3, count - count / 8, count}) {
       if (k == 0 || k > count) continue;
-      auto values = gaussian(count);
-      for (std::size_t i = 0; i < count; i += 3) values[i] = (i % 2 == 0) ? 0.5f : -0.5f;
-      for (std::size_t i = 0; i < count; i += 7) values[i] = 0.0f;
-      std::vector<std::uint32_t> indices(k), expected(k);
-      select_top_k(values.data(), count, k, indices.data());
-      scalar::select_top_k(values.data(), count, k, expected.data());
-      ASSERT_EQ(indices, expected) << k << " of " << count;
+      const auto values = with_ties(gaussian(count));
+      const TopKThreshold threshold = find_threshold(values.data(), count, k);
+      ASSERT_EQ(threshold, scalar::find_threshold(values.data(), count, k)) << k << " of " << count;
+      const auto expected = k_largest(values, k);
+      for (std::size_t block : {std::size_t{1}, std::size_t{100}, count}) {
+        ASSERT_EQ(select(values, threshold, block, select_block), expected)
+            << k << " of " << count << " in blocks of " << block;
+        ASSERT_EQ(select(values, threshold, block, scalar::select_block), expected);
+      }
     }
+  }
+}
+
+// Every digit of the radix selection decides once: values that differ in low bits alone.
+TEST_P(KernelsTest, TopKOfValuesThatDifferInTheLastBits) {
+  std::vector<float> values(5000);
+  for (std::uint32_t i = 0; i < values.size(); ++i) {
+    const std::uint32_t bits = 0x3F800000u + (i * 7919u) % 5000u;
+    values[i] = std::bit_cast<float>(bits | (i % 2 << 31));
+  }
+  for (std::size_t k : {1, 50, 1023, 1024, 1025, 4999}) {
+    const TopKThreshold threshold = find_threshold(values.data(), values.size(), k);
+    ASSERT_EQ(threshold, scalar::find_threshold(values.data(), values.size(), k));
+    ASSERT_EQ(select(values, threshold, 4096, select_block), k_largest(values, k)) << k;
   }
 }
 

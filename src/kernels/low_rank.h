@@ -23,9 +23,9 @@ void multiply_transposed(const float* matrix, std::size_t rows, std::size_t cols
 void reconstruct(const float* left, const float* right, std::size_t rows, std::size_t cols,
                  std::size_t rank, float* matrix);
 
-/// Make the columns of `left` orthonormal, left to right (modified Gram-Schmidt, twice, sums in
-/// double). A column that is zero, or that the earlier ones explain up to rounding, becomes zero.
-/// Scale-free: orthonormalize(2^k * left) gives the same bits.
+/// Make the columns of `left` orthonormal to the precision of fp32, left to right and in place
+/// (Gram-Schmidt, twice, sums in double). A column that is zero, or that the earlier ones explain
+/// up to rounding, becomes zero. Scale-free: a column times 2^k gives the same bits.
 void orthonormalize(float* left, std::size_t rows, std::size_t rank);
 
 }  // namespace lgreco::kernels

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <numeric>
+#include <functional>
 #include <vector>
 
 namespace lgreco::kernels::scalar {
@@ -50,6 +50,10 @@ float f16_value(std::uint16_t bits) {
     return std::bit_cast<float>(std::bit_cast<std::uint32_t>(value) | sign);
   }
   return std::bit_cast<float>(sign | ((magnitude << 13) + 0x38000000u));
+}
+
+std::uint32_t magnitude_of(float value) {
+  return std::bit_cast<std::uint32_t>(value) & 0x7FFFFFFFu;
 }
 
 }  // namespace
@@ -137,14 +141,25 @@ void unpack_dequantize_add(const std::uint8_t* packed, std::size_t count, int bi
   }
 }
 
-void select_top_k(const float* values, std::size_t count, std::size_t k, std::uint32_t* indices) {
-  std::vector<std::uint32_t> order(count);
-  std::iota(order.begin(), order.end(), 0u);
-  std::stable_sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
-    return std::abs(values[a]) > std::abs(values[b]);
-  });
-  std::copy_n(order.begin(), k, indices);
-  std::sort(indices, indices + k);
+TopKThreshold find_threshold(const float* values, std::size_t count, std::size_t k) {
+  std::vector<std::uint32_t> magnitudes(count);
+  std::transform(values, values + count, magnitudes.begin(), magnitude_of);
+  std::sort(magnitudes.begin(), magnitudes.end(), std::greater<>());
+  const std::uint32_t smallest = magnitudes[k - 1];
+  const auto kept = magnitudes.begin() + static_cast<std::ptrdiff_t>(k);
+  return {smallest, static_cast<std::uint64_t>(std::count(magnitudes.begin(), kept, smallest))};
+}
+
+std::size_t select_block(const float* values, std::size_t count, TopKThreshold& threshold,
+                         std::uint32_t* indices) {
+  std::size_t written = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::uint32_t magnitude = magnitude_of(values[i]);
+    const bool tie = magnitude == threshold.magnitude && threshold.ties > 0;
+    if (tie) --threshold.ties;
+    if (tie || magnitude > threshold.magnitude) indices[written++] = static_cast<std::uint32_t>(i);
+  }
+  return written;
 }
 
 void multiply(const float* matrix, std::size_t rows, std::size_t cols, const float* right,

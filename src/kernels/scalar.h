@@ -30,7 +30,9 @@ void quantize_pack(const float* values, std::size_t count, int bits, float low, 
 void unpack_dequantize_add(const std::uint8_t* packed, std::size_t count, int bits, float low,
                            float unit, float* accumulator);
 
-void select_top_k(const float* values, std::size_t count, std::size_t k, std::uint32_t* indices);
+TopKThreshold find_threshold(const float* values, std::size_t count, std::size_t k);
+std::size_t select_block(const float* values, std::size_t count, TopKThreshold& threshold,
+                         std::uint32_t* indices);
 
 void multiply(const float* matrix, std::size_t rows, std::size_t cols, const float* right,
               std::size_t rank, float* left);

@@ -13,9 +13,11 @@ int main() {
   std::vector<std::thread> ranks;
   for (std::size_t rank = 0; rank < 2; ++rank) {
     ranks.emplace_back([&, rank] {
+      std::vector<std::unique_ptr<lgreco::Communicator>> lanes;
+      lanes.push_back(std::move(communicators[rank]));
       lgreco::Aggregator aggregator({{.name = "layer", .shape = {64, 64}}},
                                     {.method = lgreco::parse_level("quantize:4")},
-                                    std::move(communicators[rank]));
+                                    std::move(lanes));
       aggregator.exchange({.gradients = {{.layer = 0, .data = gradients[rank].data()}}});
     });
   }

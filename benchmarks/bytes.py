@@ -1,0 +1,119 @@
+"""Counted bytes against the network interface's counter, per method, on 2, 4 and 8 ranks.
+
+python -m benchmarks.bytes            (make bench-bytes; needs root for a private loopback)
+
+Every rank averages gradients of ResNet-18 for CIFAR-100 (11,220,132 elements). The interface's
+counter is that of the loopback in a network namespace of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from rich.console import Console
+from rich.table import Table
+
+import lgreco
+from benchmarks.namespaces import on_private_loopback, require_namespaces
+from experiments.common.loopback import loopback_bytes
+from experiments.resnet18.model import cifar100
+
+METHODS = [
+    "dense", "cast:bf16", "quantize:8", "quantize:4", "quantize:2", "topk:0.01", "topk:0.001",
+    "low_rank:4", "low_rank:4:factors=bf16",
+]  # fmt: skip
+RANKS = (2, 4, 8)
+STEPS = 3
+
+
+@dataclass
+class Measurement:
+    """Bytes that all ranks together sent in one step."""
+
+    ranks: int
+    method: str
+    counted: float
+    interface: float
+    messages: float
+
+
+def measure(method: str) -> Measurement:
+    """Collective: STEPS steps after a first one that opens the connections."""
+    layers = {name: p.detach() for name, p in cifar100().named_parameters()}
+    aggregator = lgreco.Aggregator(layers, lgreco.method(method), drift_check_every=0)
+    generator = torch.Generator().manual_seed(dist.get_rank())
+
+    def step() -> None:
+        aggregator.average_(
+            {name: torch.randn(t.shape, generator=generator) for name, t in layers.items()}
+        )
+
+    def sent() -> torch.Tensor:
+        stats = aggregator.stats()
+        total = torch.tensor([stats["bytes_sent"], stats["messages_sent"]], dtype=torch.float64)
+        dist.all_reduce(total)
+        return total
+
+    step()
+    before = sent()
+    dist.barrier()
+    interface = loopback_bytes()
+    dist.barrier()
+    for _ in range(STEPS):
+        step()
+    dist.barrier()
+    interface = loopback_bytes() - interface
+    dist.barrier()
+    counted, messages = ((sent() - before) / STEPS).tolist()
+    return Measurement(dist.get_world_size(), method, counted, interface / STEPS, messages)
+
+
+def run_as_rank() -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    results = [asdict(measure(method)) for method in METHODS]
+    if dist.get_rank() == 0:
+        print("RESULT " + json.dumps(results), flush=True)
+    dist.destroy_process_group()
+
+
+def run_ranks(ranks: int) -> list[Measurement]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc-per-node={ranks}", "-m", "benchmarks.bytes", "--rank"]
+    result = subprocess.run(
+        on_private_loopback(command), capture_output=True, text=True, check=False
+    )
+    for line in result.stdout.splitlines():
+        if line.startswith("RESULT "):
+            return [Measurement(**values) for values in json.loads(line.removeprefix("RESULT "))]
+    raise SystemExit(f"{ranks} ranks failed:\n{result.stdout}{result.stderr}")
+
+
+def main() -> None:
+    require_namespaces()
+    table = Table("method", *(f"{ranks} ranks" for ranks in RANKS), "8 / 2 ranks")
+    columns = {ranks: {m.method: m for m in run_ranks(ranks)} for ranks in RANKS}
+    for method in METHODS:
+        row = [columns[ranks][method] for ranks in RANKS]
+        cells = [
+            f"{m.counted / m.ranks / 1e3:,.1f} kB ({m.interface / m.counted - 1:+.2%})" for m in row
+        ]
+        growth = (row[-1].counted / row[-1].ranks) / (row[0].counted / row[0].ranks)
+        table.add_row(method, *cells, f"{growth:.2f}x")
+    console = Console(width=120)
+    console.print("Bytes that a rank sends per step as counted, and how far the interface differs")
+    console.print(table)
+    results = [asdict(m) for column in columns.values() for m in column.values()]
+    output = Path("benchmarks/results/bytes.json")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    run_as_rank() if "--rank" in sys.argv else main()

@@ -1,0 +1,109 @@
+"""Networks of this machine's own: processes on a private loopback, or on both ends of a slow link.
+
+Needs root and iproute2. Everything made here is removed again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+
+ADDRESSES = ("10.77.0.1", "10.77.0.2")
+
+
+def can_make_namespaces() -> bool:
+    """Whether this process may make network namespaces."""
+    probe = ["unshare", "--net", "ip", "link", "set", "lo", "up"]
+    try:
+        return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def require_namespaces() -> None:
+    if not can_make_namespaces():
+        sys.exit("This needs root and iproute2 (apt-get install iproute2), to make a network.")
+
+
+def on_private_loopback(command: Sequence[str]) -> list[str]:
+    """The command that runs `command` where nobody else uses the loopback interface."""
+    return ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", *command]
+
+
+@contextlib.contextmanager
+def linked_namespaces(megabits: float | None, delay_ms: float = 0) -> Iterator[tuple[str, str]]:
+    """Two namespaces joined by a link of that bandwidth (None: unlimited) each way.
+
+    Yields their names; processes in the first have ADDRESSES[0], in the second ADDRESSES[1].
+    """
+    names = tuple(f"lgreco-{os.getpid()}-{side}" for side in "ab")
+    links = ("veth0", "veth1")
+    try:
+        for name in names:
+            _run("ip", "netns", "add", name)
+        _run("ip", "link", "add", links[0], "netns", names[0], "type", "veth",
+             "peer", "name", links[1], "netns", names[1])  # fmt: skip
+        for name, link, address in zip(names, links, ADDRESSES, strict=True):
+            inside = ("ip", "netns", "exec", name)
+            _run(*inside, "ip", "link", "set", "lo", "up")
+            _run(*inside, "ip", "addr", "add", f"{address}/24", "dev", link)
+            _run(*inside, "ip", "link", "set", link, "up")
+            _shape(inside, link, megabits, delay_ms)
+        yield names
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+
+
+def _shape(inside: tuple[str, ...], link: str, megabits: float | None, delay_ms: float) -> None:
+    if megabits is not None:
+        # A bucket of 2 ms at full rate, and a queue of 50 ms: about what a switch has.
+        burst = max(3_000, int(megabits * 1e6 / 8 * 0.002))
+        _run(*inside, "tc", "qdisc", "add", "dev", link, "root", "handle", "1:", "tbf",
+             "rate", f"{megabits}mbit", "burst", str(burst), "latency", "50ms")  # fmt: skip
+    if delay_ms:
+        parent = ["parent", "1:"] if megabits is not None else ["root"]
+        _run(*inside, "tc", "qdisc", "add", "dev", link, *parent, "netem",
+             "delay", f"{delay_ms}ms")  # fmt: skip
+
+
+def run_on_link(
+    names: tuple[str, str], command: Sequence[str], timeout: float = 600, port: int = 29777
+) -> str:
+    """Run `command` as rank 0 in the first namespace and as rank 1 in the second; its rank 0's
+    output. Raises when a rank fails; ends only what it started."""
+    processes = []
+    for rank, name in enumerate(names):
+        environment = os.environ | {
+            "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
+            "MASTER_ADDR": ADDRESSES[0], "MASTER_PORT": str(port),
+            "GLOO_SOCKET_IFNAME": f"veth{rank}", "OMP_NUM_THREADS": "1",
+        }  # fmt: skip
+        processes.append(
+            subprocess.Popen(
+                ["ip", "netns", "exec", name, *command],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+    try:
+        outputs = [process.communicate(timeout=timeout)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    for rank, (process, output) in enumerate(zip(processes, outputs, strict=True)):
+        if process.returncode != 0:
+            raise RuntimeError(f"rank {rank} failed:\n{output}")
+    return outputs[0]
+
+
+def _run(*command: str) -> None:
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}: {result.stderr.strip()}")

@@ -1,0 +1,52 @@
+// Checkpoints: the state of an aggregator as bytes, in a file, and for another number of ranks.
+//
+// Each rank saves its own state beside the parameters and loads its own again; the run then goes on
+// bit for bit. When the number of ranks changed, load all old states and `resize` them. Bytes and
+// files may come from anywhere: what is damaged, foreign or too new is refused with a StateError.
+// docs/checkpoint_format.md gives the bytes field by field.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "lgreco/aggregator.h"
+
+namespace lgreco {
+
+/// Grows by one with each change of the format. Every version ever released can be read.
+inline constexpr std::uint32_t kCheckpointVersion = 1;
+
+/// Equal states give equal bytes, on every machine. Throws StateError when the plan and the state
+/// have not the same number of layers.
+std::vector<std::byte> serialize(const AggregatorState& state);
+
+/// The inverse of serialize. Total over all byte strings: throws StateError saying what is wrong,
+/// before it takes memory for more than the bytes can hold. Whether the state fits a model is for
+/// Aggregator::load_state to say.
+AggregatorState parse_state(std::span<const std::byte> bytes);
+
+/// The checksum that serialize writes (XXH3-64 of all bytes before it), without making the bytes.
+/// Throws as serialize does.
+std::uint64_t checksum(const AggregatorState& state);
+
+/// Write `state` to `path`. Whatever happens, `path` holds either what it held before or the whole
+/// new state: the bytes go to `path`.tmp, to the disk, and only then to their name. After a crash
+/// `path`.tmp may be left; the next save replaces it.
+/// Throws StateError when the file cannot be written. REQUIRES: nobody else saves to `path`.
+void save_state(const AggregatorState& state, const std::string& path);
+
+/// Throws StateError when the file cannot be read or is not a whole state.
+AggregatorState load_state(const std::string& path);
+
+/// The state of rank `rank` of `size`, made of the states of all ranks of a run of another size, in
+/// any order. Residuals and windows become their mean over the old ranks, so that what all ranks
+/// together have not sent yet stays the same. Plan, step and factors are kept; statistics are those
+/// of the old rank of that number, or of the last one.
+/// Throws StateError, naming what and which rank, when `states` are not those of all ranks of one
+/// run at one step; ConfigError when `rank` is none of `size`.
+AggregatorState resize(std::span<const AggregatorState> states, int rank, int size);
+
+}  // namespace lgreco

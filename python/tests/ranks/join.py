@@ -1,0 +1,27 @@
+"""Uneven inputs: ranks that run out early shadow the others' collectives (torch's Join)."""
+
+import torch
+from common import METHODS, assert_same_on_all_ranks, batch, process_group, small_model
+from torch.distributed.algorithms.join import Join
+from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
+
+import lgreco
+
+with process_group() as (rank, size):
+    for spelling in METHODS:
+        ddp = DistributedDataParallel(small_model(), bucket_cap_mb=0.1, forward_sync_buffers=False)
+        compression = lgreco.compress(ddp, lgreco.method(spelling))
+        optimizer = torch.optim.SGD(ddp.parameters(), lr=0.05)
+        with Join([ddp]):
+            for step in range(3 + 2 * rank):
+                optimizer.zero_grad()
+                x, y = batch(rank, step)
+                functional.cross_entropy(ddp(x), y).backward()
+                optimizer.step()
+        # Join ends by giving everybody the parameters of a rank that went on to the end.
+        assert_same_on_all_ranks(list(ddp.parameters()), spelling)
+        assert all(bool(torch.isfinite(p).all()) for p in ddp.parameters())
+        assert compression.stats()["steps"] == 3 + 2 * (size - 1), compression.stats()["steps"]
+    if rank == 0:
+        print("uneven inputs are joined")

@@ -1,0 +1,66 @@
+// The framed messages of one collective: their buffers, their frames, their checks.
+//
+// A message is a frame around one presence byte for each layer of the bucket, then a body whose
+// size follows from the plan. Buffers are made once and used in every step.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "lgreco/communicator.h"
+#include "src/engine/frame.h"
+
+namespace lgreco {
+
+struct Place {
+  int rank = 0;
+  int ranks = 1;
+};
+
+class Messages {
+ public:
+  enum class Kind {
+    scatter,  // another message to every peer
+    gather,   // one message to everybody
+  };
+
+  /// `body_bytes[r]`: scatter: of each message *to* rank r; gather: of the message *from* rank r.
+  Messages(Kind kind, Phase phase, Place place, std::size_t layers,
+           std::vector<std::size_t> body_bytes);
+
+  /// What is sent: to `peer`, or, of a gather, to everybody (`peer` is this rank then).
+  std::span<std::byte> outgoing_flags(int peer);
+  std::span<std::byte> outgoing(int peer);
+
+  /// Seal, exchange, check. `frame.phase` and `frame.sender` are filled in here. Throws PeerError
+  /// when the network fails, ProtocolError naming the peer when a message is not what it must be.
+  void exchange(Communicator& communicator, Frame frame, Deadline deadline);
+
+  /// What `peer` sent, after exchange(). A gather has this rank's own message, too.
+  std::span<const std::byte> incoming_flags(int peer) const;
+  std::span<const std::byte> incoming(int peer) const;
+  /// After exchange(): some peer's frame says that it failed.
+  bool any_failed() const { return any_failed_; }
+
+  std::size_t bytes() const { return sent_.size() + received_.size(); }
+
+ private:
+  using Slots = std::vector<std::span<std::byte>>;
+
+  std::span<std::byte> body_of(std::span<std::byte> message) const;
+
+  Kind kind_;
+  Phase phase_;
+  Place place_;
+  std::size_t layers_;
+  std::size_t flag_bytes_;           // padded
+  std::vector<std::byte> sent_;      // scatter only: slot after slot, own slot empty
+  std::vector<std::byte> received_;  // slot after slot; scatter: own slot empty
+  Slots send_slots_;
+  std::vector<std::span<const std::byte>> send_views_;
+  Slots receive_slots_;
+  bool any_failed_ = false;
+};
+
+}  // namespace lgreco

@@ -1,0 +1,59 @@
+// Error feedback of one layer: what this rank has not sent yet.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "lgreco/compressor.h"
+#include "lgreco/dtype.h"
+
+namespace lgreco {
+
+/// Kept in fp32, or in bf16 with stochastic rounding (half the memory; what the rounding loses is
+/// lost, but zero on average). No memory until something is first kept.
+class Residual {
+ public:
+  Residual() = default;
+  explicit Residual(DType dtype) : dtype_(dtype) {}
+
+  bool empty() const { return floats_.empty() && halves_.empty(); }
+  void clear();
+
+  /// values += residual. REQUIRES: empty, or values.size() is the layer's.
+  void add_to(std::span<float> values) const;
+  /// residual = values. `key` draws the rounding of bf16.
+  void keep(std::span<const float> values, const RandomKey& key);
+  /// `decode` writes what was sent of `values` into memory of their size; then residual = values -
+  /// sent, and values = sent.
+  template <typename Decode>
+  void keep_loss(std::span<float> values, const RandomKey& key, const Decode& decode);
+  /// residual *= factor.
+  void scale(float factor);
+
+  double sum_squares() const;
+  std::vector<float> to_floats() const;
+  /// Exact for values that to_floats() gave.
+  void assign(std::span<const float> values);
+
+ private:
+  DType dtype_ = DType::f32;
+  std::vector<float> floats_;
+  std::vector<std::uint16_t> halves_;
+};
+
+template <typename Decode>
+void Residual::keep_loss(std::span<float> values, const RandomKey& key, const Decode& decode) {
+  std::vector<float> temporary;  // bf16 only: the other has memory of the right size
+  std::vector<float>& sent = dtype_ == DType::f32 ? floats_ : temporary;
+  sent.resize(values.size());
+  decode(std::span(sent));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const float lost = values[i] - sent[i];
+    values[i] = std::exchange(sent[i], lost);
+  }
+  if (dtype_ != DType::f32) keep(sent, key);
+}
+
+}  // namespace lgreco

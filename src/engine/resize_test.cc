@@ -1,0 +1,187 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+#include "lgreco/checkpoint.h"
+#include "lgreco/status.h"
+#include "tests/ranks_as_threads.h"
+#include "tests/some_state.h"
+
+namespace lgreco {
+namespace {
+
+constexpr std::size_t kCount = 1000;
+
+std::vector<float> draw(std::mt19937& generator) {
+  std::normal_distribution<float> normal;
+  std::vector<float> values(kCount);
+  for (float& value : values) value = normal(generator);
+  return values;
+}
+
+/// What `size` ranks of one run saved. Residuals and windows differ, factors do not.
+std::vector<AggregatorState> saved_by(int size) {
+  std::mt19937 generator(static_cast<unsigned>(size));
+  std::vector<AggregatorState> states;
+  for (int rank = 0; rank < size; ++rank) {
+    AggregatorState state = some_state();
+    state.rank = rank;
+    state.size = size;
+    state.stats.bytes_sent = 100 + static_cast<std::uint64_t>(rank);
+    state.layers[0].residual = draw(generator);
+    state.layers[0].window = draw(generator);
+    state.layers[0].window_steps = 2;
+    states.push_back(state);
+  }
+  std::shuffle(states.begin(), states.end(), generator);
+  return states;
+}
+
+std::vector<AggregatorState> resized(const std::vector<AggregatorState>& states, int size) {
+  std::vector<AggregatorState> result;
+  for (int rank = 0; rank < size; ++rank) result.push_back(resize(states, rank, size));
+  return result;
+}
+
+std::vector<double> mean_of(const std::vector<AggregatorState>& states,
+                            std::vector<float> LayerState::*member) {
+  std::vector<double> mean(kCount);
+  for (const AggregatorState& state : states) {
+    const std::vector<float>& values = state.layers[0].*member;
+    for (std::size_t i = 0; i < kCount; ++i) {
+      mean[i] += values.at(i) / static_cast<double>(states.size());
+    }
+  }
+  return mean;
+}
+
+double relative_distance(const std::vector<double>& a, const std::vector<double>& b) {
+  double difference = 0, norm = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    difference += (a[i] - b[i]) * (a[i] - b[i]);
+    norm += b[i] * b[i];
+  }
+  return std::sqrt(difference / norm);
+}
+
+TEST(Resize, KeepsWhatAllRanksTogetherHaveNotSent) {
+  for (const int old_size : {1, 2, 3, 4, 8}) {
+    const auto before = saved_by(old_size);
+    for (const int new_size : {1, 2, 3, 4, 8}) {
+      const auto after = resized(before, new_size);
+      for (auto member : {&LayerState::residual, &LayerState::window}) {
+        EXPECT_LT(relative_distance(mean_of(after, member), mean_of(before, member)), 1e-6)
+            << old_size << " to " << new_size;
+      }
+    }
+  }
+}
+
+TEST(Resize, KeepsWhatIsTheSameOnAllRanks) {
+  const auto states = resized(saved_by(3), 4);
+  for (int rank = 0; rank < 4; ++rank) {
+    const AggregatorState& state = states[static_cast<std::size_t>(rank)];
+    EXPECT_EQ(state.rank, rank);
+    EXPECT_EQ(state.size, 4);
+    EXPECT_EQ(state.step, some_state().step);
+    EXPECT_EQ(state.grad_scale, some_state().grad_scale);
+    EXPECT_EQ(state.plan.hash(), some_state().plan.hash());
+    EXPECT_EQ(state.layers[0].factor, some_state().layers[0].factor);
+    EXPECT_EQ(state.layers[0].window_steps, 2u);
+    EXPECT_EQ(state.stats.bytes_sent, 100u + static_cast<std::uint64_t>(std::min(rank, 2)));
+    EXPECT_TRUE(state.layers[1].residual.empty());
+  }
+}
+
+TEST(Resize, NothingYetCountsAsZeros) {
+  auto states = saved_by(2);
+  states[0].layers[0].residual.clear();
+  const auto kept = states[1].layers[0].residual;
+  const auto mean = resize(states, 0, 1).layers[0].residual;
+  ASSERT_EQ(mean.size(), kCount);
+  for (std::size_t i = 0; i < kCount; ++i) EXPECT_EQ(mean[i], kept[i] / 2);
+}
+
+TEST(Resize, RefusesStatesThatDoNotBelongTogether) {
+  const auto refuses = [](auto change, const std::string& what, const std::string& who) {
+    auto states = saved_by(3);
+    std::sort(states.begin(), states.end(), [](auto& a, auto& b) { return a.rank < b.rank; });
+    change(states);
+    try {
+      resize(states, 0, 2);
+      ADD_FAILURE() << what << " was accepted";
+    } catch (const StateError& error) {
+      const std::string message = error.what();
+      EXPECT_NE(message.find(what), std::string::npos) << message;
+      EXPECT_NE(message.find(who), std::string::npos) << message;
+    }
+  };
+  using States = std::vector<AggregatorState>;
+  refuses([](States& s) { s.clear(); }, "no states", "");
+  refuses([](States& s) { s.pop_back(); }, "run of 3 ranks", "2 states");
+  refuses([](States& s) { s[2].rank = 1; }, "twice", "rank 1");
+  refuses([](States& s) { s[2].rank = 3; }, "cannot be", "rank 3");
+  refuses([](States& s) { s[1].size = 4; }, "run of 4 ranks", "rank 1");
+  refuses([](States& s) { ++s[2].step; }, "another step", "rank 2");
+  refuses([](States& s) { s[2].grad_scale = 1; }, "gradient scale", "rank 2");
+  refuses([](States& s) { s[1].plan.levels[0] = Level{}; }, "plan hash", "rank 1");
+  refuses([](States& s) { ++s[1].plan.version; }, "plan version", "rank 1");
+  refuses([](States& s) { s[1].layers.pop_back(); }, "number of layers", "rank 1");
+  refuses([](States& s) { s[1].plan.levels.pop_back(); }, "number of layers", "rank 1");
+  refuses([](States& s) { s[2].layers[0].factor[1] = 3; }, "factor", "rank 2");
+  refuses([](States& s) { ++s[2].layers[0].window_steps; }, "window steps", "rank 2");
+  refuses([](States& s) { s[2].layers[0].residual.pop_back(); }, "size", "rank 2");
+}
+
+TEST(Resize, TheNewRankMustExist) {
+  const auto states = saved_by(2);
+  EXPECT_THROW(resize(states, 2, 2), ConfigError);
+  EXPECT_THROW(resize(states, -1, 2), ConfigError);
+  EXPECT_THROW(resize(states, 0, 0), ConfigError);
+}
+
+// Two ranks train, three go on: the states load, and the first step sends the mean debt.
+TEST(Resize, ARunGoesOnWithMoreRanks) {
+  const std::vector<LayerSpec> model = {{.name = "wide", .shape = {64, 64}},
+                                        {.name = "long", .shape = {9000}}};
+  const auto gradients = [&](int rank) {
+    std::mt19937 generator(static_cast<unsigned>(rank));
+    std::normal_distribution<float> normal;
+    std::vector<std::vector<float>> values;
+    for (const LayerSpec& layer : model) {
+      for (float& value : values.emplace_back(layer.count())) value = normal(generator);
+    }
+    return values;
+  };
+  const auto average = [](Aggregator& aggregator, std::vector<std::vector<float>>& values) {
+    aggregator.exchange({.gradients = {{.layer = 0, .data = values[0].data()},
+                                       {.layer = 1, .data = values[1].data()}}});
+  };
+  for (const char* method : {"low_rank:2:min_ratio=1", "topk:0.1", "quantize:2"}) {
+    std::vector<AggregatorState> states(2);
+    run_ranks_on_lanes(2, 1, [&](Communicators lanes) {
+      const auto rank = static_cast<std::size_t>(lanes[0]->rank());
+      Aggregator aggregator(model, {.method = parse_level(method)}, std::move(lanes));
+      auto values = gradients(static_cast<int>(rank));
+      average(aggregator, values);
+      states[rank] = aggregator.state();
+    });
+    std::vector<std::vector<std::vector<float>>> results(3);
+    run_ranks_on_lanes(3, 1, [&](Communicators lanes) {
+      const int rank = lanes[0]->rank();
+      Aggregator aggregator(model, {.method = parse_level(method)}, std::move(lanes));
+      aggregator.load_state(resize(states, rank, 3));
+      auto& values = results[static_cast<std::size_t>(rank)];
+      values = gradients(rank);
+      average(aggregator, values);
+      EXPECT_EQ(aggregator.stats().steps, 2u);
+    });
+    EXPECT_EQ(results[0], results[1]) << method;
+    EXPECT_EQ(results[0], results[2]) << method;
+  }
+}
+
+}  // namespace
+}  // namespace lgreco

@@ -1,0 +1,292 @@
+// Golden payloads: the bytes that a format version stands for.
+//
+// Per case two files lie beside this one: NAME.payload, what `encode` writes for input(count), and
+// NAME.values, the fp32 values that `decode_add` makes of it. They change only together with the
+// wire version of the method, and docs/wire_format.md. LGRECO_WRITE_GOLDEN=1 rewrites them.
+
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <limits>
+#include <stdexcept>
+
+#include "lgreco/compressor.h"
+#include "lgreco/status.h"
+#include "src/base/random.h"
+
+namespace lgreco {
+namespace {
+
+using Bytes = std::vector<std::byte>;
+
+struct Case {
+  const char* name;
+  const char* level;
+  std::size_t count;
+};
+
+// 203 values are three quantisation buckets of 64 and a short one, whose last byte is not full.
+constexpr Case kCases[] = {
+    {"dense", "dense", 200},
+    {"cast_bf16", "cast:bf16", 200},
+    {"cast_fp16", "cast:fp16", 200},
+    {"quantize_1_stochastic", "quantize:1:bucket=64", 203},
+    {"quantize_2_stochastic", "quantize:2:bucket=64", 203},
+    {"quantize_3_stochastic", "quantize:3:bucket=64", 203},
+    {"quantize_4_stochastic", "quantize:4:bucket=64", 203},
+    {"quantize_8_stochastic", "quantize:8:bucket=64", 203},
+    {"quantize_1_nearest", "quantize:1:bucket=64:rounding=nearest", 203},
+    {"quantize_2_nearest", "quantize:2:bucket=64:rounding=nearest", 203},
+    {"quantize_3_nearest", "quantize:3:bucket=64:rounding=nearest", 203},
+    {"quantize_4_nearest", "quantize:4:bucket=64:rounding=nearest", 203},
+    {"quantize_8_nearest", "quantize:8:bucket=64:rounding=nearest", 203},
+    {"topk_bf16_1_of_1", "topk:1", 1},
+    {"topk_bf16_20_of_200", "topk:0.1", 200},
+    {"topk_bf16_21_of_2077", "topk:0.01", 2077},
+    {"topk_bf16_150_of_200", "topk:0.75", 200},
+    {"topk_fp32_20_of_200", "topk:0.1:values=fp32", 200},
+    {"topk_fp32_4_of_4001", "topk:0.001:values=fp32", 4001},
+};
+
+constexpr RandomKey kKey{.seed = 1, .step = 2, .layer = 3};
+
+// Value i is m * 2^-e: m = (mix64(i) mod 2^24) - 2^23, e = 23 + (floor(mix64(i) / 2^32) mod 8).
+// Exact in fp32, with a sign and a spread of magnitudes.
+std::vector<float> input(std::size_t count) {
+  std::vector<float> values(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::uint64_t bits = mix64(i);
+    const auto mantissa = static_cast<std::int32_t>(bits & 0xFFFFFFu) - (1 << 23);
+    const auto exponent = 23 + static_cast<int>((bits >> 32) % 8);
+    values[i] = std::ldexp(static_cast<float>(mantissa), -exponent);
+  }
+  return values;
+}
+
+bool rewriting() { return std::getenv("LGRECO_WRITE_GOLDEN") != nullptr; }
+
+std::string path_of(const Case& golden, const char* suffix) {
+  return std::string(LGRECO_GOLDEN "/") + golden.name + suffix;
+}
+
+Bytes read(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  EXPECT_TRUE(file) << path << " is missing";
+  const std::string text((std::istreambuf_iterator<char>(file)), {});
+  Bytes bytes(text.size());
+  std::memcpy(bytes.data(), text.data(), text.size());
+  return bytes;
+}
+
+void write(const std::string& path, std::span<const std::byte> bytes) {
+  std::ofstream file(path, std::ios::binary);
+  file.write(reinterpret_cast<const char*>(bytes.data()),
+             static_cast<std::streamsize>(bytes.size()));
+  ASSERT_TRUE(file.good()) << path;
+}
+
+Bytes encode(const Case& golden) {
+  const auto codec = coded_compressor(parse_level(golden.level));
+  Bytes payload(codec->payload_bytes(golden.count));
+  EXPECT_TRUE(codec->encode(input(golden.count), kKey, 0, payload));
+  return payload;
+}
+
+Status decode(const Case& golden, const Bytes& payload, std::vector<float>& values) {
+  values.assign(golden.count, 0.0f);
+  return coded_compressor(parse_level(golden.level))->decode_add(payload, values);
+}
+
+const Case& case_of(std::string_view name) {
+  for (const Case& golden : kCases) {
+    if (golden.name == name) return golden;
+  }
+  throw std::invalid_argument(std::string(name));
+}
+
+class GoldenTest : public testing::TestWithParam<Case> {};
+
+INSTANTIATE_TEST_SUITE_P(Payloads, GoldenTest, testing::ValuesIn(kCases),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+TEST_P(GoldenTest, EncodesToTheSameBytes) {
+  const Bytes payload = encode(GetParam());
+  if (rewriting()) write(path_of(GetParam(), ".payload"), payload);
+  EXPECT_EQ(payload, read(path_of(GetParam(), ".payload")));
+}
+
+TEST_P(GoldenTest, DecodesToTheSameValues) {
+  std::vector<float> values;
+  const Status status = decode(GetParam(), read(path_of(GetParam(), ".payload")), values);
+  ASSERT_TRUE(status.is_ok()) << status.reason();
+  const auto bytes = std::as_bytes(std::span(values));
+  if (rewriting()) write(path_of(GetParam(), ".values"), bytes);
+  EXPECT_EQ(Bytes(bytes.begin(), bytes.end()), read(path_of(GetParam(), ".values")));
+}
+
+TEST_P(GoldenTest, MayStartAtAnyAddress) {
+  const Bytes payload = read(path_of(GetParam(), ".payload"));
+  std::vector<float> expected, values(GetParam().count, 0.0f);
+  ASSERT_TRUE(decode(GetParam(), payload, expected).is_ok());
+  const auto codec = coded_compressor(parse_level(GetParam().level));
+  for (std::size_t shift = 1; shift < 4; ++shift) {
+    Bytes shifted(payload.size() + shift);
+    const auto place = std::span(shifted).subspan(shift);
+    ASSERT_TRUE(codec->encode(input(GetParam().count), kKey, 0, place));
+    EXPECT_TRUE(std::equal(payload.begin(), payload.end(), place.begin()));
+    std::fill(values.begin(), values.end(), 0.0f);
+    ASSERT_TRUE(codec->decode_add(place, values).is_ok());
+    EXPECT_EQ(values, expected);
+  }
+}
+
+TEST_P(GoldenTest, RefusesAnotherLength) {
+  Bytes payload = read(path_of(GetParam(), ".payload"));
+  std::vector<float> values;
+  payload.pop_back();
+  EXPECT_FALSE(decode(GetParam(), payload, values).is_ok());
+  payload.insert(payload.end(), 2, std::byte{0});
+  EXPECT_FALSE(decode(GetParam(), payload, values).is_ok());
+}
+
+/// A payload with one field overwritten; the place is given in bytes or bits from the start.
+class Damaged {
+ public:
+  explicit Damaged(const char* name) : golden_(case_of(name)), payload_(encode(golden_)) {}
+
+  template <typename T>
+  Damaged& put(std::size_t at, T value) {
+    std::memcpy(payload_.data() + at, &value, sizeof value);
+    return *this;
+  }
+  Damaged& flip(std::size_t byte, unsigned bit) {
+    payload_[byte] ^= std::byte{1} << bit;
+    return *this;
+  }
+  // The reason for refusing it; empty when it was accepted.
+  std::string reason() const {
+    std::vector<float> values;
+    return decode(golden_, payload_, values).reason();
+  }
+
+ private:
+  const Case& golden_;
+  Bytes payload_;
+};
+
+testing::AssertionResult contains(const std::string& text, const char* part) {
+  if (text.find(part) != std::string::npos) return testing::AssertionSuccess();
+  return testing::AssertionFailure() << "'" << text << "' does not contain '" << part << "'";
+}
+
+constexpr std::uint16_t kBf16Infinity = 0x7F80, kBf16Nan = 0x7FC0, kFp16Infinity = 0x7C00;
+
+TEST(CorruptedDense, Value) {
+  for (float bad : {std::numeric_limits<float>::infinity(), std::nanf("")}) {
+    EXPECT_TRUE(contains(Damaged("dense").put(4 * 199, bad).reason(), "[dense]"));
+  }
+}
+
+TEST(CorruptedCast, Value) {
+  EXPECT_TRUE(contains(Damaged("cast_bf16").put(2 * 7, kBf16Infinity).reason(), "[cast]"));
+  EXPECT_TRUE(contains(Damaged("cast_bf16").put(2 * 7, kBf16Nan).reason(), "[cast]"));
+  EXPECT_TRUE(contains(Damaged("cast_fp16").put(2 * 199, kFp16Infinity).reason(), "[cast]"));
+}
+
+// Buckets of 64 three-bit codes: 4 + 24 bytes, three times, then 4 + 5 bytes for 11 codes.
+constexpr const char* kQuantize = "quantize_3_nearest";
+
+TEST(CorruptedQuantize, Low) {
+  for (std::size_t bucket : {0, 3}) {
+    for (std::uint16_t bad : {kBf16Infinity, kBf16Nan}) {
+      EXPECT_TRUE(contains(Damaged(kQuantize).put(28 * bucket, bad).reason(), "range"));
+    }
+  }
+}
+
+TEST(CorruptedQuantize, Unit) {
+  for (std::uint16_t bad : {kBf16Infinity, kBf16Nan, std::uint16_t{0xBF80}}) {
+    EXPECT_TRUE(contains(Damaged(kQuantize).put(28 + 2, bad).reason(), "range"));
+  }
+}
+
+TEST(CorruptedQuantize, SpareBits) {
+  EXPECT_EQ(Damaged(kQuantize).flip(3 * 28 + 4 + 4, 0).reason(), "") << "the last code";
+  for (unsigned bit : {1u, 7u}) {  // 33 bits are used
+    EXPECT_TRUE(contains(Damaged(kQuantize).flip(3 * 28 + 4 + 4, bit).reason(), "spare"));
+  }
+}
+
+// 20 of 200: l = 3, so 60 low bits in 8 bytes, 20 + 24 high bits in 6 bytes, then the values.
+constexpr const char* kTopK = "topk_bf16_20_of_200";
+
+TEST(CorruptedTopK, LowPartOutOfOrder) {
+  // Neighbours that share their high part: give the second the low bits of the first.
+  const Bytes payload = encode(case_of(kTopK));
+  std::uint64_t low = 0, high = 0;
+  std::memcpy(&low, payload.data(), 8);
+  std::memcpy(&high, payload.data() + 8, 6);
+  std::size_t second = 0;  // of the first two neighbouring ones
+  for (std::size_t bit = 0; second == 0; ++bit) {
+    ASSERT_LT(bit, 43u) << "no such neighbours";
+    if ((high >> bit & 3) == 3) {
+      second = static_cast<std::size_t>(std::popcount(high & ((std::uint64_t{2} << bit) - 1)));
+    }
+  }
+  const std::uint64_t first_low = low >> (3 * (second - 1)) & 7;
+  low = (low & ~(std::uint64_t{7} << (3 * second))) | first_low << (3 * second);
+  EXPECT_TRUE(contains(Damaged(kTopK).put(0, low).reason(), "out of order"));
+}
+
+TEST(CorruptedTopK, LowPartSpareBits) {
+  for (unsigned bit : {4u, 7u}) {
+    EXPECT_TRUE(contains(Damaged(kTopK).flip(7, bit).reason(), "spare"));
+  }
+}
+
+TEST(CorruptedTopK, NumberOfOnesInTheHighPart) {
+  for (std::size_t byte = 8; byte < 14; ++byte) {
+    for (unsigned bit = 0; bit < (byte == 13 ? 4u : 8u); ++bit) {
+      EXPECT_TRUE(contains(Damaged(kTopK).flip(byte, bit).reason(), "positions are not 20"));
+    }
+  }
+}
+
+TEST(CorruptedTopK, HighPartSpareBits) {
+  // Moves a one behind the end, so that their number stays.
+  Damaged damaged(kTopK);
+  const auto last = std::to_integer<unsigned>(encode(case_of(kTopK))[13]);
+  ASSERT_NE(last, 0u);
+  const auto bit = static_cast<unsigned>(std::countr_zero(last));
+  EXPECT_TRUE(contains(damaged.flip(13, bit).flip(13, 4).reason(), "spare"));
+}
+
+TEST(CorruptedTopK, PositionBehindTheLayer) {
+  // 21 of 2077: l = 6, 126 low bits in 16 bytes, 21 + 32 high bits in 7 bytes. The last possible
+  // high part is 32, where only 29 of 64 positions exist.
+  const Bytes payload = encode(case_of("topk_bf16_21_of_2077"));
+  Damaged damaged("topk_bf16_21_of_2077");
+  std::uint64_t high = 0;
+  std::memcpy(&high, payload.data() + 16, 7);
+  const auto last = static_cast<unsigned>(63 - std::countl_zero(high));
+  if (last != 52) damaged.flip(16 + last / 8, last % 8).flip(16 + 52 / 8, 52 % 8);
+  EXPECT_EQ(Damaged(damaged).put(15, std::uint8_t{0}).reason(), "") << "2048 exists";
+  EXPECT_TRUE(contains(damaged.put(15, std::uint8_t{0x3F}).reason(), "out of the layer"));
+}
+
+TEST(CorruptedTopK, Value) {
+  for (std::uint16_t bad : {kBf16Infinity, kBf16Nan}) {
+    EXPECT_TRUE(contains(Damaged(kTopK).put(14 + 2 * 19, bad).reason(), "not finite"));
+  }
+  const float infinity = std::numeric_limits<float>::infinity();
+  EXPECT_TRUE(
+      contains(Damaged("topk_fp32_20_of_200").put(14 + 4 * 3, infinity).reason(), "not finite"));
+}
+
+}  // namespace
+}  // namespace lgreco
