@@ -213,10 +213,14 @@ def write_report(runs: Sequence[Run], path: str | Path) -> Path:
 def _headline(rows: Sequence[Summary]) -> str:
     boxes = [
         f"<div><span>{html.escape(s.name)}</span><br><b>{s.counted / 1e3:,.0f} kB</b> per step"
-        f"<br>{s.ratio:.1f}x fewer than dense<br>{s.accuracy:.2f} % accuracy</div>"
+        f"<br>{_fewer(s)}<br>{s.accuracy:.2f} % accuracy</div>"
         for s in rows
     ]
     return "".join(boxes)
+
+
+def _fewer(summary: Summary) -> str:
+    return f"{summary.ratio:.1f}x fewer than dense" if summary.ratio > 1.05 else "not compressed"
 
 
 def _html_table(rows: Sequence[Summary]) -> str:

@@ -120,7 +120,7 @@ def plans(runs: Sequence[Run]) -> Figure | None:
         image = panel.imshow(values, aspect="auto", cmap=colours)
         panel.grid(False)
         panel.set_yticks(range(len(names)), names, fontsize=7)
-        panel.set_xticks(range(len(history)), [str(plan["step"]) for plan in history])
+        panel.set_xticks(range(len(history)), [str(plan["step"]) for plan in history], fontsize=8)
         panel.set_xlabel("step from which the plan holds")
         panel.set_title(name, fontsize=11)
         for (row, column), value in np.ndenumerate(values):
