@@ -62,7 +62,7 @@ MpiCommunicator::MpiCommunicator(MPI_Comm parent, std::size_t max_message)
 }
 
 MpiCommunicator::~MpiCommunicator() {
-  if (!broken_) MPI_Comm_free(&comm_);
+  if (!broken_ && !aborted_) MPI_Comm_free(&comm_);
 }
 
 void MpiCommunicator::all_to_all(std::span<const std::span<const std::byte>> send,

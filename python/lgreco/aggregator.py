@@ -18,13 +18,14 @@ import torch
 import torch.distributed as dist
 
 from lgreco import _torch
-from lgreco.errors import ConfigError
+from lgreco.errors import ConfigError, MismatchError, PeerError
 from lgreco.methods import Method
 from lgreco.plan import Plan
 from lgreco.policies import Policy, Uniform
 
 STATE_FORMAT = 1
 _DEFAULT_TIMEOUT_SECONDS = 1800.0
+_LONGEST_TIMEOUT_SECONDS = 365 * 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,10 @@ class Settings:
             raise ConfigError(f"[compress] residual is {self.residual!r}; use 'fp32' or 'bf16'")
         if self.lanes not in (1, 2):
             raise ConfigError(f"[compress] lanes is {self.lanes!r}; there can be 1 or 2")
-        if self.timeout is not None and self.timeout <= 0:
-            raise ConfigError(f"[compress] timeout ({self.timeout} s) must be positive")
+        if self.timeout is not None and not 0 < self.timeout < _LONGEST_TIMEOUT_SECONDS:
+            raise ConfigError(
+                f"[compress] timeout ({self.timeout} s) must be positive and less than a year"
+            )
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"[compress] threads ({self.threads}) must be at least 1")
 
@@ -100,8 +103,7 @@ class Compression:
         if not layers:
             raise ConfigError("[compress] there is no layer to synchronise")
         policy_settings = policy.settings([name for name, _ in layers], method)
-        timeout = settings.timeout_seconds
-        groups = [_own_group(process_group, timeout) for _ in range(settings.lanes)]
+        groups = _own_groups(process_group, settings)
         self._engine = _torch.Aggregator(
             layers=list(layers),
             method=str(method),
@@ -277,17 +279,40 @@ def _spare_threads() -> int:
     return max(1, min(4, (cores or 1) // ranks_here))
 
 
-def _own_group(group: dist.ProcessGroup | None, timeout_seconds: float) -> dist.ProcessGroup:
-    """A group that nobody else issues collectives on. Collective over the members of `group`."""
+def _own_groups(group: dist.ProcessGroup | None, settings: Settings) -> list[dist.ProcessGroup]:
+    """One group for each lane, that nobody else issues collectives on.
+
+    Collective over the members of `group`.
+    """
     if not dist.is_available() or not dist.is_initialized():
         raise ConfigError(
             "[compress] torch.distributed is not initialised; "
             "call torch.distributed.init_process_group() first"
         )
+    first = _own_group(group, settings.timeout_seconds)
+    lanes = [torch.zeros(1, dtype=torch.int64) for _ in range(first.size())]
+    first.allgather([lanes], [torch.tensor([settings.lanes])]).wait()
+    for rank, other in enumerate(lanes):  # a second group needs all ranks
+        if other != lanes[0]:
+            raise MismatchError(
+                f"[compress] the ranks differ in lanes: rank 0 has '{lanes[0].item()}', "
+                f"rank {rank} has '{other.item()}'; call it with equal arguments on every rank"
+            )
+    second = [_own_group(group, settings.timeout_seconds)] if settings.lanes == 2 else []
+    return [first, *second]
+
+
+def _own_group(group: dist.ProcessGroup | None, timeout_seconds: float) -> dist.ProcessGroup:
     members = dist.get_process_group_ranks(group if group is not None else dist.group.WORLD)
-    return dist.new_group(
-        ranks=members,
-        backend="gloo",
-        timeout=timedelta(seconds=timeout_seconds),
-        use_local_synchronization=True,
-    )
+    try:
+        return dist.new_group(
+            ranks=members,
+            backend="gloo",
+            timeout=timedelta(seconds=timeout_seconds),
+            use_local_synchronization=True,
+        )
+    except RuntimeError as error:
+        raise PeerError(
+            f"[compress] no process group of all ranks within {timeout_seconds} s; "
+            f"every rank must call this: {error}"
+        ) from error

@@ -9,7 +9,7 @@
 
 namespace lgreco {
 
-/// Thread-safe. Costs one atomic read per span while it is off.
+/// Thread-safe. Costs one look at the clock per span while it is off.
 class Trace {
  public:
   void start();

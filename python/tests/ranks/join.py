@@ -11,7 +11,7 @@ import lgreco
 with process_group() as (rank, size):
     for spelling in METHODS:
         ddp = DistributedDataParallel(small_model(), bucket_cap_mb=0.1, forward_sync_buffers=False)
-        compression = lgreco.compress(ddp, lgreco.method(spelling))
+        compression = lgreco.compress(ddp, lgreco.method(spelling), drift_check_every=1)
         optimizer = torch.optim.SGD(ddp.parameters(), lr=0.05)
         with Join([ddp]):
             for step in range(3 + 2 * rank):

@@ -17,6 +17,7 @@ CASES = {
     "error_feedback": {"error_feedback": False},
     "residual": {"residual": "bf16"},
     "drift_check_every": {"drift_check_every": 7},
+    "lanes": {"lanes": 1},
 }
 
 
