@@ -153,7 +153,7 @@ TEST_P(CodedTest, SurvivesArbitraryBytes) {
 TEST_P(CodedTest, SurvivesDamageToARealPayload) {
   std::mt19937 generator(12);
   const auto payload = encode(gaussian(700, 13));
-  for (int round = 0; round < 1000; ++round) {
+  for (int round = 0; round < 5000; ++round) {
     auto damaged = payload;
     for (int flips = 1 + round % 3; flips > 0; --flips) {
       damaged[generator() % damaged.size()] ^= std::byte{1} << generator() % 8;

@@ -88,8 +88,8 @@ const char* const kMethods[] = {"dense",
                                 "low_rank:2:min_ratio=1",
                                 "low_rank:2:min_ratio=1:factors=bf16"};
 
-// Every kind of damage, in every collective of a step on every lane, on one rank of three: 540
-// cases. All are found, on all ranks, before anything changes; the next step is as if the failed
+// Every kind of damage, in every collective of a step on every lane, on one rank of three: more than
+// 500 cases. All are found, on all ranks, before anything changes; the next step is as if the failed
 // one had not been, except after damage to the closing agreement.
 TEST(Transaction, EveryDamagedMessageIsFoundBeforeAnythingChanges) {
   constexpr int kRanks = 3;
@@ -99,7 +99,7 @@ TEST(Transaction, EveryDamagedMessageIsFoundBeforeAnythingChanges) {
          {Fault::bit, Fault::burst, Fault::truncate, Fault::duplicate, Fault::reorder}) {
       for (const int lane : {0, 1}) {
         for (int collective = 0; collective < 5; ++collective) {
-          for (const int victim : {0, 2}) {
+          for (const int victim : {0, 1, 2}) {
             std::vector<FaultPlan> plans(2);
             std::atomic<int> failures = 0;
             std::atomic<bool> permanent = false;
@@ -142,8 +142,7 @@ TEST(Transaction, EveryDamagedMessageIsFoundBeforeAnythingChanges) {
       }
     }
   }
-  EXPECT_GE(injected, 300);
-  RecordProperty("injected", injected);
+  EXPECT_GE(injected, 500);
 }
 
 TEST(Transaction, AfterADamagedMessageTheRunGoesOnAsIfTheStepHadNotBeen) {
