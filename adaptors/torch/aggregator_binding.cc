@@ -312,7 +312,7 @@ class TorchAggregator {
     std::string reason = problem;
     try {
       if (reason.empty()) state = combined(states, change);
-    } catch (const StateError& error) {
+    } catch (const std::exception& error) {  // pybind11 has more kinds than are worth telling apart
       reason = error.what();
     }
     // Also without a state: the other ranks must know.
