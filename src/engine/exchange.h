@@ -128,7 +128,7 @@ class Exchange {
   Trace& trace_;
   StepContext context_;
   bool last_ = true;
-  bool busy_ = false;
+  std::atomic<bool> busy_{false};  // read by the encoder while a failure releases it on lane B
   std::atomic<bool> has_gradient_{false};
   std::uint64_t layers_hash_ = 0;  // in every frame, so that only the same layers are summed
   Done done_;
