@@ -88,9 +88,9 @@ const char* const kMethods[] = {"dense",
                                 "low_rank:2:min_ratio=1",
                                 "low_rank:2:min_ratio=1:factors=bf16"};
 
-// Every kind of damage, in every collective of a step on every lane, on one rank of three: more than
-// 500 cases. All are found, on all ranks, before anything changes; the next step is as if the failed
-// one had not been, except after damage to the closing agreement.
+// Every kind of damage, in every collective of a step on every lane, on one rank of three: more
+// than 500 cases. All are found, on all ranks, before anything changes; the next step is as if the
+// failed one had not been, except after damage to the closing agreement.
 TEST(Transaction, EveryDamagedMessageIsFoundBeforeAnythingChanges) {
   constexpr int kRanks = 3;
   int injected = 0;
