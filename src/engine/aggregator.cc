@@ -15,8 +15,10 @@
 #include "src/base/stopwatch.h"
 #include "src/engine/agreement.h"
 #include "src/engine/exchange.h"
+#include "src/engine/memory_use.h"
 #include "src/engine/planning.h"
 #include "src/engine/queue.h"
+#include "src/engine/state_check.h"
 #include "src/kernels/elementwise.h"
 
 namespace lgreco {
@@ -61,26 +63,6 @@ void check(const AggregatorOptions& options) {
   if (options.residual == DType::f16) {
     throw ConfigError("[aggregator] residuals are kept in fp32 or bf16, not in fp16");
   }
-}
-
-bool fits(const std::vector<float>& values, std::size_t count) {
-  return values.empty() ||
-         (values.size() == count && kernels::all_finite(values.data(), values.size()));
-}
-
-void check_layer(const LayerState& state, const LayerRecord& record) {
-  const std::size_t columns = record.shape.cols;
-  const bool factor_fits =
-      fits(state.factor, state.factor.size()) &&
-      (columns == 0 ? state.factor.empty() : state.factor.size() % columns == 0);
-  const bool window_fits =
-      fits(state.window, record.shape.count()) &&
-      (record.shape.count() == 0 || state.window.empty() == (state.window_steps == 0));
-  if (fits(state.residual, record.shape.count()) && factor_fits && window_fits) {
-    return;
-  }
-  throw StateError("[state] layer '" + record.spec.name +
-                   "': the saved tensors have another size than the layer, or are not finite");
 }
 
 }  // namespace
@@ -207,7 +189,7 @@ class Aggregator::Impl {
     std::uint64_t identity = 0;
     if (state) {
       try {
-        check_state(*state);
+        check_state(*state, place_, fingerprint_, records_);
         identity = mix64(mix64(state->step) ^ state->plan.hash()) | 1;  // 0 is not compared
       } catch (const StateError& error) {
         problem = error.what();
@@ -256,29 +238,7 @@ class Aggregator::Impl {
     }
   }
 
-  MemoryUse memory() const {
-    MemoryUse memory;
-    const auto peers = static_cast<std::uint64_t>(place_.ranks - 1);
-    for (const LayerRecord& record : records_) {
-      const std::uint64_t count = record.shape.count();
-      const std::uint64_t payload = payload_bytes(record.level, record.shape);
-      // Scattered to and from the owners' share, and gathered as a whole.
-      memory.staging += payload + 2 * payload * peers / static_cast<std::uint64_t>(place_.ranks);
-      if (record.spec.dtype != DType::f32) memory.staging += 2 * count * sizeof(float);
-      if (record.linear != nullptr) {
-        const auto rank = static_cast<std::uint64_t>(record.level.parameter);
-        memory.staging += rank * (record.shape.rows + record.shape.cols) * sizeof(float);
-        memory.factors += rank * record.shape.cols * sizeof(float);
-      }
-      if (options_.error_feedback && record.level.method != Method::dense) {
-        memory.residuals += count * size_of(options_.residual);
-      }
-      if (std::holds_alternative<LGrecoPolicy>(options_.policy)) {
-        memory.windows += 2 * count * sizeof(float);
-      }
-    }
-    return memory;
-  }
+  MemoryUse memory() const { return memory_use(records_, options_, place_.ranks); }
 
   Trace& trace() { return trace_; }
   int rank() const { return place_.rank; }
@@ -569,38 +529,6 @@ class Aggregator::Impl {
   std::uint64_t dense_bytes(std::uint64_t bytes) const {
     const auto ranks = static_cast<std::uint64_t>(place_.ranks);
     return 2 * (ranks - 1) * bytes / ranks;
-  }
-
-  void check_state(const AggregatorState& state) const {
-    if (state.rank != place_.rank || state.size != place_.ranks) {
-      throw StateError("[state] saved by rank " + std::to_string(state.rank) + " of " +
-                       std::to_string(state.size) + ", this is rank " +
-                       std::to_string(place_.rank) + " of " + std::to_string(place_.ranks) +
-                       "; load each rank's own file");
-    }
-    if (state.fingerprint != fingerprint_) {
-      throw StateError(
-          "[state] saved with another model or other settings (method, policy, seed, "
-          "start, ...); call compress() as it was called then");
-    }
-    bool same_layers = state.layers.size() == records_.size() &&
-                       state.plan.layers.size() == records_.size() &&
-                       state.plan.levels.size() == records_.size();
-    for (std::size_t i = 0; same_layers && i < records_.size(); ++i) {
-      same_layers = state.plan.layers[i] == records_[i].spec.name;
-    }
-    if (!same_layers) throw StateError("[state] saved for a model with other layers");
-    if (!(state.grad_scale > 0) || !std::isfinite(state.grad_scale)) {
-      throw StateError("[state] the gradient scale is not positive and finite");
-    }
-    for (std::size_t i = 0; i < records_.size(); ++i) {
-      check_layer(state.layers[i], records_[i]);
-      const Level& level = state.plan.levels[i];
-      if (resolve(level, records_[i].spec) != level) {
-        throw StateError("[state] layer '" + records_[i].spec.name + "' cannot be sent as '" +
-                         to_string(level) + "'");
-      }
-    }
   }
 
   // In the caller's thread, where a mistake can be told.

@@ -30,22 +30,7 @@ Values gradients(int rank, std::uint64_t step) {
   return values;
 }
 
-/// One step of two buckets; rethrows its failure.
-void average(Aggregator& aggregator, Values& values) {
-  std::promise<void> results[2];
-  for (std::size_t bucket : {0u, 1u}) {
-    const std::size_t first = 2 * bucket;
-    aggregator.submit({.gradients = {{.layer = first, .data = values[first].data()},
-                                     {.layer = first + 1, .data = values[first + 1].data()}},
-                       .last = bucket == 1},
-                      [result = &results[bucket]](const std::exception_ptr& failure) {
-                        failure ? result->set_exception(failure) : result->set_value();
-                      });
-  }
-  for (auto& result : results) result.get_future().wait();
-}
-
-// As above, but reports.
+/// One step of two buckets: its failure, if it fails.
 std::exception_ptr failure_of(Aggregator& aggregator, Values& values) {
   std::promise<std::exception_ptr> results[2];
   for (std::size_t bucket : {0u, 1u}) {
@@ -61,6 +46,10 @@ std::exception_ptr failure_of(Aggregator& aggregator, Values& values) {
   const auto second = results[1].get_future().get();
   EXPECT_EQ(first == nullptr, second == nullptr) << "one verdict for the whole step";
   return first;
+}
+
+void average(Aggregator& aggregator, Values& values) {
+  if (const auto failure = failure_of(aggregator, values)) std::rethrow_exception(failure);
 }
 
 std::string message_of(const std::exception_ptr& failure) {
