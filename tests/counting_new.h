@@ -22,6 +22,10 @@ inline void* counted_new(std::size_t size) {
 
 void* operator new(std::size_t size) { return lgreco::counted_new(size); }
 void* operator new[](std::size_t size) { return lgreco::counted_new(size); }
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+  ++lgreco::allocations;
+  return std::malloc(size);
+}
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete[](void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
