@@ -319,9 +319,7 @@ class Aggregator::Impl {
       }
       begins_step = ticket.last;
       if (failed_) {
-        if (ticket.done) ticket.done(failure());
-        ticket.done = nullptr;
-        if (ticket.last) step_has_ended();
+        reject(ticket);
         continue;
       }
       context.step = step_;
@@ -338,15 +336,17 @@ class Aggregator::Impl {
       } catch (...) {
         fail(Failure::current(place("starting a bucket")));
       }
-      if (exchange == nullptr) {
-        if (ticket.done) ticket.done(failure());
-        ticket.done = nullptr;
-        if (ticket.last) step_has_ended();
-      }
+      if (exchange == nullptr) reject(ticket);
       queue_a_.push(exchange);  // without one, lane B releases the earlier buckets of the step
       ++context.bucket;
     }
     queue_a_.close();
+  }
+
+  void reject(Ticket& ticket) {
+    if (ticket.done) ticket.done(failure());
+    ticket.done = nullptr;
+    if (ticket.last) step_has_ended();
   }
 
   Exchange& exchange_for(const std::vector<Gradient>& gradients) {

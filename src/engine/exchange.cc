@@ -417,12 +417,12 @@ void Exchange::finish(bool commit) {
 void Exchange::finish_part(Part& part, bool commit) const {
   const LayerRecord& record = *part.record;
   if (part.presence == Presence::present) {
+    if (!is_fp32(part)) write_16_bit(part.result, record.spec.dtype, part.gradient.data);
     if (commit) {
       commit_part(part);
     } else if (is_fp32(part)) {
       decode_part(part, part.values);
     }
-    if (!is_fp32(part)) write_16_bit(part.result, record.spec.dtype, part.gradient.data);
     return;
   }
   const bool absent = part.presence == Presence::absent;
@@ -471,11 +471,10 @@ void Exchange::keep_16_bit_residual(Part& part) const {
   if (!settings_.error_feedback) return;
   const DType dtype = part.record->spec.dtype;
   float* values = part.values.data();
-  // What was not sent and the average together; then less what is really written.
+  // What was not sent and the average together; then less what was really written.
   if (part.record->linear == nullptr) {
     kernels::add(values, part.result.data(), part.values.size(), values);
   }
-  write_16_bit(part.result, dtype, part.gradient.data);
   read_16_bit(part.gradient.data, dtype, part.result);
   kernels::subtract(values, part.result.data(), part.values.size(), values);
   part.record->residual.keep(part.values, key(part));
