@@ -22,6 +22,7 @@ from rich.table import Table
 
 import lgreco
 from benchmarks.namespaces import on_private_loopback, require_namespaces
+from benchmarks.ranks import results_in, run_as_rank, torchrun
 from experiments.common.loopback import loopback_bytes
 from experiments.resnet18.model import cifar100
 
@@ -84,25 +85,13 @@ def interface_bytes(work: Callable[[], None]) -> int:
     return sent
 
 
-def run_as_rank() -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo")
-    results = [asdict(measure(method)) for method in METHODS]
-    if dist.get_rank() == 0:
-        print("RESULT " + json.dumps(results), flush=True)
-    dist.destroy_process_group()
-
-
 def run_ranks(ranks: int) -> list[Measurement]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc-per-node={ranks}", "-m", "benchmarks.bytes", "--rank"]
-    result = subprocess.run(
-        on_private_loopback(command), capture_output=True, text=True, check=False
-    )
-    for line in result.stdout.splitlines():
-        if line.startswith("RESULT "):
-            return [Measurement(**values) for values in json.loads(line.removeprefix("RESULT "))]
-    raise SystemExit(f"{ranks} ranks failed:\n{result.stdout}{result.stderr}")
+    command = on_private_loopback(torchrun(ranks, "benchmarks.bytes"))
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    results = results_in(result.stdout, Measurement)
+    if len(results) < len(METHODS):
+        raise SystemExit(f"{ranks} ranks failed:\n{result.stdout}{result.stderr}")
+    return results
 
 
 def main() -> None:
@@ -126,4 +115,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_as_rank() if "--rank" in sys.argv else main()
+    run_as_rank(lambda: map(measure, METHODS)) if "--rank" in sys.argv else main()

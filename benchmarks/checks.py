@@ -17,10 +17,10 @@ from pathlib import Path
 from statistics import median
 
 import torch
-import torch.distributed as dist
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.ranks import results_in, run_as_rank, torchrun
 from benchmarks.training import Trainer
 from experiments.resnet18.model import cifar100
 
@@ -71,23 +71,13 @@ def check_seconds(trainer: Trainer) -> float:
     return trainer.compression.stats()["check_s"]
 
 
-def run_as_rank() -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo")
-    results = [asdict(measure(method)) for method in METHODS]
-    if dist.get_rank() == 0:
-        print("RESULT " + json.dumps(results), flush=True)
-    dist.destroy_process_group()
-
-
 def run_ranks() -> list[Cost]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node=2", "-m", "benchmarks.checks", "--rank"]
+    command = torchrun(2, "benchmarks.checks")
     result = subprocess.run(command, capture_output=True, text=True, check=False)
-    for line in result.stdout.splitlines():
-        if line.startswith("RESULT "):
-            return [Cost(**values) for values in json.loads(line.removeprefix("RESULT "))]
-    raise SystemExit(f"the ranks failed:\n{result.stdout}{result.stderr}")
+    results = results_in(result.stdout, Cost)
+    if len(results) < len(METHODS):
+        raise SystemExit(f"the ranks failed:\n{result.stdout}{result.stderr}")
+    return results
 
 
 def main() -> None:
@@ -108,4 +98,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_as_rank() if "--rank" in sys.argv else main()
+    run_as_rank(lambda: map(measure, METHODS)) if "--rank" in sys.argv else main()

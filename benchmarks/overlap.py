@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.namespaces import linked_namespaces, require_namespaces, run_on_link
+from benchmarks.ranks import results_in, run_as_rank
 from benchmarks.training import Trainer
 from experiments.resnet18.model import ResNet18
 
@@ -77,23 +78,11 @@ def write_traces(trainers: dict[int, Trainer], folder: Path, name: str) -> None:
             trainer.step()
 
 
-def run_as_rank(megabits: int, blocks: int, steps: int, trace: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo")
-    for method in METHODS:
-        result = compare(megabits, method, blocks, steps, trace)
-        if dist.get_rank() == 0:
-            print("RESULT " + json.dumps(asdict(result)), flush=True)
-    dist.destroy_process_group()
-
-
 def run_link(megabits: int, blocks: int, steps: int, trace: str) -> list[Comparison]:
     command = [sys.executable, "-m", "benchmarks.overlap", "--link", str(megabits)]
     command += ["--blocks", str(blocks), "--steps", str(steps), "--trace", trace]
     with linked_namespaces(megabits) as names:
-        output = run_on_link(names, command)
-    lines = [line for line in output.splitlines() if line.startswith("RESULT ")]
-    return [Comparison(**json.loads(line.removeprefix("RESULT "))) for line in lines]
+        return results_in(run_on_link(names, command), Comparison)
 
 
 def report(results: list[Comparison]) -> None:
@@ -124,7 +113,7 @@ def main(
 ) -> None:
     """Compare one lane with two on links of 100 Mb/s and 1 Gb/s."""
     if link:
-        run_as_rank(link, blocks, steps, trace)
+        run_as_rank(lambda: (compare(link, method, blocks, steps, trace) for method in METHODS))
         return
     require_namespaces()
     report([result for mb in MEGABITS for result in run_link(mb, blocks, steps, trace)])
