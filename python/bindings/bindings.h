@@ -8,5 +8,6 @@ namespace lgreco {
 void bind_levels(pybind11::module_& module);
 void bind_codec(pybind11::module_& module);
 void bind_planner(pybind11::module_& module);
+void bind_network(pybind11::module_& module);
 
 }  // namespace lgreco

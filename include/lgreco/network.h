@@ -1,0 +1,23 @@
+// A network, as far as the time of an exchange depends on it.
+#pragma once
+
+namespace lgreco {
+
+struct Network {
+  /// Bytes per second that one rank can send while it receives as many.
+  double bandwidth = 0;
+  /// Seconds that a collective of hardly any bytes takes.
+  double latency = 0;
+
+  bool operator==(const Network&) const = default;
+};
+
+/// Throws ConfigError unless bandwidth is positive and latency is not negative, both finite.
+void check(const Network& network);
+
+/// Seconds on the wire for `payload_bytes` that each of `ranks` has averaged with the others: two
+/// halves of a scatter-reduce-all-gather, which send 2 (ranks - 1) / ranks of the payload, in
+/// `collectives` collectives. Nothing for a single rank.
+double wire_seconds(double payload_bytes, int collectives, int ranks, const Network& network);
+
+}  // namespace lgreco

@@ -1,0 +1,21 @@
+#include "lgreco/network.h"
+
+#include "python/bindings/bindings.h"
+
+namespace lgreco {
+
+namespace py = pybind11;
+
+void bind_network(py::module_& module) {
+  module.def(
+      "wire_seconds",
+      [](double payload_bytes, int collectives, int ranks, double bandwidth, double latency) {
+        const Network network{.bandwidth = bandwidth, .latency = latency};
+        check(network);
+        return wire_seconds(payload_bytes, collectives, ranks, network);
+      },
+      py::arg("payload_bytes"), py::arg("collectives"), py::arg("ranks"), py::arg("bandwidth"),
+      py::arg("latency"));
+}
+
+}  // namespace lgreco

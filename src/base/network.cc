@@ -1,0 +1,24 @@
+#include "lgreco/network.h"
+
+#include <cmath>
+
+#include "lgreco/status.h"
+
+namespace lgreco {
+
+void check(const Network& network) {
+  if (!(network.bandwidth > 0) || !std::isfinite(network.bandwidth)) {
+    throw ConfigError("[network] bandwidth must be positive and finite, in bytes per second");
+  }
+  if (!(network.latency >= 0) || !std::isfinite(network.latency)) {
+    throw ConfigError("[network] latency must be finite and not negative, in seconds");
+  }
+}
+
+double wire_seconds(double payload_bytes, int collectives, int ranks, const Network& network) {
+  if (ranks < 2) return 0;
+  const double sent = 2.0 * (ranks - 1) / ranks * payload_bytes;
+  return collectives * network.latency + sent / network.bandwidth;
+}
+
+}  // namespace lgreco
