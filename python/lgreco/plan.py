@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from lgreco import _core
@@ -16,6 +16,34 @@ from lgreco.methods import Method, method
 _FORMAT = "lgreco-plan-1"
 _NUMBERS = ("bytes", "error", "budget", "lower_bound")
 _COUNTS = ("step", "version")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one level does to one layer.
+
+    Attributes:
+        bytes: payload of all rounds, as one rank hands it over.
+        error: L2 norm of what the level loses of the layer, whatever the budget makes of it.
+        seconds: of encoding, decoding and the wire; 0 unless the plan was made for time.
+    """
+
+    bytes: float
+    error: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class LayerEstimate:
+    """Why a layer has its level: a short text, and the figures beside the alternatives'."""
+
+    reason: str
+    chosen: Estimate
+    reference: Estimate
+    dense: Estimate
+
+
+_ALTERNATIVES = ("chosen", "reference", "dense")
 
 
 @dataclass(frozen=True)
@@ -30,6 +58,7 @@ class Plan(Mapping[str, Method]):
         error: summed error of the table that the plan was solved on; 0 when it was not planned.
         budget: what `error` had to stay within.
         lower_bound: no plan within the budget has fewer bytes.
+        estimates: by layer; empty when the plan was not made from measurements.
     """
 
     levels: Mapping[str, Method]
@@ -39,6 +68,7 @@ class Plan(Mapping[str, Method]):
     error: float = 0.0
     budget: float = 0.0
     lower_bound: float = 0.0
+    estimates: Mapping[str, LayerEstimate] = field(default_factory=dict)
 
     def __getitem__(self, layer: str) -> Method:
         return self.levels[layer]
@@ -57,11 +87,18 @@ class Plan(Mapping[str, Method]):
     def to_dict(self) -> dict[str, object]:
         """Plain values, as in the file."""
         numbers = {name: getattr(self, name) for name in _COUNTS + _NUMBERS}
-        return {"levels": {name: str(m) for name, m in self.levels.items()}, **numbers}
+        return {
+            "levels": {name: str(m) for name, m in self.levels.items()},
+            **numbers,
+            "estimates": {name: asdict(estimate) for name, estimate in self.estimates.items()},
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Plan:
-        """The inverse of `to_dict`. Raises StateError on anything unexpected."""
+        """The inverse of `to_dict`, also of dicts without estimates.
+
+        Raises StateError on anything unexpected.
+        """
         levels = values.get("levels")
         if not isinstance(levels, Mapping):
             raise StateError("[plan] 'levels' is missing or no mapping of names to levels")
@@ -69,9 +106,10 @@ class Plan(Mapping[str, Method]):
             parsed = {str(name): method(spelling) for name, spelling in levels.items()}
         except (ConfigError, TypeError) as error:
             raise StateError(f"[plan] {error}") from error
-        numbers = {name: _number(values, name) for name in _NUMBERS}
-        counts = {name: int(_number(values, name)) for name in _COUNTS}
-        return cls(levels=parsed, **numbers, **counts)
+        numbers = {name: _number(values, name, f"'{name}'") for name in _NUMBERS}
+        counts = {name: int(_number(values, name, f"'{name}'")) for name in _COUNTS}
+        estimates = _estimates(values.get("estimates", {}), parsed)
+        return cls(levels=parsed, estimates=estimates, **numbers, **counts)
 
     def save(self, path: str | Path) -> None:
         """Write JSON, whole or not at all."""
@@ -101,10 +139,50 @@ class Plan(Mapping[str, Method]):
         return plan
 
 
-def _number(values: Mapping[str, object], name: str) -> float:
+def _estimates(values: object, levels: Mapping[str, Method]) -> dict[str, LayerEstimate]:
+    estimates = {}
+    for layer, entry in _mapping(values, "'estimates'").items():
+        if layer not in levels:
+            raise StateError(f"[plan] there are estimates of '{layer}', which has no level")
+        estimates[layer] = _layer_estimate(_mapping(entry, f"estimates of '{layer}'"), layer)
+    return estimates
+
+
+def _layer_estimate(values: Mapping[str, object], layer: str) -> LayerEstimate:
+    where = f"estimates of '{layer}'"
+    _only(values, {"reason", *_ALTERNATIVES}, where)
+    reason = values.get("reason")
+    if not isinstance(reason, str):
+        raise StateError(f"[plan] {where}: 'reason' is missing or no text")
+    return LayerEstimate(
+        reason,
+        **{name: _estimate(values.get(name), f"{where}: '{name}'") for name in _ALTERNATIVES},
+    )
+
+
+def _estimate(values: object, where: str) -> Estimate:
+    names = [field.name for field in fields(Estimate)]
+    numbers = _mapping(values, where)
+    _only(numbers, set(names), where)
+    return Estimate(**{name: _number(numbers, name, f"{where}: '{name}'") for name in names})
+
+
+def _mapping(values: object, where: str) -> Mapping[str, object]:
+    if not isinstance(values, Mapping):
+        raise StateError(f"[plan] {where} is missing or no mapping")
+    return values
+
+
+def _only(values: Mapping[str, object], known: set[str], where: str) -> None:
+    for name in values:
+        if name not in known:
+            raise StateError(f"[plan] {where}: unknown key '{name}'")
+
+
+def _number(values: Mapping[str, object], name: str, where: str) -> float:
     value = values.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise StateError(f"[plan] '{name}' is missing or no finite number")
+        raise StateError(f"[plan] {where} is missing or no finite number")
     if value < 0:
-        raise StateError(f"[plan] '{name}' is negative")
+        raise StateError(f"[plan] {where} is negative")
     return value

@@ -1,9 +1,17 @@
+import dataclasses
 import json
 
 import pytest
 
 import lgreco
+from lgreco.plan import Estimate, LayerEstimate
 
+ESTIMATE = LayerEstimate(
+    reason="fewest bytes within the budget",
+    chosen=Estimate(bytes=60.0, error=0.5, seconds=0.0),
+    reference=Estimate(bytes=100.0, error=0.25, seconds=0.0),
+    dense=Estimate(bytes=400.0, error=0.0, seconds=0.0),
+)
 PLAN = lgreco.Plan({"a": lgreco.PowerSGD(2), "b": lgreco.Dense()}, step=7, version=2, bytes=100.0)
 
 
@@ -23,6 +31,49 @@ def test_hash_depends_on_names_and_levels_alone():
     assert lgreco.Plan(PLAN.levels, step=9).hash == PLAN.hash
     assert lgreco.Plan({"a": lgreco.PowerSGD(3), "b": lgreco.Dense()}).hash != PLAN.hash
     assert lgreco.Plan({"c": lgreco.PowerSGD(2), "b": lgreco.Dense()}).hash != PLAN.hash
+
+
+def test_plan_keeps_its_estimates(tmp_path):
+    plan = dataclasses.replace(PLAN, estimates={"a": ESTIMATE})
+    plan.save(tmp_path / "plan.json")
+    loaded = lgreco.Plan.load(tmp_path / "plan.json")
+    assert loaded == plan and loaded.estimates["a"] == ESTIMATE
+    assert loaded.hash == PLAN.hash
+
+
+def test_a_plan_without_estimates_loads():
+    values = PLAN.to_dict()
+    assert values.pop("estimates") == {}
+    assert lgreco.Plan.from_dict(values) == PLAN
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda e: e.update(z=e["a"]), "of 'z', which has no level"),
+        (lambda e: e.update(a=[1]), "of 'a' is missing or no mapping"),
+        (lambda e: e["a"].pop("reason"), "of 'a': 'reason'"),
+        (lambda e: e["a"].update(reason=1), "of 'a': 'reason'"),
+        (lambda e: e["a"].update(best=1), "of 'a': unknown key 'best'"),
+        (lambda e: e["a"].pop("dense"), "of 'a': 'dense' is missing"),
+        (lambda e: e["a"]["chosen"].pop("bytes"), "of 'a': 'chosen': 'bytes' is missing"),
+        (lambda e: e["a"]["chosen"].update(bytes="1"), "of 'a': 'chosen': 'bytes' is missing"),
+        (lambda e: e["a"]["reference"].update(error=-1), "of 'a': 'reference': 'error' is neg"),
+        (lambda e: e["a"]["dense"].update(seconds=float("inf")), "'dense': 'seconds' is missing"),
+        (lambda e: e["a"]["dense"].update(joules=1), "of 'a': 'dense': unknown key 'joules'"),
+    ],
+)
+def test_damaged_estimates_are_refused(change, message):
+    values = dataclasses.replace(PLAN, estimates={"a": ESTIMATE}).to_dict()
+    change(values["estimates"])
+    with pytest.raises(lgreco.StateError, match=message):
+        lgreco.Plan.from_dict(values)
+
+
+@pytest.mark.parametrize("estimates", [None, [], 3])
+def test_estimates_must_be_a_mapping(estimates):
+    with pytest.raises(lgreco.StateError, match="'estimates'"):
+        lgreco.Plan.from_dict({**PLAN.to_dict(), "estimates": estimates})
 
 
 @pytest.mark.parametrize(
