@@ -5,6 +5,7 @@
 
 namespace lgreco {
 
+void bind_budget(pybind11::module_& module);
 void bind_levels(pybind11::module_& module);
 void bind_codec(pybind11::module_& module);
 void bind_planner(pybind11::module_& module);

@@ -6,6 +6,7 @@
 PYBIND11_MODULE(_core, module) {
   module.attr("__version__") = LGRECO_VERSION;
   lgreco::register_error_translator();
+  lgreco::bind_budget(module);
   lgreco::bind_levels(module);
   lgreco::bind_codec(module);
   lgreco::bind_planner(module);
