@@ -58,6 +58,12 @@ Level resolve(const Level& level, const LayerSpec& layer);
 /// bits/2 to min(8, 2*bits); topk: density times 2^(k/2), k = -4..4. Ends with `dense`.
 std::vector<Level> neighbours(const Level& reference);
 
+/// Levels of all families, for a planner that may mix them; each once, `dense` last:
+/// low_rank: each rank from 1 to 4 times the reference's (4 when it is of another family), but none
+/// above 64 and above the reference's own; quantize: 1 to 8 bits; topk: densities from 0.001 to
+/// 0.5 in steps of about 2; cast:bf16. Levels of the reference's family have its other settings.
+std::vector<Level> mixed_levels(const Level& reference);
+
 /// Payload bytes of one layer at a level: what a rank would hand over for the whole layer in all of
 /// its rounds. The planner's cost; the wire adds the collective's factor, equal for all methods.
 std::size_t payload_bytes(const Level& level, const MatrixShape& shape);

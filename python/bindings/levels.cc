@@ -24,6 +24,12 @@ py::dict level_to_dict(const std::string& spelling) {
   return parts;
 }
 
+std::vector<std::string> spell(const std::vector<Level>& levels) {
+  std::vector<std::string> spellings;
+  for (const Level& level : levels) spellings.push_back(to_string(level));
+  return spellings;
+}
+
 DType parse_dtype(const std::string& name) {
   for (DType dtype : {DType::f32, DType::bf16, DType::f16}) {
     if (name_of(dtype) == name) return dtype;
@@ -70,13 +76,9 @@ void bind_levels(py::module_& module) {
         return to_string(resolve(parse_level(level), layer));
       },
       py::arg("level"), py::arg("shape"), py::arg("dtype") = "fp32");
-  module.def("neighbours", [](const std::string& level) {
-    std::vector<std::string> spellings;
-    for (const Level& neighbour : neighbours(parse_level(level))) {
-      spellings.push_back(to_string(neighbour));
-    }
-    return spellings;
-  });
+  module.def("neighbours", [](const std::string& s) { return spell(neighbours(parse_level(s))); });
+  module.def("mixed_levels",
+             [](const std::string& s) { return spell(mixed_levels(parse_level(s))); });
   module.def("payload_bytes", [](const std::string& level, const Shape& shape) {
     return payload_bytes(parse_level(level), as_matrix(shape));
   });

@@ -237,6 +237,29 @@ std::vector<Level> neighbours(const Level& reference) {
   return levels;
 }
 
+std::vector<Level> mixed_levels(const Level& reference) {
+  constexpr double kDensities[] = {0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5};
+  constexpr double kManyRanks = 64;  // one measures them at once, but the planner weighs each
+  const auto of_family = [&](Method method) {
+    return reference.method == method ? reference : Level{.method = method};
+  };
+  std::vector<Level> levels;
+  Level level = of_family(Method::low_rank);
+  const double rank = reference.method == Method::low_rank ? reference.parameter : 4;
+  const double largest = std::min(4 * rank, std::max(rank, kManyRanks));
+  for (level.parameter = 1; level.parameter <= largest; ++level.parameter) levels.push_back(level);
+  level = of_family(Method::quantize);
+  for (level.parameter = 1; level.parameter <= 8; ++level.parameter) levels.push_back(level);
+  level = of_family(Method::topk);
+  for (double density : kDensities) {
+    level.parameter = density;
+    levels.push_back(level);
+  }
+  levels.push_back({.method = Method::cast, .values = DType::bf16});
+  levels.push_back(Level{});
+  return levels;
+}
+
 std::size_t payload_bytes(const Level& level, const MatrixShape& shape) {
   if (is_coded(level.method)) return coded_compressor(level)->payload_bytes(shape.count());
   const auto compressor = linear_compressor(level);

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "lgreco/compressor.h"
@@ -120,6 +121,59 @@ TEST(Neighbours, SurroundTheReferenceAndEndWithDense) {
   EXPECT_EQ(bits[bits.size() - 2].parameter, 8);
   for (const MethodRow& row : method_table()) {
     for (const Level& level : neighbours(parse_level(row.example))) EXPECT_NO_THROW(check(level));
+  }
+}
+
+std::vector<std::string> spellings(const std::vector<Level>& levels) {
+  std::vector<std::string> spellings;
+  for (const Level& level : levels) spellings.push_back(to_string(level));
+  return spellings;
+}
+
+TEST(MixedLevels, HoldEveryFamilyAndEndWithDense) {
+  const std::vector<std::string> expected = {
+      "low_rank:1", "low_rank:2", "low_rank:3", "low_rank:4", "low_rank:5", "low_rank:6",
+      "low_rank:7", "low_rank:8", "quantize:1", "quantize:2", "quantize:3", "quantize:4",
+      "quantize:5", "quantize:6", "quantize:7", "quantize:8", "topk:0.001", "topk:0.002",
+      "topk:0.005", "topk:0.01",  "topk:0.02",  "topk:0.05",  "topk:0.1",   "topk:0.2",
+      "topk:0.3",   "topk:0.5",   "cast:bf16",  "dense"};
+  EXPECT_EQ(spellings(mixed_levels(parse_level("low_rank:2"))), expected);
+}
+
+TEST(MixedLevels, RanksReachFourTimesTheReference) {
+  const auto count = [](const char* reference) {
+    const auto levels = mixed_levels(parse_level(reference));
+    return std::count_if(levels.begin(), levels.end(),
+                         [](const Level& level) { return level.method == Method::low_rank; });
+  };
+  EXPECT_EQ(count("quantize:4"), 16) << "four times 4";
+  EXPECT_EQ(count("low_rank:1"), 4);
+  EXPECT_EQ(count("low_rank:30"), 64) << "capped";
+  EXPECT_EQ(count("low_rank:100"), 100) << "but the reference is among them";
+}
+
+TEST(MixedLevels, KeepTheSettingsOfTheReference) {
+  for (const char* reference : {"low_rank:4:min_ratio=1:factors=bf16", "topk:0.01:values=fp32",
+                                "quantize:4:bucket=512:rounding=nearest"}) {
+    const Level wanted = parse_level(reference);
+    for (Level level : mixed_levels(wanted)) {
+      if (level.method != wanted.method) continue;
+      level.parameter = wanted.parameter;
+      EXPECT_EQ(level, wanted);
+    }
+  }
+}
+
+TEST(MixedLevels, AreValidAndDifferent) {
+  for (const MethodRow& row : method_table()) {
+    std::vector<std::string> seen;
+    for (const Level& level : mixed_levels(parse_level(row.example))) {
+      EXPECT_NO_THROW(check(level));
+      const std::string spelling = to_string(level);
+      EXPECT_EQ(std::count(seen.begin(), seen.end(), spelling), 0) << spelling;
+      seen.push_back(spelling);
+    }
+    EXPECT_EQ(seen.back(), "dense");
   }
 }
 
