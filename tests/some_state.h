@@ -15,10 +15,17 @@ inline AggregatorState some_state() {
                         .size = 3,
                         .step = 1234567890123,
                         .fingerprint = 0x0123456789ABCDEF,
-                        .grad_scale = 1024};
+                        .grad_scale = 1024,
+                        .critical = false};
   state.plan = {.layers = {"conv.weight", "bias", "head"},
                 .levels = {parse_level("low_rank:2:min_ratio=1:factors=bf16"), parse_level("dense"),
                            parse_level("quantize:3:bucket=64:rounding=nearest")},
+                .estimates = {{.reason = Reason::least_time,
+                               .chosen = {1, 2, 3},
+                               .reference = {4, 5, 6},
+                               .dense = {7, 0, 8}},
+                              {.reason = Reason::only_candidate},
+                              {.reason = Reason::not_measured, .chosen = {.bytes = 9}}},
                 .version = 5,
                 .step = 1000,
                 .bytes = 4321,
@@ -34,15 +41,22 @@ inline AggregatorState some_state() {
                  .decode_s = 2.5,
                  .wait_s = 3.5,
                  .plan_s = 4.5,
+                 .plan_wait_s = 7.5,
                  .check_s = 6.5,
                  .plans = 16,
                  .plan_fallbacks = 17,
+                 .plan_failures = 20,
                  .overflow_steps = 18,
                  .failed_steps = 19,
                  .residual_norm = 5.5};
   state.layers = {{.residual = {1, -2, 3, 4, 5, 6}, .factor = {0.5f, 1e-42f, -0.0f}},
                   {},
-                  {.residual = {7, 8}, .window = {9, 10}, .window_steps = 3}};
+                  {.residual = {7, 8},
+                   .window = {9, 10},
+                   .window_steps = 3,
+                   .interval_sum = {11, 12},
+                   .interval_norm = 13,
+                   .critical = false}};
   return state;
 }
 

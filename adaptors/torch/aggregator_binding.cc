@@ -58,31 +58,48 @@ struct ErrorTypes {
   }
 };
 
-Policy policy_from(const py::dict& settings) {
-  const auto kind = settings["kind"].cast<std::string>();
-  if (kind == "uniform") return UniformPolicy{};
-  if (kind == "fixed") {
-    FixedPolicy fixed;
-    for (const auto& [name, level] :
-         settings["levels"].cast<std::map<std::string, std::string>>()) {
-      fixed.levels.emplace(name, parse_level(level));
-    }
-    return fixed;
-  }
+LGrecoPolicy lgreco_from(const py::dict& settings) {
   LGrecoPolicy lgreco;
   lgreco.every = settings["every"].cast<std::uint64_t>();
   lgreco.start = settings["start"].cast<std::uint64_t>();
   lgreco.window = settings["window"].cast<std::uint64_t>();
   lgreco.alpha = settings["alpha"].cast<double>();
-  lgreco.budget = settings["budget"].cast<std::string>() == "squared"
-                      ? LGrecoPolicy::Budget::squared
-                      : LGrecoPolicy::Budget::norm;
+  lgreco.budget = parse_budget(settings["budget"].cast<std::string>());
+  lgreco.objective = settings["objective"].cast<std::string>() == "time"
+                         ? LGrecoPolicy::Objective::time
+                         : LGrecoPolicy::Objective::bytes;
+  if (const py::object network = settings["network"]; !network.is_none()) {
+    const auto [bandwidth, latency] = network.cast<std::pair<double, double>>();
+    lgreco.network = Network{.bandwidth = bandwidth, .latency = latency};
+  }
   lgreco.solver = settings["solver"].cast<std::string>() == "dp" ? Solver::dp : Solver::exact;
   lgreco.reference_layers_only = settings["layers"].cast<std::string>() == "reference";
   for (const auto& level : settings["candidates"].cast<std::vector<std::string>>()) {
     lgreco.candidates.push_back(parse_level(level));
   }
   return lgreco;
+}
+
+AccordionPolicy accordion_from(const py::dict& settings) {
+  AccordionPolicy accordion;
+  accordion.low = parse_level(settings["low"].cast<std::string>());
+  accordion.high = parse_level(settings["high"].cast<std::string>());
+  accordion.every = settings["every"].cast<std::uint64_t>();
+  accordion.threshold = settings["threshold"].cast<double>();
+  if (const py::object then = settings["then"]; !then.is_none()) accordion.then = lgreco_from(then);
+  return accordion;
+}
+
+Policy policy_from(const py::dict& settings) {
+  const auto kind = settings["kind"].cast<std::string>();
+  if (kind == "uniform") return UniformPolicy{};
+  if (kind == "lgreco") return lgreco_from(settings);
+  if (kind == "accordion") return accordion_from(settings);
+  FixedPolicy fixed;
+  for (const auto& [name, level] : settings["levels"].cast<std::map<std::string, std::string>>()) {
+    fixed.levels.emplace(name, parse_level(level));
+  }
+  return fixed;
 }
 
 AggregatorOptions options_from(const py::dict& settings) {
@@ -98,6 +115,36 @@ AggregatorOptions options_from(const py::dict& settings) {
   return options;
 }
 
+py::dict to_dict(const Estimate& estimate) {
+  return py::dict(py::arg("bytes") = estimate.bytes, py::arg("error") = estimate.error,
+                  py::arg("seconds") = estimate.seconds);
+}
+
+Estimate estimate_from(const py::dict& dict) {
+  return {.bytes = dict["bytes"].cast<double>(),
+          .error = dict["error"].cast<double>(),
+          .seconds = dict["seconds"].cast<double>()};
+}
+
+py::dict estimates_to_dict(const Plan& plan) {
+  py::dict estimates;
+  for (std::size_t i = 0; i < plan.estimates.size(); ++i) {
+    const LayerEstimate& estimate = plan.estimates[i];
+    estimates[py::str(plan.layers[i])] = py::dict(
+        py::arg("reason") = name_of(estimate.reason), py::arg("chosen") = to_dict(estimate.chosen),
+        py::arg("reference") = to_dict(estimate.reference),
+        py::arg("dense") = to_dict(estimate.dense));
+  }
+  return estimates;
+}
+
+LayerEstimate layer_estimate_from(const py::dict& dict) {
+  return {.reason = parse_reason(dict["reason"].cast<std::string>()),
+          .chosen = estimate_from(dict["chosen"]),
+          .reference = estimate_from(dict["reference"]),
+          .dense = estimate_from(dict["dense"])};
+}
+
 py::dict plan_to_dict(const Plan& plan) {
   py::dict levels;
   for (std::size_t i = 0; i < plan.layers.size(); ++i) {
@@ -111,6 +158,7 @@ py::dict plan_to_dict(const Plan& plan) {
   dict["error"] = plan.error;
   dict["budget"] = plan.budget;
   dict["lower_bound"] = plan.lower_bound;
+  dict["estimates"] = estimates_to_dict(plan);
   return dict;
 }
 
@@ -119,6 +167,12 @@ Plan plan_from_dict(const py::dict& dict) {
   for (const auto& [name, level] : dict["levels"].cast<py::dict>()) {
     plan.layers.push_back(name.cast<std::string>());
     plan.levels.push_back(parse_level(level.cast<std::string>()));
+  }
+  const py::dict estimates = dict["estimates"];
+  if (!estimates.empty()) {
+    for (const std::string& layer : plan.layers) {
+      plan.estimates.push_back(layer_estimate_from(estimates[py::str(layer)]));
+    }
   }
   plan.version = dict["version"].cast<std::uint64_t>();
   plan.step = dict["step"].cast<std::uint64_t>();
@@ -141,9 +195,11 @@ void for_each_counter(StatsType& stats, Visit visit) {
   visit("decode_s", stats.decode_s);
   visit("wait_s", stats.wait_s);
   visit("plan_s", stats.plan_s);
+  visit("plan_wait_s", stats.plan_wait_s);
   visit("check_s", stats.check_s);
   visit("plans", stats.plans);
   visit("plan_fallbacks", stats.plan_fallbacks);
+  visit("plan_failures", stats.plan_failures);
   visit("overflow_steps", stats.overflow_steps);
   visit("failed_steps", stats.failed_steps);
   visit("residual_norm", stats.residual_norm);
@@ -241,6 +297,14 @@ class TorchAggregator {
     unlocked([&] { aggregator_->set_grad_scale(scale); });
   }
 
+  void on_learning_rate_change(double before, double now) {
+    unlocked([&] { aggregator_->on_learning_rate_change(before, now); });
+  }
+
+  bool in_critical_regime() const {
+    return unlocked([&] { return aggregator_->in_critical_regime(); });
+  }
+
   py::dict memory() const {
     const MemoryUse memory = unlocked([&] { return aggregator_->memory(); });
     py::dict dict;
@@ -288,6 +352,9 @@ class TorchAggregator {
       layer["factor"] = to_tensor(saved.factor, {-1, columns});
       layer["window"] = to_tensor(saved.window, spec.shape);
       layer["window_steps"] = saved.window_steps;
+      layer["interval_sum"] = to_tensor(saved.interval_sum, spec.shape);
+      layer["interval_norm"] = saved.interval_norm;
+      layer["critical"] = saved.critical;
       layers[py::str(spec.name)] = layer;
     }
     py::dict dict;
@@ -296,6 +363,7 @@ class TorchAggregator {
     dict["step"] = state.step;
     dict["fingerprint"] = state.fingerprint;
     dict["grad_scale"] = state.grad_scale;
+    dict["critical"] = state.critical;
     dict["plan"] = plan_to_dict(state.plan);
     dict["stats"] = stats_to_dict(state.stats);
     dict["layers"] = layers;
@@ -361,6 +429,7 @@ class TorchAggregator {
       state.step = dict["step"].cast<std::uint64_t>();
       state.fingerprint = dict["fingerprint"].cast<std::uint64_t>();
       state.grad_scale = dict["grad_scale"].cast<double>();
+      state.critical = dict["critical"].cast<bool>();
       state.plan = plan_from_dict(dict["plan"]);
       state.stats = stats_from_dict(dict["stats"]);
       const py::dict layers = dict["layers"];
@@ -369,7 +438,10 @@ class TorchAggregator {
         state.layers.push_back({.residual = to_vector(layer["residual"].cast<at::Tensor>()),
                                 .factor = to_vector(layer["factor"].cast<at::Tensor>()),
                                 .window = to_vector(layer["window"].cast<at::Tensor>()),
-                                .window_steps = layer["window_steps"].cast<std::uint64_t>()});
+                                .window_steps = layer["window_steps"].cast<std::uint64_t>(),
+                                .interval_sum = to_vector(layer["interval_sum"].cast<at::Tensor>()),
+                                .interval_norm = layer["interval_norm"].cast<double>(),
+                                .critical = layer["critical"].cast<bool>()});
       }
       if (layers.size() != aggregator_->layers().size()) {
         throw StateError("[state] saved for a model with other layers");
@@ -404,6 +476,9 @@ void bind_aggregator(py::module_& module) {
            py::arg("parameters"), py::arg("may_be_unused"))
       .def("average_", &TorchAggregator::average, py::arg("tensors"))
       .def("set_grad_scale", &TorchAggregator::set_grad_scale, py::arg("scale"))
+      .def("on_learning_rate_change", &TorchAggregator::on_learning_rate_change, py::arg("before"),
+           py::arg("now"))
+      .def("in_critical_regime", &TorchAggregator::in_critical_regime)
       .def("memory", &TorchAggregator::memory)
       .def("start_trace", &TorchAggregator::start_trace)
       .def("stop_trace", &TorchAggregator::stop_trace)

@@ -79,12 +79,18 @@ struct Stats {
   double encode_s = 0;
   double decode_s = 0;
   double wait_s = 0;
+  /// Measuring and solving, in the background.
   double plan_s = 0;
+  /// What re-planning held the next step up: sharing tables, agreeing, switching levels.
+  double plan_wait_s = 0;
   /// Sealing and checking messages, and hashing parameters; not in the other times.
   double check_s = 0;
   std::uint64_t plans = 0;
   /// Layers that fell back to the reference level in some re-plan (zero or non-finite gradients).
   std::uint64_t plan_fallbacks = 0;
+  /// Re-plans that were dropped on all ranks, because some rank failed to make its part or was
+  /// late.
+  std::uint64_t plan_failures = 0;
   /// Steps in which at least one layer was non-finite on some rank. They leave no trace in the
   /// state.
   std::uint64_t overflow_steps = 0;
@@ -99,8 +105,14 @@ struct LayerState {
   std::vector<float> residual;
   std::vector<float> factor;
   /// Sum of the corrected gradients (gradient + residual) of the current window, and of how many.
+  /// Only on the rank that measures the layer for the next plan.
   std::vector<float> window;
   std::uint64_t window_steps = 0;
+  /// Accordion: sum of the averages of the current interval, the norm of that of the interval
+  /// before (-1: none yet), and what was decided.
+  std::vector<float> interval_sum;
+  double interval_norm = -1;
+  bool critical = true;
 };
 
 /// Everything a resumed run needs to go on as if never stopped.
@@ -111,6 +123,8 @@ struct AggregatorState {
   /// Of the model and of the settings that change results.
   std::uint64_t fingerprint = 0;
   double grad_scale = 1.0;
+  /// Accordion: the whole model is in a critical regime.
+  bool critical = true;
   Plan plan;
   Stats stats;
   std::vector<LayerState> layers;  // in registration order
@@ -124,14 +138,15 @@ struct MemoryUse {
   std::uint64_t factors = 0;
   /// Messages of one step; of 16-bit gradients their values in fp32, too.
   std::uint64_t staging = 0;
-  /// Only in the steps before a plan is made: 8 bytes an element.
+  /// Before a plan is made: 8 bytes an element of the layers that this rank measures. With
+  /// Accordion: 4 bytes an element, always.
   std::uint64_t windows = 0;
 };
 
 /// What one of the engine's threads did.
 struct TraceEvent {
   const char* name;   // such as "encode" or "scatter A"
-  const char* track;  // "backward", "encode", "lane A", "lane B"
+  const char* track;  // "backward", "encode", "lane A", "lane B", "planner"
   std::uint64_t step;
   std::uint32_t bucket;
   Clock::time_point begin, end;
@@ -175,6 +190,11 @@ class Aggregator {
   /// Throws ConfigError unless `scale` is positive and finite.
   void set_grad_scale(double scale);
 
+  /// Accordion: when `now` is less than `before`, every layer gets low compression from the next
+  /// step until the detector's next decision. Call it on every rank before the same step. Without
+  /// effect under other policies. Throws ConfigError unless both are finite and not negative.
+  void on_learning_rate_change(double before, double now);
+
   /// Give up, when no more buckets will come: all that was submitted, and all that will be, fails
   /// with a ConfigError of this reason. Thread-safe.
   void abandon(const std::string& reason);
@@ -187,6 +207,9 @@ class Aggregator {
   /// The following wait until every complete step has ended; never call them from `done`.
   /// Thread-safe.
   Plan plan() const;
+  /// Accordion: the change of the whole model's norm says that training is in a critical regime.
+  /// True under other policies.
+  bool in_critical_regime() const;
   Stats stats() const;
   AggregatorState state() const;
   /// Collective; all or nothing, on all ranks: throws StateError everywhere when the state of some

@@ -16,6 +16,7 @@
 #include "src/engine/agreement.h"
 #include "src/engine/exchange.h"
 #include "src/engine/memory_use.h"
+#include "src/engine/network_probe.h"
 #include "src/engine/planning.h"
 #include "src/engine/queue.h"
 #include "src/engine/state_check.h"
@@ -80,10 +81,10 @@ class Aggregator::Impl {
       : specs(layers),
         options_(std::move(options)),
         records_(make_records(layers, options_.residual)),
-        planning_(records_, options_),
         lanes_(counted(std::move(lanes))),
         place_{lanes_[0]->rank(), lanes_[0]->size()},
         pool_(options_.threads),
+        planning_(records_, options_, place_, trace_),
         commit_(place_),
         parameter_hashes_(specs.size()),
         in_open_step_(specs.size()) {
@@ -91,6 +92,7 @@ class Aggregator::Impl {
     const Fingerprint fingerprint = fingerprint_of(specs, options_);
     require_same(registration_of(fingerprint, options_), *lanes_[0], from_now());
     fingerprint_ = hash_of(fingerprint);
+    if (planning_.needs_network()) planning_.set_network(probe_network(*lanes_[0], from_now()));
     add_traffic();
     use(planning_.first_plan());
     threads_.emplace_back([this] { encode(); });
@@ -155,6 +157,7 @@ class Aggregator::Impl {
   }
 
   Plan plan() const { return plan_; }
+  bool in_critical_regime() const { return planning_.in_critical_regime(); }
 
   Stats stats() const {
     Stats stats = stats_;
@@ -171,14 +174,20 @@ class Aggregator::Impl {
                           .step = step_,
                           .fingerprint = fingerprint_,
                           .grad_scale = grad_scale_,
+                          .critical = planning_.in_critical_regime(),
                           .plan = plan_,
                           .stats = stats(),
                           .layers = {}};
-    for (const LayerRecord& record : records_) {
+    for (std::size_t i = 0; i < records_.size(); ++i) {
+      const LayerRecord& record = records_[i];
+      Window window = planning_.window(i);
       state.layers.push_back({.residual = record.residual.to_floats(),
                               .factor = record.linear_state.factor,
-                              .window = record.window,
-                              .window_steps = record.window_steps});
+                              .window = std::move(window.sum),
+                              .window_steps = window.steps,
+                              .interval_sum = record.interval_sum,
+                              .interval_norm = record.interval_norm,
+                              .critical = record.critical});
     }
     return state;
   }
@@ -213,11 +222,15 @@ class Aggregator::Impl {
       records_[i].linear_state.factor = std::move(layer.factor);
       records_[i].window = std::move(layer.window);
       records_[i].window_steps = layer.window_steps;
+      records_[i].interval_sum = std::move(layer.interval_sum);
+      records_[i].interval_norm = layer.interval_norm;
+      records_[i].critical = layer.critical;
     }
     step_ = state->step;
     grad_scale_ = state->grad_scale;
     stats_ = state->stats;
     counted_ = traffic();
+    planning_.resume(step_, state->critical);
     use(std::move(state->plan));
   }
 
@@ -235,7 +248,17 @@ class Aggregator::Impl {
     for (LayerRecord& record : records_) {
       record.residual.scale(factor);
       kernels::scale(record.window.data(), factor, record.window.size(), record.window.data());
+      kernels::scale(record.interval_sum.data(), factor, record.interval_sum.size(),
+                     record.interval_sum.data());
     }
+  }
+
+  void on_learning_rate_change(double before, double now) {
+    if (!(before >= 0 && now >= 0) || !std::isfinite(before) || !std::isfinite(now)) {
+      throw ConfigError("[aggregator] learning rates must be finite and not negative");
+    }
+    if (now >= before) return;
+    if (auto plan = planning_.on_learning_rate_decay(step_, plan_)) use(std::move(*plan));
   }
 
   MemoryUse memory() const { return memory_use(records_, options_, place_.ranks); }
@@ -324,7 +347,8 @@ class Aggregator::Impl {
       }
       context.step = step_;
       context.plan = plan_hash_;
-      context.collect_window = planning_.collects(step_);
+      context.collect_windows = planning_.collects_windows(step_);
+      context.sum_averages = planning_.sums_averages(step_);
       context.compare_parameters = compares_parameters();
       context.sequence = ++sequence_;
       Exchange* exchange = nullptr;
@@ -428,8 +452,9 @@ class Aggregator::Impl {
       release(failure());
       return;
     }
+    step_buckets_ = step_exchanges_.size();
     release(nullptr);
-    plan_if_due();
+    change_plan_if_due();
   }
 
   /// Why the step is lost, the same on every rank, if it is.
@@ -494,12 +519,18 @@ class Aggregator::Impl {
   }
 
   // While the caller already computes: the next step's buckets wait, nobody else.
-  void plan_if_due() {
-    if (!committed_ || !planning_.due(step_)) return;
+  void change_plan_if_due() {
+    if (!committed_) return;
+    const Planning::StepEnd end{.step = step_,
+                                .frame = frame(),
+                                .buckets = step_buckets_,
+                                .grad_scale = grad_scale_,
+                                .communicator = *lanes_.back(),
+                                .commit = commit_,
+                                .timeout = options_.timeout};
     try {
-      const Stopwatch watch(stats_.plan_s);
-      const TraceSpan span(trace_, "plan", "lane B", step_, 0);
-      use(planning_.next_plan(step_, plan_, records_, *lanes_.back(), options_.timeout, stats_));
+      const Stopwatch watch(stats_.plan_wait_s);
+      if (auto plan = planning_.after_step(end, plan_, stats_)) use(std::move(*plan));
       add_traffic();
     } catch (...) {
       fail(Failure::current(place("planning")));
@@ -556,11 +587,11 @@ class Aggregator::Impl {
 
   AggregatorOptions options_;
   std::vector<LayerRecord> records_;
-  Planning planning_;
   Lanes lanes_;
   Place place_;
   WorkerPool pool_;
   Trace trace_;
+  Planning planning_;
   CommitRound commit_;
   std::vector<std::uint64_t> parameter_hashes_;
 
@@ -575,6 +606,7 @@ class Aggregator::Impl {
   Traffic counted_;                                   // what of the lanes' traffic is in stats_
   std::vector<std::unique_ptr<Exchange>> exchanges_;  // one per set of layers seen with this plan
   std::vector<Exchange*> step_exchanges_;             // that passed round B in this step
+  std::size_t step_buckets_ = 1;                      // of the last step
 
   std::mutex submit_mutex_;
   std::vector<bool> in_open_step_;  // by layer: submitted, and the step has not ended
@@ -619,6 +651,10 @@ void Aggregator::set_grad_scale(double scale) {
   impl_->change([&] { impl_->set_grad_scale(scale); });
 }
 
+void Aggregator::on_learning_rate_change(double before, double now) {
+  impl_->change([&] { impl_->on_learning_rate_change(before, now); });
+}
+
 const std::vector<LayerSpec>& Aggregator::layers() const { return impl_->specs; }
 
 MemoryUse Aggregator::memory() const {
@@ -627,6 +663,10 @@ MemoryUse Aggregator::memory() const {
 
 Plan Aggregator::plan() const {
   return impl_->when_idle([&] { return impl_->plan(); });
+}
+
+bool Aggregator::in_critical_regime() const {
+  return impl_->when_idle([&] { return impl_->in_critical_regime(); });
 }
 
 Stats Aggregator::stats() const {

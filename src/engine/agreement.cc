@@ -6,7 +6,6 @@
 #include <cstring>
 
 #include "lgreco/status.h"
-#include "src/base/overloaded.h"
 
 namespace lgreco {
 namespace {
@@ -25,32 +24,36 @@ std::string text_of(double value) {
   return buffer;
 }
 
-std::string text_of(const Policy& policy) {
-  return std::visit(
-      Overloaded{[](const UniformPolicy&) { return std::string("Uniform"); },
-                 [](const FixedPolicy& fixed) {
-                   std::string text = "Fixed";
-                   for (const auto& [name, level] : fixed.levels) {
-                     text += " " + name + "=" + to_string(level);
-                   }
-                   return text;
-                 },
-                 [](const LGrecoPolicy& p) {
-                   std::string text =
-                       "LGreCo every=" + std::to_string(p.every) +
-                       " start=" + std::to_string(p.start) + " window=" + std::to_string(p.window) +
-                       " alpha=" + text_of(p.alpha) +
-                       " budget=" + std::to_string(static_cast<int>(p.budget)) +
-                       " solver=" + std::to_string(static_cast<int>(p.solver)) +
-                       " reference_layers_only=" + std::to_string(p.reference_layers_only) +
-                       " levels=";
-                   for (const Level& level : p.candidates) {
-                     text += to_string(level) + ",";
-                   }
-                   return text;
-                 }},
-      policy);
+std::string text_of(const LGrecoPolicy& policy) {
+  std::string text =
+      "LGreCo every=" + std::to_string(policy.every) + " start=" + std::to_string(policy.start) +
+      " window=" + std::to_string(policy.window) + " alpha=" + text_of(policy.alpha) +
+      " budget=" + std::string(name_of(policy.budget)) +
+      " objective=" + std::to_string(static_cast<int>(policy.objective)) +
+      " solver=" + std::to_string(static_cast<int>(policy.solver)) +
+      " reference_layers_only=" + std::to_string(policy.reference_layers_only);
+  if (policy.network) {
+    text +=
+        " network=" + text_of(policy.network->bandwidth) + "," + text_of(policy.network->latency);
+  }
+  text += " levels=";
+  for (const Level& level : policy.candidates) text += to_string(level) + ",";
+  return text;
 }
+
+std::string text_of(const AccordionPolicy& policy) {
+  return "Accordion low=" + to_string(policy.low) + " high=" + to_string(policy.high) +
+         " every=" + std::to_string(policy.every) + " threshold=" + text_of(policy.threshold) +
+         (policy.then ? " then " + text_of(*policy.then) : "");
+}
+
+std::string text_of(const FixedPolicy& policy) {
+  std::string text = "Fixed";
+  for (const auto& [name, level] : policy.levels) text += " " + name + "=" + to_string(level);
+  return text;
+}
+
+std::string text_of(const UniformPolicy&) { return "Uniform"; }
 
 // One field a line; \x1f between name and value.
 std::string serialise(const Fingerprint& fingerprint) {
@@ -123,13 +126,14 @@ constexpr std::size_t kMessageBytes = 504;
 }  // namespace
 
 Fingerprint fingerprint_of(const std::vector<LayerSpec>& layers, const AggregatorOptions& options) {
-  Fingerprint fields = {{"method", to_string(options.method)},
-                        {"policy", text_of(options.policy)},
-                        {"error_feedback", options.error_feedback ? "true" : "false"},
-                        {"residual", std::string(name_of(options.residual))},
-                        {"seed", std::to_string(options.seed)},
-                        {"start", std::to_string(options.start)},
-                        {"number of layers", std::to_string(layers.size())}};
+  Fingerprint fields = {
+      {"method", to_string(options.method)},
+      {"policy", std::visit([](const auto& p) { return text_of(p); }, options.policy)},
+      {"error_feedback", options.error_feedback ? "true" : "false"},
+      {"residual", std::string(name_of(options.residual))},
+      {"seed", std::to_string(options.seed)},
+      {"start", std::to_string(options.start)},
+      {"number of layers", std::to_string(layers.size())}};
   for (std::size_t i = 0; i < layers.size(); ++i) {
     fields.emplace_back("layer " + std::to_string(i), layers[i].name + " " +
                                                           text_of(layers[i].shape) + " " +

@@ -26,8 +26,9 @@ struct Header {
 static_assert(sizeof(Header) == 16);
 
 constexpr std::size_t kFixedBytes = sizeof(Header) + sizeof(std::uint64_t);
-// Five lengths and the steps of the window.
-constexpr std::size_t kMinLayerBytes = 6 * sizeof(std::uint64_t);
+// Six lengths, the steps of the window, Accordion's norm and decision.
+constexpr std::size_t kMinLayerBytes = 8 * sizeof(std::uint64_t) + 1;
+constexpr std::size_t kEstimateBytes = 1 + 9 * sizeof(double);
 constexpr std::size_t kLongestSpelling = 256;
 
 [[noreturn]] void refuse(const std::string& why) { throw StateError("[state] " + why); }
@@ -39,30 +40,46 @@ template <typename Archive, typename Value>
 void visit(Archive& archive,
            Value& value) requires std::is_same_v<std::remove_const_t<Value>, Stats> {
   auto& [steps, bytes_sent, bytes_received, messages_sent, dense_bytes, encode_s, decode_s, wait_s,
-         plan_s, check_s, plans, plan_fallbacks, overflow_steps, failed_steps, residual_norm] =
-      value;
+         plan_s, plan_wait_s, check_s, plans, plan_fallbacks, plan_failures, overflow_steps,
+         failed_steps, residual_norm] = value;
   archive.numbers("statistics", steps, bytes_sent, bytes_received, messages_sent, dense_bytes,
-                  encode_s, decode_s, wait_s, plan_s, check_s, plans, plan_fallbacks,
-                  overflow_steps, failed_steps, residual_norm);
+                  encode_s, decode_s, wait_s, plan_s, plan_wait_s, check_s, plans, plan_fallbacks,
+                  plan_failures, overflow_steps, failed_steps, residual_norm);
 }
 
 template <typename Archive, typename Value>
 void visit(Archive& archive,
            Value& value) requires std::is_same_v<std::remove_const_t<Value>, LayerState> {
-  auto& [residual, factor, window, window_steps] = value;
+  auto& [residual, factor, window, window_steps, interval_sum, interval_norm, critical] = value;
   archive.floats("a residual", residual);
   archive.floats("a factor", factor);
   archive.floats("a window", window);
   archive.numbers("the steps of a window", window_steps);
+  archive.floats("the sum of an interval", interval_sum);
+  archive.numbers("the norm of an interval", interval_norm);
+  archive.flag("a regime", critical);
+}
+
+template <typename Archive, typename Value>
+void visit(Archive& archive,
+           Value& value) requires std::is_same_v<std::remove_const_t<Value>, LayerEstimate> {
+  auto& [reason, chosen, reference, dense] = value;
+  archive.reason("the reason of a level", reason);
+  for (auto* estimate : {&chosen, &reference, &dense}) {
+    auto& [bytes, error, seconds] = *estimate;
+    archive.numbers("an estimate", bytes, error, seconds);
+  }
 }
 
 template <typename Archive, typename Value>
 void visit(Archive& archive,
            Value& value) requires std::is_same_v<std::remove_const_t<Value>, AggregatorState> {
-  auto& [rank, size, step, fingerprint, grad_scale, plan, stats, layers] = value;
-  auto& [names, levels, plan_version, plan_step, bytes, error, budget, lower_bound] = plan;
+  auto& [rank, size, step, fingerprint, grad_scale, critical, plan, stats, layers] = value;
+  auto& [names, levels, estimates, plan_version, plan_step, bytes, error, budget, lower_bound] =
+      plan;
   archive.numbers("rank, size, step, fingerprint and scale", rank, size, step, fingerprint,
                   grad_scale);
+  archive.flag("the regime", critical);
   archive.numbers("the plan", plan_version, plan_step, bytes, error, budget, lower_bound);
   visit(archive, stats);
   archive.count("the number of layers", kMinLayerBytes, names, levels, layers);
@@ -71,6 +88,8 @@ void visit(Archive& archive,
     archive.level("a level", levels[i]);
     visit(archive, layers[i]);
   }
+  archive.count("the number of estimates", kEstimateBytes, estimates);
+  for (auto& estimate : estimates) visit(archive, estimate);
 }
 
 template <typename Sink>
@@ -93,6 +112,8 @@ class Writer {
     sink_(std::as_bytes(std::span(value)));
   }
   void level(const char* field, const Level& value) { text(field, to_string(value)); }
+  void flag(const char* field, bool value) { numbers(field, std::uint8_t{value}); }
+  void reason(const char* field, Reason value) { numbers(field, static_cast<std::uint8_t>(value)); }
   void floats(const char*, std::span<const float> values) {
     length(values.size());
     sink_(std::as_bytes(values));
@@ -136,12 +157,26 @@ class Reader {
       refuse(std::string(field) + " is not known here: " + error.what());
     }
   }
+  void flag(const char* field, bool& value) {
+    std::uint8_t byte;
+    numbers(field, byte);
+    if (byte > 1) refuse(std::string(field) + " is neither 0 nor 1");
+    value = byte == 1;
+  }
+  void reason(const char* field, Reason& value) {
+    std::uint8_t byte;
+    numbers(field, byte);
+    if (byte > static_cast<std::uint8_t>(Reason::not_measured)) {
+      refuse(std::string(field) + " is not known here");
+    }
+    value = static_cast<Reason>(byte);
+  }
   void floats(const char* field, std::vector<float>& values) {
     values.resize(length(field, sizeof(float)));
     copy(take(field, values.size() * sizeof(float)), values.data());
   }
   void end() const {
-    if (!rest_.empty()) refuse(std::to_string(rest_.size()) + " bytes follow the last layer");
+    if (!rest_.empty()) refuse(std::to_string(rest_.size()) + " bytes follow the last estimate");
   }
 
  private:
@@ -216,6 +251,9 @@ std::uint64_t write_state(const AggregatorState& state,
            std::to_string(state.plan.levels.size()) + " levels, the state " +
            std::to_string(layers) + " layers");
   }
+  if (!state.plan.estimates.empty() && state.plan.estimates.size() != layers) {
+    refuse("the plan has estimates of some layers only");
+  }
   XXH3_state_t hash;
   XXH3_64bits_reset(&hash);
   const auto hashing = [&](std::span<const std::byte> bytes) {
@@ -250,6 +288,9 @@ AggregatorState parse_state(std::span<const std::byte> bytes) {
   AggregatorState state;
   visit(reader, state);
   reader.end();
+  if (!state.plan.estimates.empty() && state.plan.estimates.size() != state.layers.size()) {
+    refuse("the plan has estimates of some layers only");
+  }
   if (state.size < 1 || state.rank < 0 || state.rank >= state.size) {
     refuse("rank " + std::to_string(state.rank) + " of " + std::to_string(state.size) +
            " cannot be");

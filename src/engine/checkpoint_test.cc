@@ -31,9 +31,11 @@ void expect_equal(const Stats& a, const Stats& b) {
   EXPECT_EQ(a.decode_s, b.decode_s);
   EXPECT_EQ(a.wait_s, b.wait_s);
   EXPECT_EQ(a.plan_s, b.plan_s);
+  EXPECT_EQ(a.plan_wait_s, b.plan_wait_s);
   EXPECT_EQ(a.check_s, b.check_s);
   EXPECT_EQ(a.plans, b.plans);
   EXPECT_EQ(a.plan_fallbacks, b.plan_fallbacks);
+  EXPECT_EQ(a.plan_failures, b.plan_failures);
   EXPECT_EQ(a.overflow_steps, b.overflow_steps);
   EXPECT_EQ(a.failed_steps, b.failed_steps);
   EXPECT_EQ(a.residual_norm, b.residual_norm);
@@ -44,8 +46,10 @@ void expect_equal(const AggregatorState& a, const AggregatorState& b) {
   EXPECT_EQ(a.size, b.size);
   EXPECT_EQ(a.step, b.step);
   EXPECT_EQ(a.grad_scale, b.grad_scale);
+  EXPECT_EQ(a.critical, b.critical);
   EXPECT_EQ(a.plan.layers, b.plan.layers);
   EXPECT_EQ(a.plan.levels, b.plan.levels);
+  EXPECT_EQ(a.plan.estimates, b.plan.estimates);
   EXPECT_EQ(a.plan.version, b.plan.version);
   EXPECT_EQ(a.plan.step, b.plan.step);
   EXPECT_EQ(a.plan.bytes, b.plan.bytes);
@@ -59,6 +63,9 @@ void expect_equal(const AggregatorState& a, const AggregatorState& b) {
     EXPECT_EQ(a.layers[i].factor, b.layers[i].factor) << i;
     EXPECT_EQ(a.layers[i].window, b.layers[i].window) << i;
     EXPECT_EQ(a.layers[i].window_steps, b.layers[i].window_steps) << i;
+    EXPECT_EQ(a.layers[i].interval_sum, b.layers[i].interval_sum) << i;
+    EXPECT_EQ(a.layers[i].interval_norm, b.layers[i].interval_norm) << i;
+    EXPECT_EQ(a.layers[i].critical, b.layers[i].critical) << i;
   }
 }
 
@@ -185,19 +192,31 @@ TEST(Checkpoint, NamesWhatIsWrong) {
   refuses([](Bytes& b) { put(b, 4, 0); }, "version 0");
   refuses([](Bytes& b) { put(b, kHeaderBytes, 3); }, "rank 3 of 3");
   refuses([](Bytes& b) { put(b, kHeaderBytes + 4, -1); }, "rank 1 of -1");
-  const std::size_t layers = kHeaderBytes + 2 * 4 + 3 * 8 + 6 * 8 + 15 * 8;
+  const std::size_t layers = kHeaderBytes + 2 * 4 + 3 * 8 + 1 + 6 * 8 + 17 * 8;
   refuses([=](Bytes& b) { put(b, layers, ~std::uint64_t{0}); }, "the number of layers has");
   const std::size_t name = layers + 8, level = name + 8 + std::strlen("conv.weight");
   refuses([=](Bytes& b) { put(b, name, std::uint64_t{1} << 61); }, "a layer's name has");
   refuses([=](Bytes& b) { put(b, level + 8, 'X'); }, "unknown method");
   const std::size_t residual = level + 8 + to_string(some_state().plan.levels[0]).size();
   refuses([=](Bytes& b) { put(b, residual, std::uint64_t{1} << 62); }, "a residual has");
+  refuses([](Bytes& b) { b[kHeaderBytes + 2 * 4 + 3 * 8] = std::byte{2}; }, "the regime is neither");
+  constexpr std::size_t kEstimate = 1 + 9 * 8;
+  const std::size_t estimates = bytes.size() - kTrailerBytes - 3 * kEstimate - 8;
+  refuses([=](Bytes& b) { put(b, estimates, std::uint64_t{1} << 60); }, "number of estimates has");
+  refuses([=](Bytes& b) { b[estimates + 8] = std::byte{77}; }, "the reason of a level is not known");
+  refuses(
+      [=](Bytes& b) {
+        put(b, estimates, std::uint64_t{2});
+        b.erase(b.end() - kTrailerBytes - kEstimate, b.end() - kTrailerBytes);
+      },
+      "estimates of some layers only");
 }
 
 TEST(Checkpoint, PlanAndStateMustHaveTheSameLayers) {
   for (const auto& shorten : {+[](AggregatorState& s) { s.layers.pop_back(); },
                               +[](AggregatorState& s) { s.plan.layers.pop_back(); },
-                              +[](AggregatorState& s) { s.plan.levels.pop_back(); }}) {
+                              +[](AggregatorState& s) { s.plan.levels.pop_back(); },
+                              +[](AggregatorState& s) { s.plan.estimates.pop_back(); }}) {
     AggregatorState state = some_state();
     shorten(state);
     EXPECT_THROW(serialize(state), StateError);

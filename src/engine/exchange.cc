@@ -61,6 +61,11 @@ std::vector<std::size_t> sum_of(const std::vector<std::size_t>& a,
   return sums;
 }
 
+void add_to_interval(LayerRecord& record, std::span<const float> average) {
+  float* sum = record.interval_sum.data();
+  kernels::add(sum, average.data(), average.size(), sum);
+}
+
 }  // namespace
 
 Exchange::Exchange(const std::vector<Gradient>& gradients, std::vector<LayerRecord>& layers,
@@ -242,10 +247,13 @@ void Exchange::load(Part& part) {
     part.presence = Presence::non_finite;
     std::fill(part.values.begin(), part.values.end(), 0.0f);
   }
-  if (context_.collect_window) {
-    record.pending_window.assign(part.values.begin(), part.values.end());
-    record.window.reserve(part.values.size());
+  if (collects_window(record)) {
+    record.window.resize(part.values.size());
+    record.pending_window.resize(part.values.size());
+    kernels::add(record.window.data(), part.values.data(), part.values.size(),
+                 record.pending_window.data());
   }
+  if (context_.sum_averages) record.interval_sum.resize(part.values.size());
 }
 
 // A factor that overflows makes its layer non-finite.
@@ -442,12 +450,11 @@ void Exchange::decode_part(const Part& part, std::span<float> result) const {
 
 void Exchange::commit_part(Part& part) const {
   LayerRecord& record = *part.record;
-  if (context_.collect_window) {
-    record.window.resize(record.shape.count());
-    kernels::add(record.window.data(), record.pending_window.data(), record.window.size(),
-                 record.window.data());
+  if (collects_window(record)) {
+    record.window.swap(record.pending_window);
     ++record.window_steps;
   }
+  if (context_.sum_averages && !is_fp32(part)) add_to_interval(record, part.result);
   if (!is_fp32(part)) {
     keep_16_bit_residual(part);
   } else if (record.linear != nullptr && settings_.error_feedback) {
@@ -461,6 +468,7 @@ void Exchange::commit_part(Part& part) const {
     }
     decode_part(part, part.values);
   }
+  if (context_.sum_averages && is_fp32(part)) add_to_interval(record, part.values);
   if (record.linear != nullptr) {
     record.linear->commit(record.shape, key(part), part.factors, record.linear_state);
   }

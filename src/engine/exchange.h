@@ -35,10 +35,11 @@ enum class Presence : std::uint8_t { absent = 0, present = 1, non_finite = 2 };
 /// The step that an exchange belongs to.
 struct StepContext {
   std::uint64_t step = 0;
-  std::uint64_t plan = 0;      // Plan::hash()
-  std::uint32_t sequence = 0;  // of the bucket, since the start
-  std::uint32_t bucket = 0;    // in the step, for messages and traces
-  bool collect_window = false;
+  std::uint64_t plan = 0;        // Plan::hash()
+  std::uint32_t sequence = 0;    // of the bucket, since the start
+  std::uint32_t bucket = 0;      // in the step, for messages and traces
+  bool collect_windows = false;  // of the layers that are measured here
+  bool sum_averages = false;
   bool compare_parameters = false;
   Deadline deadline;
 };
@@ -110,6 +111,9 @@ class Exchange {
 
   RandomKey key(const Part& part) const { return {settings_.seed, context_.step, part.record->id}; }
   static bool is_fp32(const Part& part) { return part.record->spec.dtype == DType::f32; }
+  bool collects_window(const LayerRecord& record) const {
+    return context_.collect_windows && record.measured_here;
+  }
   void load(Part& part);
   void write_flags(Messages& messages, bool to_all_peers) const;
   void read_flags(const Messages& messages);

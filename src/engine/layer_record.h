@@ -30,11 +30,19 @@ struct LayerRecord {
   Residual residual;
   LinearState linear_state;
 
+  /// This rank measures the layer for the next plan.
+  bool measured_here = false;
   /// Sum of the corrected gradients (gradient + residual) of `window_steps` steps.
   std::vector<float> window;
   std::uint64_t window_steps = 0;
-  /// That of the step in flight: counts when the step is committed.
+  /// The same and the step in flight: takes its place when the step is committed.
   std::vector<float> pending_window;
+
+  /// Accordion: the sum of the averages of the current interval, the norm of that of the interval
+  /// before (-1: none), and its decision.
+  std::vector<float> interval_sum;
+  double interval_norm = -1;
+  bool critical = true;
 
   explicit LayerRecord(LayerSpec layer, DType residual_dtype = DType::f32);
 

@@ -20,8 +20,9 @@ MemoryUse memory_use(const std::vector<LayerRecord>& layers, const AggregatorOpt
     if (options.error_feedback && record.level.method != Method::dense) {
       memory.residuals += count * size_of(options.residual);
     }
-    if (std::holds_alternative<LGrecoPolicy>(options.policy)) {
-      memory.windows += 2 * count * sizeof(float);
+    if (record.measured_here) memory.windows += 2 * count * sizeof(float);
+    if (std::holds_alternative<AccordionPolicy>(options.policy)) {
+      memory.windows += count * sizeof(float);
     }
   }
   return memory;

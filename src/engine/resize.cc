@@ -51,8 +51,11 @@ class Comparison {
       refuse("rank " + std::to_string(rank_) + " has another factor than rank 0 in layer '" +
              layer + "'");
     }
-    equal("number of window steps in layer '" + layer + "'", found.window_steps,
-          expected.window_steps);
+    if (found.interval_sum != expected.interval_sum ||
+        found.interval_norm != expected.interval_norm || found.critical != expected.critical) {
+      refuse("rank " + std::to_string(rank_) + " has another interval than rank 0 in layer '" +
+             layer + "'");
+    }
   }
 
  private:
@@ -73,11 +76,10 @@ void require_same_run(const AggregatorState& state, const AggregatorState& first
 }
 
 // Ranks that have nothing yet count as zeros.
-std::vector<float> mean(const States& ranks, std::size_t layer,
-                        std::vector<float> LayerState::*member) {
+std::vector<float> mean_residual(const States& ranks, std::size_t layer) {
   std::vector<double> sums;
   for (const AggregatorState* state : ranks) {
-    const std::vector<float>& values = state->layers[layer].*member;
+    const std::vector<float>& values = state->layers[layer].residual;
     if (values.empty()) continue;
     if (sums.empty()) sums.resize(values.size());
     if (sums.size() != values.size()) {
@@ -118,15 +120,21 @@ AggregatorState resize(std::span<const AggregatorState> states, int rank, int si
                           .step = ranks[0]->step,
                           .fingerprint = ranks[0]->fingerprint,
                           .grad_scale = ranks[0]->grad_scale,
+                          .critical = ranks[0]->critical,
                           .plan = ranks[0]->plan,
                           .stats = ranks[std::min(ranks.size() - 1, std::size_t(rank))]->stats,
                           .layers = {}};
   for (std::size_t layer = 0; layer < ranks[0]->layers.size(); ++layer) {
-    const LayerState& first = ranks[0]->layers[layer];
-    resized.layers.push_back({.residual = mean(ranks, layer, &LayerState::residual),
-                              .factor = first.factor,
-                              .window = mean(ranks, layer, &LayerState::window),
-                              .window_steps = first.window_steps});
+    LayerState resized_layer = ranks[0]->layers[layer];
+    resized_layer.residual = mean_residual(ranks, layer);
+    // Whichever rank will measure the layer needs what one rank has collected.
+    for (const AggregatorState* state : ranks) {
+      const LayerState& saved = state->layers[layer];
+      if (saved.window_steps == 0) continue;
+      resized_layer.window = saved.window;
+      resized_layer.window_steps = saved.window_steps;
+    }
+    resized.layers.push_back(std::move(resized_layer));
   }
   return resized;
 }

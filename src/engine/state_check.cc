@@ -1,5 +1,6 @@
 #include "src/engine/state_check.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 
@@ -14,6 +15,23 @@ bool fits(const std::vector<float>& values, std::size_t count) {
          (values.size() == count && kernels::all_finite(values.data(), values.size()));
 }
 
+bool is_number(double value) { return std::isfinite(value) && value >= 0; }
+
+bool is_possible(const LayerEstimate& layer) {
+  for (const Estimate& e : {layer.chosen, layer.reference, layer.dense}) {
+    if (!is_number(e.bytes) || !is_number(e.error) || !is_number(e.seconds)) return false;
+  }
+  return true;
+}
+
+bool is_possible(const Plan& plan) {
+  return is_number(plan.bytes) && is_number(plan.error) && is_number(plan.budget) &&
+         is_number(plan.lower_bound) &&
+         (plan.estimates.empty() || plan.estimates.size() == plan.layers.size()) &&
+         std::all_of(plan.estimates.begin(), plan.estimates.end(),
+                     [](const LayerEstimate& layer) { return is_possible(layer); });
+}
+
 void check_layer(const LayerState& state, const LayerRecord& record) {
   const std::size_t columns = record.shape.cols;
   const bool factor_fits =
@@ -22,7 +40,9 @@ void check_layer(const LayerState& state, const LayerRecord& record) {
   const bool window_fits =
       fits(state.window, record.shape.count()) &&
       (record.shape.count() == 0 || state.window.empty() == (state.window_steps == 0));
-  if (fits(state.residual, record.shape.count()) && factor_fits && window_fits) {
+  const bool interval_fits = fits(state.interval_sum, record.shape.count()) &&
+                             (state.interval_norm == -1 || is_number(state.interval_norm));
+  if (fits(state.residual, record.shape.count()) && factor_fits && window_fits && interval_fits) {
     return;
   }
   throw StateError("[state] layer '" + record.spec.name +
@@ -52,6 +72,9 @@ void check_state(const AggregatorState& state, Place place, std::uint64_t finger
   if (!same_layers) throw StateError("[state] saved for a model with other layers");
   if (!(state.grad_scale > 0) || !std::isfinite(state.grad_scale)) {
     throw StateError("[state] the gradient scale is not positive and finite");
+  }
+  if (!is_possible(state.plan)) {
+    throw StateError("[state] the plan has numbers that cannot be: negative or not finite");
   }
   for (std::size_t i = 0; i < layers.size(); ++i) {
     check_layer(state.layers[i], layers[i]);

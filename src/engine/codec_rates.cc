@@ -1,0 +1,82 @@
+#include "src/engine/codec_rates.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "lgreco/compressor.h"
+#include "src/base/random.h"
+#include "src/base/stopwatch.h"
+
+namespace lgreco {
+namespace {
+
+constexpr int kAttempts = 3;
+constexpr MatrixShape kSample{.rows = 256, .cols = 1024};
+
+std::vector<float> sample() {
+  const RandomStream stream = stream_of({});
+  std::vector<float> values(kSample.count());
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    values[i] = uniform(stream, static_cast<std::uint32_t>(i)) - 0.5f;
+  }
+  return values;
+}
+
+template <typename Work>
+double least_seconds(const Work& work) {
+  double least = std::numeric_limits<double>::infinity();
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    double seconds = 0;
+    {
+      const Stopwatch watch(seconds);
+      work();
+    }
+    least = std::min(least, seconds);
+  }
+  return least;
+}
+
+double coded_seconds(const Level& level, const std::vector<float>& values, int ranks) {
+  const auto compressor = coded_compressor(level);
+  std::vector<std::byte> payload(compressor->payload_bytes(values.size()));
+  std::vector<float> result(values.size(), 0.0f);
+  const double encode = least_seconds([&] { (void)compressor->encode(values, {}, 0, payload); });
+  const double decode = least_seconds([&] { (void)compressor->decode_add(payload, result); });
+  // The layer is encoded, and an owner's part once more as the mean; decoded are the others'
+  // pieces of that part, and all means.
+  return encode * (1 + 1.0 / ranks) + decode * (2 - 1.0 / ranks);
+}
+
+double linear_seconds(const Level& level, const std::vector<float>& values) {
+  const auto compressor = linear_compressor(level);
+  LinearState state;
+  compressor->prepare(kSample, {}, state);
+  std::vector<std::vector<float>> rounds;
+  for (int round = 0; round < compressor->rounds(); ++round) {
+    rounds.emplace_back(compressor->round_floats(kSample, round));
+  }
+  std::vector<std::span<float>> means(rounds.begin(), rounds.end());
+  std::vector<float> result(values.size());
+  return least_seconds([&] {
+    for (std::size_t round = 0; round < rounds.size(); ++round) {
+      compressor->encode_round(static_cast<int>(round), values, kSample, state, {},
+                               std::span(means).first(round), rounds[round]);
+    }
+    compressor->decode(kSample, means, result);
+  });
+}
+
+}  // namespace
+
+std::vector<double> seconds_per_element(std::span<const Level> levels, int ranks) {
+  const std::vector<float> values = sample();
+  std::vector<double> rates;
+  for (const Level& level : levels) {
+    const double seconds = is_coded(level.method) ? coded_seconds(level, values, ranks)
+                                                  : linear_seconds(level, values);
+    rates.push_back(seconds / static_cast<double>(values.size()));
+  }
+  return rates;
+}
+
+}  // namespace lgreco

@@ -1,0 +1,87 @@
+#include "src/engine/cost_table.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "src/kernels/elementwise.h"
+
+namespace lgreco {
+namespace {
+
+constexpr float kNotMeasured = std::numeric_limits<float>::quiet_NaN();
+
+double cost_to_measure(const MatrixShape& shape, const Candidates& candidates) {
+  if (candidates.size() < 2) return 0;
+  const bool has_low_rank =
+      std::any_of(candidates.begin(), candidates.end(),
+                  [](const Level& level) { return level.method == Method::low_rank; });
+  // A Gram matrix takes its side for each element; the other families some passes.
+  const auto side = static_cast<double>(std::min(shape.rows, shape.cols));
+  return static_cast<double>(shape.count()) * (32 + (has_low_rank ? side : 0));
+}
+
+}  // namespace
+
+Candidates candidates_of(const LGrecoPolicy& policy, std::span<const Level> references,
+                         const LayerSpec& layer) {
+  Candidates candidates;
+  const Level dense = resolve(Level{}, layer);
+  const auto add = [&](const Level& level) {
+    const Level resolved = resolve(level, layer);
+    if (resolved == dense) return;
+    if (std::find(candidates.begin(), candidates.end(), resolved) == candidates.end()) {
+      candidates.push_back(resolved);
+    }
+  };
+  for (const Level& reference : references) add(reference);
+  if (!candidates.empty() || !policy.reference_layers_only) {
+    for (const Level& reference : references) {
+      for (const Level& level :
+           policy.candidates.empty() ? neighbours(reference) : policy.candidates) {
+        add(level);
+      }
+    }
+  }
+  candidates.push_back(dense);
+  return candidates;
+}
+
+std::vector<int> measuring_ranks(std::span<const LayerRecord> layers,
+                                 std::span<const Candidates> candidates, int ranks,
+                                 std::uint64_t number) {
+  std::vector<double> costs;
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    costs.push_back(cost_to_measure(layers[i].shape, candidates[i]));
+  }
+  std::vector<std::size_t> order(layers.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return costs[a] > costs[b]; });
+  std::vector<double> load(static_cast<std::size_t>(ranks), 0);
+  std::vector<int> owners(layers.size());
+  for (const std::size_t layer : order) {
+    const auto least = std::min_element(load.begin(), load.end());
+    *least += costs[layer];
+    const auto rank = static_cast<std::uint64_t>(least - load.begin());
+    owners[layer] = static_cast<int>((rank + number) % static_cast<std::uint64_t>(ranks));
+  }
+  return owners;
+}
+
+CostRow measure_row(const Window& window, const MatrixShape& shape, const Candidates& candidates,
+                    const RandomKey& key) {
+  CostRow row{kNotMeasured, std::vector<float>(candidates.size(), kNotMeasured)};
+  if (window.steps == 0) return row;
+  std::vector<float> mean(window.sum.size());
+  kernels::scale(window.sum.data(), 1.0f / static_cast<float>(window.steps), mean.size(),
+                 mean.data());
+  const auto errors = analyze(mean, shape, candidates, key);
+  row.norm = static_cast<float>(std::sqrt(kernels::sum_squares(mean.data(), mean.size())));
+  std::transform(errors.begin(), errors.end(), row.errors.begin(),
+                 [](double error) { return static_cast<float>(error); });
+  return row;
+}
+
+}  // namespace lgreco

@@ -1,0 +1,141 @@
+#include "src/engine/plan_solver.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "lgreco/status.h"
+
+namespace lgreco {
+namespace {
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+
+/// Two layers of a thousand times a thousand, with hand-made rows.
+class PlanSolver : public testing::Test {
+ protected:
+  PlanSolver() {
+    for (const char* name : {"easy", "hard"}) {
+      layers.emplace_back(LayerSpec{.name = name, .shape = {1000, 1000}});
+    }
+  }
+
+  SolvedPlan solve(const std::vector<CostRow>& rows) const {
+    return solve_plan({.policy = policy,
+                       .layers = layers,
+                       .candidates = candidates,
+                       .rows = rows,
+                       .references = references,
+                       .ranks = 2,
+                       .buckets = 1,
+                       .network = network,
+                       .codec_seconds = codec_seconds});
+  }
+
+  std::string level(const SolvedPlan& solved, std::size_t layer) const {
+    return to_string(solved.plan.levels[layer]);
+  }
+
+  LGrecoPolicy policy;
+  std::vector<LayerRecord> layers;
+  std::vector<Candidates> candidates = std::vector<Candidates>(
+      2,
+      {parse_level("low_rank:4"), parse_level("low_rank:2"), parse_level("topk:0.001"), Level{}});
+  std::vector<Level> references = std::vector<Level>(2, parse_level("low_rank:4"));
+  Network network{.bandwidth = 1e6, .latency = 1e-3};
+  std::vector<std::vector<double>> codec_seconds;
+};
+
+TEST_F(PlanSolver, SavesBytesWithinTheBudget) {
+  const SolvedPlan solved = solve({{10, {2, 2.1f, 9, 0}}, {10, {4, 5, 8, 0}}});
+  EXPECT_EQ(level(solved, 0), "low_rank:4") << "0.1 more than the budget of 6";
+  policy.alpha = 1.1;
+  const SolvedPlan wider = solve({{10, {2, 2.1f, 9, 0}}, {10, {4, 5, 8, 0}}});
+  EXPECT_EQ(level(wider, 0), "low_rank:2");
+  EXPECT_EQ(level(wider, 1), "low_rank:4");
+  EXPECT_NEAR(wider.plan.budget, 6.6, 1e-6);
+  EXPECT_LE(wider.plan.error, wider.plan.budget);
+  EXPECT_EQ(wider.plan.bytes, wider.plan.lower_bound);
+  EXPECT_EQ(wider.plan.estimates[0].reason, Reason::least_bytes);
+  EXPECT_EQ(wider.plan.estimates[0].chosen.bytes, 2 * 2000 * 4);
+  EXPECT_EQ(wider.plan.estimates[0].reference.bytes, 4 * 2000 * 4);
+  EXPECT_EQ(wider.plan.estimates[0].dense.bytes, 4e6);
+  EXPECT_NEAR(wider.plan.estimates[0].chosen.error, 2.1, 1e-6);
+}
+
+// Sparse top-k is cheap, and its error little larger than that of rank 4: but what it leaves comes
+// back late.
+TEST_F(PlanSolver, DebtRefusesWhatErrorFeedbackPaysLate) {
+  const std::vector<CostRow> rows = {{10, {9, 9.2f, 9.8f, 0}}, {10, {9, 9.2f, 9.8f, 0}}};
+  policy.alpha = 1.2;
+  policy.budget = Budget::squared;
+  EXPECT_EQ(level(solve(rows), 0), "topk:0.001");
+  policy.budget = Budget::debt;
+  EXPECT_NE(level(solve(rows), 0), "topk:0.001");
+}
+
+TEST_F(PlanSolver, LayersThatWereNotMeasuredKeepTheReference) {
+  const CostRow good = {10, {2, 2, 2, 0}};
+  for (const CostRow& bad : {CostRow{0, {0, 0, 0, 0}}, CostRow{kNan, {kNan, kNan, kNan, kNan}},
+                             CostRow{10, {kNan, 1, 1, 0}}}) {
+    const SolvedPlan solved = solve({bad, good});
+    EXPECT_EQ(level(solved, 0), "low_rank:4");
+    EXPECT_EQ(level(solved, 1), "topk:0.001");
+    EXPECT_EQ(solved.fallbacks, 1u);
+    EXPECT_EQ(solved.plan.estimates[0].reason, Reason::not_measured);
+    EXPECT_TRUE(std::isfinite(solved.plan.estimates[0].chosen.error));
+  }
+  // Of a debt without bound, too.
+  policy.budget = Budget::debt;
+  EXPECT_EQ(solve({{10, {10, 9, 8, 0}}, good}).fallbacks, 1u);
+}
+
+TEST_F(PlanSolver, HostileRowsAreRefused) {
+  EXPECT_THROW((void)solve({{10, {2, -2, 2, 0}}, {10, {2, 2, 2, 0}}}), ConfigError);
+}
+
+class TimeObjective : public PlanSolver {
+ protected:
+  TimeObjective() {
+    policy.objective = LGrecoPolicy::Objective::time;
+    codec_seconds.assign(2, {0.010, 0.008, 0.005, 0.001});
+  }
+  const std::vector<CostRow> rows = {{10, {5, 6, 5, 0}}, {10, {5, 6, 5, 0}}};
+};
+
+TEST_F(TimeObjective, CompressesOnASlowNetwork) {
+  const SolvedPlan solved = solve(rows);
+  for (std::size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(level(solved, i), "topk:0.001");
+    EXPECT_EQ(solved.plan.estimates[i].reason, Reason::least_time);
+    EXPECT_LT(solved.plan.estimates[i].chosen.seconds, solved.plan.estimates[i].dense.seconds);
+  }
+  EXPECT_EQ(solved.plan.lower_bound, 0);
+}
+
+TEST_F(TimeObjective, PassesThroughOnAFastOne) {
+  network.bandwidth = 1e10;
+  const SolvedPlan solved = solve(rows);
+  for (std::size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(level(solved, i), "dense");
+    EXPECT_EQ(solved.plan.estimates[i].reason, Reason::dense_is_faster);
+  }
+}
+
+// Low rank would save 4 ms on the wire and costs two more collectives.
+TEST_F(TimeObjective, LowRankMustPayForItsCollectives) {
+  for (Candidates& levels : candidates) {
+    levels = {parse_level("low_rank:4"), parse_level("quantize:1"), Level{}};
+  }
+  codec_seconds.assign(2, {0.010, 0.010, 0.001});
+  network.bandwidth = 1e8;
+  const std::vector<CostRow> equal = {{10, {5, 5, 0}}, {10, {5, 5, 0}}};
+  network.latency = 1e-5;
+  EXPECT_EQ(level(solve(equal), 0), "low_rank:4");
+  network.latency = 1e-2;
+  EXPECT_EQ(level(solve(equal), 0), "quantize:1");
+}
+
+}  // namespace
+}  // namespace lgreco

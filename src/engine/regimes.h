@@ -1,0 +1,41 @@
+// Accordion's detector of critical regimes.
+//
+// It needs no collective: the averages that it sums are the same bits on every rank.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "lgreco/policy.h"
+#include "src/engine/layer_record.h"
+
+namespace lgreco {
+
+/// Whether the norm's change from one interval to the next is that of a critical regime. A norm
+/// that is not finite is one, too.
+bool is_critical_change(double before, double now, double threshold);
+
+class Regimes {
+ public:
+  /// Intervals count from `start`, where compression starts.
+  Regimes(const AccordionPolicy& policy, std::uint64_t start)
+      : every_(policy.every), threshold_(policy.threshold), start_(start) {}
+
+  /// An interval ends with the step before `step`.
+  bool due(std::uint64_t step) const;
+  /// Decide for each layer and the whole model from the sums of the interval, and begin the next
+  /// one. Sums are of gradients times `grad_scale`.
+  void decide(std::vector<LayerRecord>& layers, double grad_scale);
+  /// Low compression everywhere until the next decision.
+  void set_critical(std::vector<LayerRecord>& layers);
+
+  /// Of the whole model.
+  bool critical = true;
+
+ private:
+  std::uint64_t every_;
+  double threshold_;
+  std::uint64_t start_;
+};
+
+}  // namespace lgreco
