@@ -238,32 +238,5 @@ TEST(TopK, KeepsTheLargest) {
   }
 }
 
-TEST(Analyze, AgreesWithCompressAndMeasure) {
-  const auto values = gaussian(64 * 96, 11);
-  std::vector<Level> levels;
-  for (const char* spelling : {"dense", "cast:bf16", "quantize:4", "topk:0.1", "low_rank:2"}) {
-    levels.push_back(parse_level(spelling));
-  }
-  const auto errors = analyze(values, {64, 96}, levels, {1, 2, 3});
-  ASSERT_EQ(errors.size(), levels.size());
-  EXPECT_EQ(errors[0], 0);
-  for (std::size_t i = 1; i < 4; ++i) {
-    const auto codec = coded_compressor(levels[i]);
-    std::vector<std::byte> payload(codec->payload_bytes(values.size()));
-    ASSERT_TRUE(codec->encode(values, {1, 2, 3}, 0, payload));
-    std::vector<float> lost(values.size(), 0.0f);
-    ASSERT_TRUE(codec->decode_add(payload, lost).is_ok());
-    for (std::size_t j = 0; j < lost.size(); ++j) lost[j] = values[j] - lost[j];
-    EXPECT_NEAR(errors[i], norm(lost), 1e-6 * norm(values));
-  }
-}
-
-TEST(Analyze, NonFiniteLayerHasNoErrors) {
-  std::vector<float> values(12, 1.0f);
-  values[3] = std::numeric_limits<float>::infinity();
-  for (double error : analyze(values, {3, 4}, std::vector{Level{}}, {}))
-    EXPECT_TRUE(std::isnan(error));
-}
-
 }  // namespace
 }  // namespace lgreco

@@ -7,8 +7,10 @@
 #include <vector>
 
 #include "src/kernels/elementwise.h"
+#include "src/kernels/gram.h"
 #include "src/kernels/low_rank.h"
 #include "src/kernels/quantize.h"
+#include "src/kernels/rounding_loss.h"
 #include "src/kernels/topk.h"
 
 namespace lgreco::kernels {
@@ -103,6 +105,28 @@ void LowRank(benchmark::State& state) {
   count_bytes(state);
 }
 BENCHMARK(LowRank)->Arg(1)->Arg(4)->Arg(16)->Arg(32);
+
+void Gram(benchmark::State& state) {
+  std::vector<double> out(kRows * kRows);
+  for (auto _ : state) {
+    gram(gradient().data(), kRows, kCols, out.data());
+    benchmark::ClobberMemory();
+  }
+  count_bytes(state);
+}
+BENCHMARK(Gram)->Unit(benchmark::kMillisecond);
+
+void RoundingLoss(benchmark::State& state) {
+  constexpr std::size_t kBucket = 1024;
+  for (auto _ : state) {
+    for (std::size_t at = 0; at < kCount; at += kBucket) {
+      benchmark::DoNotOptimize(
+          rounding_loss(gradient().data() + at, kBucket, -4, 8.0f / 15, state.range(0) != 0));
+    }
+  }
+  count_bytes(state);
+}
+BENCHMARK(RoundingLoss)->Arg(0)->Arg(1);
 
 }  // namespace
 }  // namespace lgreco::kernels

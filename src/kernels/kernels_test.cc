@@ -259,6 +259,46 @@ TEST_P(KernelsTest, LowRankProducts) {
   }
 }
 
+TEST_P(KernelsTest, Gram) {
+  for (const auto& [rows, cols] : {std::pair<std::size_t, std::size_t>{1, 1},
+                                   {1, 300},
+                                   {300, 1},
+                                   {15, 127},
+                                   {16, 128},
+                                   {17, 129},
+                                   {129, 17},
+                                   {40, 1000},
+                                   {70, 70},
+                                   {33, 260}}) {
+    const auto matrix = gaussian(rows * cols);
+    const std::size_t side = std::min(rows, cols);
+    std::vector<double> out(side * side), expected(side * side);
+    gram(matrix.data(), rows, cols, out.data());
+    scalar::gram(matrix.data(), rows, cols, expected.data());
+    ASSERT_TRUE(same_bits(out, expected)) << rows << "x" << cols;
+  }
+}
+
+TEST_P(KernelsTest, RoundingLoss) {
+  for (std::size_t count : kCounts) {
+    const auto values = gaussian(count);
+    for (float unit : {0.01f, 0.3f, 7.0f}) {
+      for (bool stochastic : {false, true}) {
+        ASSERT_EQ(rounding_loss(values.data(), count, -4, unit, stochastic),
+                  scalar::rounding_loss(values.data(), count, -4, unit, stochastic))
+            << count << " by " << unit;
+      }
+    }
+  }
+}
+
+TEST(RoundingLoss, IsTheDistanceOrItsExpectation) {
+  const float values[] = {1.0f, 1.25f, 1.5f, 2.0f, 2.75f};
+  EXPECT_EQ(scalar::rounding_loss(values, 5, 1, 1, false), 0.0625f + 0.25f + 0.0625f);
+  EXPECT_EQ(scalar::rounding_loss(values, 5, 1, 1, true), 0.1875f + 0.25f + 0.1875f);
+  EXPECT_EQ(scalar::rounding_loss(values, 5, 1, 0.25f, true), 0);
+}
+
 TEST(Bf16Bounds, Enclose) {
   std::mt19937 generator(1);
   for (int i = 0; i < 100'000; ++i) {

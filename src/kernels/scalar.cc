@@ -198,4 +198,44 @@ void reconstruct(const float* left, const float* right, std::size_t rows, std::s
   }
 }
 
+void gram(const float* matrix, std::size_t rows, std::size_t cols, double* gram) {
+  const bool wide = rows <= cols;
+  const std::size_t small = std::min(rows, cols), large = std::max(rows, cols);
+  const auto value = [&](std::size_t i, std::size_t j) {
+    return static_cast<double>(wide ? matrix[i * cols + j] : matrix[j * cols + i]);
+  };
+  for (std::size_t i = 0; i < small; ++i) {
+    for (std::size_t k = 0; k < small; ++k) {
+      double total = 0, run = 0;
+      for (std::size_t j = 0; j < large; ++j) {
+        run += value(i, j) * value(k, j);
+        if ((j + 1) % kGramDepth == 0 || j + 1 == large) {
+          total += run;
+          run = 0;
+        }
+      }
+      gram[i * small + k] = total;
+    }
+  }
+}
+
+float rounding_loss_of(float value, float low, float unit, bool stochastic) {
+  const float steps = (value - low) / unit;
+  if (stochastic) {
+    const float fraction = steps - std::floor(steps);
+    return fraction * (1.0f - fraction);
+  }
+  const float distance = steps - std::floor(steps + 0.5f);
+  return distance * distance;
+}
+
+float rounding_loss(const float* values, std::size_t count, float low, float unit,
+                    bool stochastic) {
+  float sums[16] = {};
+  for (std::size_t i = 0; i < count; ++i) {
+    sums[i % 16] += rounding_loss_of(values[i], low, unit, stochastic);
+  }
+  return fold(sums);
+}
+
 }  // namespace lgreco::kernels::scalar

@@ -4,8 +4,10 @@
 
 #include "src/kernels/cast.h"
 #include "src/kernels/elementwise.h"
+#include "src/kernels/gram.h"
 #include "src/kernels/low_rank.h"
 #include "src/kernels/quantize.h"
+#include "src/kernels/rounding_loss.h"
 #include "src/kernels/topk.h"
 
 namespace lgreco::kernels::scalar {
@@ -40,5 +42,10 @@ void multiply_transposed(const float* matrix, std::size_t rows, std::size_t cols
                          std::size_t rank, float* right);
 void reconstruct(const float* left, const float* right, std::size_t rows, std::size_t cols,
                  std::size_t rank, float* matrix);
+
+void gram(const float* matrix, std::size_t rows, std::size_t cols, double* gram);
+
+float rounding_loss_of(float value, float low, float unit, bool stochastic);
+float rounding_loss(const float* values, std::size_t count, float low, float unit, bool stochastic);
 
 }  // namespace lgreco::kernels::scalar

@@ -1,0 +1,66 @@
+// All bit widths in one pass over the layer: a bucket's range is found once, and while the bucket
+// is in the cache every width adds what its grid loses. No bits are packed and no numbers drawn.
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "src/compressors/analyze.h"
+#include "src/compressors/quantize_range.h"
+#include "src/kernels/rounding_loss.h"
+
+namespace lgreco {
+namespace {
+
+constexpr std::size_t kRun = 1024;  // values whose losses are summed in fp32
+
+double squared_loss(std::span<const float> values, float low, float unit, bool stochastic) {
+  double loss = 0;
+  if (unit == 0) {  // every code is 0
+    for (float value : values) loss += std::pow(static_cast<double>(value) - low, 2);
+    return loss;
+  }
+  for (std::size_t at = 0; at < values.size(); at += kRun) {
+    const std::size_t count = std::min(kRun, values.size() - at);
+    loss += static_cast<double>(
+        kernels::rounding_loss(values.data() + at, count, low, unit, stochastic));
+  }
+  return loss * static_cast<double>(unit) * static_cast<double>(unit);
+}
+
+void add_bucket(std::span<const float> bucket, std::span<const Level> levels,
+                std::span<const std::size_t> members, std::span<double> squares) {
+  const kernels::Range range = kernels::range_of(bucket.data(), bucket.size());
+  for (std::size_t member : members) {
+    const Level& level = levels[member];
+    const int bits = static_cast<int>(level.parameter);
+    const QuantizeGrid grid(range, bits);
+    squares[member] += grid.is_finite(bits) ? squared_loss(bucket, grid.low(), grid.unit(),
+                                                           level.rounding == Rounding::stochastic)
+                                            : std::numeric_limits<double>::infinity();
+  }
+}
+
+}  // namespace
+
+void analyze_quantize(std::span<const float> values, std::span<const Level> levels,
+                      std::span<double> errors) {
+  std::vector<bool> done(levels.size(), false);
+  for (std::size_t first = 0; first < levels.size(); ++first) {
+    if (levels[first].method != Method::quantize || done[first]) continue;
+    const std::size_t length = levels[first].bucket;
+    std::vector<std::size_t> members;  // levels that share the buckets
+    for (std::size_t i = first; i < levels.size(); ++i) {
+      if (levels[i].method != Method::quantize || levels[i].bucket != length) continue;
+      members.push_back(i);
+      done[i] = true;
+      errors[i] = 0;
+    }
+    for (std::size_t at = 0; at < values.size(); at += length) {
+      add_bucket(values.subspan(at, std::min(length, values.size() - at)), levels, members, errors);
+    }
+    for (std::size_t i : members) errors[i] = std::sqrt(errors[i]);
+  }
+}
+
+}  // namespace lgreco

@@ -1,0 +1,86 @@
+// All densities from one histogram of magnitudes, whose bins are the values of bf16: 128 for each
+// power of two. A bin has the exact energy of its values, so that only the bin in which a threshold
+// falls is estimated: its values count as equal, and they differ by less than 1 in 128. The error
+// of a level is therefore right within 0.8 % whatever the values, and mostly within 0.01 %.
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+#include "src/compressors/analyze.h"
+#include "src/compressors/topk_count.h"
+
+namespace lgreco {
+namespace {
+
+struct Bin {
+  std::size_t count = 0;
+  double energy = 0;    // sum of the squares
+  double rounding = 0;  // sum of the squares of what rounding to bf16 loses; infinite on overflow
+};
+
+// The bins that are not empty, in ascending order of the magnitude.
+std::vector<Bin> histogram_of(std::span<const float> values) {
+  std::vector<Bin> bins(std::size_t{1} << 15);
+  for (float value : values) {
+    const std::uint32_t magnitude = std::bit_cast<std::uint32_t>(value) & 0x7FFFFFFFu;
+    const std::uint32_t odd = (magnitude >> 16) & 1u;
+    const float rounded = std::bit_cast<float>((magnitude + 0x7FFFu + odd) & 0xFFFF0000u);
+    const double exact = static_cast<double>(std::bit_cast<float>(magnitude));
+    const double lost = exact - static_cast<double>(rounded);
+    Bin& bin = bins[magnitude >> 16];
+    ++bin.count;
+    bin.energy += exact * exact;
+    bin.rounding += lost * lost;
+  }
+  std::erase_if(bins, [](const Bin& bin) { return bin.count == 0; });
+  return bins;
+}
+
+// What rounding the kept values loses, when bins [0, i) are dropped, for each i.
+std::vector<double> rounding_above(std::span<const Bin> bins) {
+  std::vector<double> above(bins.size() + 1, 0.0);
+  for (std::size_t i = bins.size(); i > 0; --i) above[i - 1] = above[i] + bins[i - 1].rounding;
+  return above;
+}
+
+// The positions of the topk levels, the largest density first.
+std::vector<std::size_t> by_density(std::span<const Level> levels) {
+  std::vector<std::size_t> order;
+  for (std::size_t i = 0; i < levels.size(); ++i) {
+    if (levels[i].method == Method::topk) order.push_back(i);
+  }
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return levels[a].parameter > levels[b].parameter;
+  });
+  return order;
+}
+
+}  // namespace
+
+void analyze_topk(std::span<const float> values, std::span<const Level> levels,
+                  std::span<double> errors) {
+  const std::vector<std::size_t> order = by_density(levels);
+  if (order.empty()) return;
+  const std::vector<Bin> bins = histogram_of(values);
+  const std::vector<double> rounding = rounding_above(bins);
+  std::size_t bin = 0;  // the bins below are dropped as a whole
+  std::size_t dropped = 0;
+  double energy = 0;
+  for (std::size_t i : order) {
+    const std::size_t wanted = values.size() - topk_count(levels[i].parameter, values.size());
+    for (; dropped + bins[bin].count <= wanted; ++bin) {
+      dropped += bins[bin].count;
+      energy += bins[bin].energy;
+    }
+    const double share =
+        static_cast<double>(wanted - dropped) / static_cast<double>(bins[bin].count);
+    double squares = energy + share * bins[bin].energy;
+    if (levels[i].values == DType::bf16) {
+      squares += (1 - share) * bins[bin].rounding + rounding[bin + 1];
+    }
+    errors[i] = std::sqrt(squares);
+  }
+}
+
+}  // namespace lgreco
