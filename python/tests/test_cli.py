@@ -5,10 +5,13 @@ import sys
 import numpy as np
 import pytest
 import torch
+from lgreco._core import harm
 from typer.testing import CliRunner
 
 import lgreco
 from lgreco.cli import app
+from lgreco.codec import payload_bytes
+from lgreco.plan import Estimate, LayerEstimate
 from lgreco.report import summaries, write_report
 from lgreco.run_log import RunLog, read_run_log
 
@@ -81,6 +84,125 @@ def test_plan_from_a_table(tmp_path):
     assert result["levels"] == {"x": "quantize:4", "y": "quantize:2"}
 
 
+def write_gradients(path):
+    rng = np.random.default_rng(0)
+    spectrum = rng.standard_normal((60, 12)) @ rng.standard_normal((12, 90))
+    gradients = {
+        "smooth": spectrum,
+        "rough": rng.standard_normal((60, 90)),
+        "still": np.zeros((60, 90)),
+        "bias": rng.standard_normal(60),
+    }
+    np.savez(path, **{name: g.astype(np.float32) for name, g in gradients.items()})
+    return gradients
+
+
+def test_plan_says_what_each_layer_costs_and_why(tmp_path):
+    gradients = write_gradients(tmp_path / "g.npz")
+    plan_file = tmp_path / "plan.json"
+    run("plan", tmp_path / "g.npz", "--reference=low_rank:4", f"--output={plan_file}")
+    plan = lgreco.Plan.load(plan_file)
+    assert list(plan.estimates) == list(gradients)
+    for name, estimate in plan.estimates.items():
+        shape = gradients[name].shape
+        assert estimate.dense.bytes == 4 * gradients[name].size
+        assert estimate.chosen.bytes == payload_bytes(plan[name], shape)
+        assert estimate.chosen.seconds == 0
+    assert plan.estimates["smooth"].reference.bytes == 4 * 4 * (60 + 90)
+    assert sum(e.chosen.bytes for e in plan.estimates.values()) == plan.bytes
+    assert sum(e.chosen.error for e in plan.estimates.values()) == pytest.approx(plan.error)
+    assert plan.estimates["still"].reason == "zero gradient: the reference"
+    assert plan["still"] == lgreco.PowerSGD(4) and plan["bias"] == lgreco.Dense()
+    output = run("inspect", plan_file)
+    assert "zero gradient" in output and "of dense" in output and "gap 0.000 %" in output
+
+
+def test_plan_mixes_families(tmp_path):
+    write_gradients(tmp_path / "g.npz")
+    arguments = ("plan", tmp_path / "g.npz", "--reference=low_rank:4", "--json")
+    same = json.loads(run(*arguments))
+    mixed = json.loads(run(*arguments, "--levels=mixed"))
+    assert mixed["bytes"] < same["bytes"]
+    assert mixed["error"] <= mixed["budget"] == pytest.approx(same["budget"])
+    families = {level.split(":")[0] for level in mixed["levels"].values()}
+    assert {"low_rank", "quantize"} <= families or {"low_rank", "topk"} <= families
+
+
+@pytest.mark.parametrize("budget", ["norm", "squared", "debt"])
+def test_plan_keeps_the_budget_by_its_own_measure(tmp_path, budget):
+    gradients = write_gradients(tmp_path / "g.npz")
+    result = json.loads(
+        run("plan", tmp_path / "g.npz", "--reference=low_rank:4", f"--budget={budget}", "--json")
+    )
+
+    def total(which):
+        return sum(
+            harm(budget, estimate[which]["error"], float(np.linalg.norm(gradients[name])))
+            for name, estimate in result["estimates"].items()
+        )
+
+    assert result["budget"] == pytest.approx(total("reference"))
+    assert result["error"] == pytest.approx(total("chosen"))
+    assert result["error"] <= result["budget"] and result["within_budget"]
+
+
+def test_debt_makes_other_plans_than_norms_and_needs_them(tmp_path):
+    table = {
+        "names": ["x", "y"],
+        "levels": ["quantize:2", "quantize:4", "dense"],
+        "costs": [[2, 4, 32], [2, 4, 32]],
+        "errors": [[0.95, 0.5, 0], [1, 0.5, 0]],
+    }
+    path = tmp_path / "table.json"
+    arguments = ("plan", path, "--reference=quantize:4", "--alpha=1.5", "--json")
+    path.write_text(json.dumps(table))
+    assert json.loads(run(*arguments))["levels"]["x"] == "quantize:2"
+    with pytest.raises(lgreco.ConfigError, match="needs the key 'norms'"):
+        run(*arguments, "--budget=debt")
+    path.write_text(json.dumps(table | {"norms": [1, 2]}))
+    result = json.loads(run(*arguments, "--budget=debt"))
+    assert result["levels"] == {"x": "quantize:4", "y": "quantize:4"}
+    path.write_text(json.dumps(table | {"norms": [1]}))
+    with pytest.raises(lgreco.ConfigError, match="one number a layer"):
+        run(*arguments, "--budget=debt")
+
+
+@pytest.mark.parametrize(
+    ("budget", "error", "norm", "expected"),
+    [
+        ("norm", 3, 5, 3),
+        ("squared", 3, 5, 9),
+        ("debt", 3, 5, 0.6**2 / (1 - 0.6**2) ** 2 * 25),
+        ("debt", 5, 5, float("inf")),
+        ("debt", 0, 0, 0),
+    ],
+)
+def test_harm(budget, error, norm, expected):
+    assert harm(budget, error, norm) == pytest.approx(expected)
+
+
+def test_an_unknown_budget_is_refused(tmp_path):
+    write_gradients(tmp_path / "g.npz")
+    with pytest.raises(lgreco.ConfigError, match="'norm', 'squared' or 'debt'"):
+        run("plan", tmp_path / "g.npz", "--reference=low_rank:4", "--budget=cubed")
+
+
+def test_a_diverging_reference_adds_nothing_to_the_budget(tmp_path):
+    table = {
+        "names": ["x", "y"],
+        "levels": ["quantize:1", "quantize:4", "dense"],
+        "costs": [[1, 4, 32], [1, 4, 32]],
+        "errors": [[1.5, 0.1, 0], [1.5, 0.1, 0]],
+        "norms": [1, 4],
+    }
+    (tmp_path / "table.json").write_text(json.dumps(table))
+    arguments = ("plan", tmp_path / "table.json", "--reference=quantize:1", "--budget=debt")
+    result = json.loads(run(*arguments, "--json"))
+    assert result["budget"] == pytest.approx(harm("debt", 1.5, 4))
+    assert result["levels"]["x"] == "quantize:4"
+    assert "EXCEEDS" not in run(*arguments)
+
+
 def write_log(path):
     log = RunLog(path)
     log.start("tiny", "made up", 2, {"w": [64, 64]}, {})
@@ -134,15 +256,58 @@ def test_report_refuses_an_unfinished_run(tmp_path):
         write_report([read_run_log(tmp_path / "run.jsonl")], tmp_path / "report.html")
 
 
-def test_inspect_reads_a_saved_state(tmp_path):
-    state = {
-        "format": 1, "rank": 0, "size": 2, "step": 5, "stats": {},
-        "plan": {"levels": {"w": "low_rank:2"}},
+def some_state(plan):
+    return {
+        "format": 1, "rank": 0, "size": 2, "step": 5, "stats": {}, "plan": plan,
         "layers": {"w": {"residual": torch.ones(4, 4), "factor": torch.ones(2, 4)}},
     }  # fmt: skip
-    torch.save(state, tmp_path / "state.pt")
+
+
+def test_inspect_reads_a_saved_state(tmp_path):
+    torch.save(some_state({"levels": {"w": "low_rank:2"}}), tmp_path / "state.pt")
     output = run("inspect", tmp_path / "state.pt")
     assert "step 5" in output and "2x4" in output
+
+
+def planned(**seconds):
+    estimate = LayerEstimate(
+        reason="dense is faster",
+        chosen=Estimate(600.0, 0.5, seconds.get("chosen", 0.0)),
+        reference=Estimate(800.0, 0.25, seconds.get("reference", 0.0)),
+        dense=Estimate(6000.0, 0.0, seconds.get("dense", 0.0)),
+    )
+    levels = {"w": lgreco.PowerSGD(2), "b": lgreco.Dense()}
+    return lgreco.Plan(levels, bytes=640, lower_bound=512, estimates={"w": estimate})
+
+
+def test_inspect_shows_the_estimates_of_plans_states_and_logs(tmp_path):
+    plan = planned()
+    plan.save(tmp_path / "plan.json")
+    torch.save(some_state(plan.to_dict()), tmp_path / "state.pt")
+    log = RunLog(tmp_path / "run.jsonl")
+    log.start("tiny", "made up", 2, {"w": [64, 64], "b": [10]}, {})
+    log.plan_if_new(plan, -1)
+    log.close()
+    for name in ("plan.json", "state.pt", "run.jsonl"):
+        output = run("inspect", tmp_path / name)
+        row = next(line for line in output.splitlines() if "dense is faster" in line)
+        assert row.split()[:8] == ["w", "low_rank:2", "600", "75.0", "%", "10.0", "%", "0.5"]
+        assert "bytes of 1 of 2 layers 600, reference 800: 1.33x fewer" in output
+        assert "dense 6,000: 10.00x fewer" in output
+        assert "gap 25.000 %" in output
+        assert "reference ms" not in output
+    for name, path in (("plan.json", []), ("state.pt", ["plan"]), ("run.jsonl", ["last_plan"])):
+        values = json.loads(run("inspect", tmp_path / name, "--json"))
+        for key in path:
+            values = values[key]
+        assert values["estimates"] == plan.to_dict()["estimates"]
+
+
+def test_inspect_shows_seconds_when_there_are_any(tmp_path):
+    planned(chosen=0.004, reference=0.005, dense=0.006).save(tmp_path / "plan.json")
+    output = run("inspect", tmp_path / "plan.json")
+    row = next(line for line in output.splitlines() if "dense is faster" in line)
+    assert row.split()[9:12] == ["4", "5", "6"]
 
 
 @pytest.mark.parametrize(
@@ -155,6 +320,7 @@ def test_inspect_reads_a_saved_state(tmp_path):
         (["report", "missing.jsonl"], "cannot read"),
         (["plan", "missing.npz", "--reference=low_rank:4"], "cannot read"),
         (["plan", "missing.npz", "--reference=magic"], "unknown method"),
+        (["plan", "m.npz", "--reference=low_rank:4", "--levels=some"], "'same' or 'mixed'"),
     ],
 )
 def test_errors_are_one_line_and_status_2(arguments, message, tmp_path):

@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from lgreco.cli.advise import advise
 from lgreco.cli.inspect import inspect
 from lgreco.cli.plan import plan
 from lgreco.cli.ratio import ratio
@@ -22,6 +23,8 @@ app.command()(ratio)
 app.command()(plan)
 app.command()(inspect)
 app.command()(report)
+# What is no option of ours belongs to the script.
+app.command(context_settings={"ignore_unknown_options": True})(advise)
 
 
 def main() -> None:

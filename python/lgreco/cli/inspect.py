@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from lgreco.cli.output import AsJson, print_json, print_table
+from lgreco.cli.output import AsJson, console, print_json, print_table
+from lgreco.cli.plan_view import gap, print_plan
 from lgreco.errors import StateError
 from lgreco.plan import Plan
 from lgreco.report import comparison_table, summaries
@@ -35,12 +35,9 @@ def inspect(
 
 def _show_plan(plan: Plan, as_json: bool) -> None:
     if as_json:
-        print_json({**plan.to_dict(), "hash": plan.hash})
+        print_json({**plan.to_dict(), "hash": plan.hash, "gap": gap(plan)})
         return
-    title = f"Plan {plan.hash}, version {plan.version}, from step {plan.step}"
-    print_table(title, ["layer", "level"], list(plan.items()))
-    print(f"{plan.bytes:,.0f} payload bytes; no plan has fewer than {plan.lower_bound:,.0f}")
-    print(f"error {plan.error:.6g}, budget {plan.budget:.6g}")
+    print_plan(plan)
 
 
 def _show_state(source: Path, as_json: bool) -> None:
@@ -66,6 +63,8 @@ def _show_state(source: Path, as_json: bool) -> None:
         return
     title = f"State of rank {summary['rank']} of {summary['size']} at step {summary['step']}"
     print_table(title, ["layer", "level", "residual norm", "warm factor"], rows)
+    if state["plan"].get("estimates"):
+        print_plan(Plan.from_dict(state["plan"]))
 
 
 def _show_log(source: Path, as_json: bool) -> None:
@@ -73,7 +72,9 @@ def _show_log(source: Path, as_json: bool) -> None:
     start = run["start"][0]
     finished = vars(summaries([run])[0]) if "end" in run else {}
     if as_json:
-        print_json({"start": start, "plans": len(run.get("plan", [])), "summary": finished})
+        plans = run.get("plan", [])
+        last = plans[-1] if plans else None
+        print_json({"start": start, "plans": len(plans), "last_plan": last, "summary": finished})
         return
     steps = run["step"][-1]["step"] if run.get("step") else 0
     print(f"Run '{start['name']}': {start['data']}, {start['ranks']} ranks, {steps} steps")
@@ -82,8 +83,10 @@ def _show_log(source: Path, as_json: bool) -> None:
         for plan in run.get("plan", [])
     ]
     print_table("Plans", ["from step", "version", "bytes", "levels"], rows)
+    if run.get("plan") and run["plan"][-1].get("estimates"):
+        print_plan(Plan.from_dict(run["plan"][-1]))
     if finished:
-        Console().print(comparison_table([run]))
+        console().print(comparison_table([run]))
     else:
         print("The run has not finished.")
 

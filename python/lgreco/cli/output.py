@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -18,11 +20,35 @@ def print_json(values: object) -> None:
     print(json.dumps(values, indent=1))
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """The first column is text, the others are right-aligned."""
+_WIDTH_IN_FILES = 160  # of what is not a terminal; COLUMNS overrides it
+
+
+def console() -> Console:
+    """What people read: as wide as the terminal, or wide enough for most tables in a file."""
+    if sys.stdout.isatty() or "COLUMNS" in os.environ:
+        return Console()
+    return Console(width=_WIDTH_IN_FILES)
+
+
+def print_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    total: Sequence[object] | None = None,
+    text_columns: Sequence[str] = (),
+) -> None:
+    """The first column and `text_columns` are text, the others are right-aligned.
+
+    `total` is a last row, set apart.
+    """
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+        is_text = index == 0 or column in text_columns
+        table.add_column(column, justify="left" if is_text else "right", overflow="fold")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    Console().print(table)
+    if total is not None:
+        table.add_section()
+        table.add_row(*(str(cell) for cell in total))
+    console().print(table)

@@ -1,0 +1,154 @@
+"""Watches a training program's first DDP model for some steps, then ends the program."""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.nn.parallel import DistributedDataParallel
+
+from lgreco.advise.advice import Measurements
+from lgreco.advise.levels import time_levels
+from lgreco.advise.network import time_network
+from lgreco.errors import ConfigError
+
+WARM_UP_STEPS = 5
+TIMED_STEPS = 7
+STEPS = WARM_UP_STEPS + 2 * TIMED_STEPS + 1  # the last one's gradients are kept
+_DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+
+
+class ProbeFinished(SystemExit):
+    """Ends the watched program once everything is measured."""
+
+
+class Probe:
+    """Warm-up, then steps as they are, then steps without communication, then one to keep.
+
+    A step ends when the model is called again after a synchronised backward pass, so that gradient
+    accumulation counts as one step. Use it as a context manager around the program, on all ranks;
+    `measurements` is None until it has raised ProbeFinished in the program.
+    """
+
+    def __init__(self, levels: Sequence[str]) -> None:
+        self.measurements: Measurements | None = None
+        self.steps = 0
+        self._levels = list(levels)
+        self._ddp: DistributedDataParallel | None = None
+        self._synchronised = False
+        self._buckets = 0
+        self._boundaries: list[float] = []
+        self._ready: list[float] = []  # when the buckets of this step were
+        self._windows: list[float] = []
+        self._gradients: dict[int, np.ndarray] = {}
+
+    def __enter__(self) -> "Probe":
+        self._handle = register_module_forward_pre_hook(self._before_forward)
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._handle.remove()
+
+    def _before_forward(self, module, _inputs) -> None:
+        if not isinstance(module, DistributedDataParallel) or not torch.is_grad_enabled():
+            return
+        if self._ddp is None:
+            self._watch(module)
+        if module is self._ddp and (self._synchronised or not self._boundaries):
+            self._step_begins()
+
+    def _watch(self, ddp: DistributedDataParallel) -> None:
+        _check(ddp)
+        self._ddp = ddp
+        ddp.register_comm_hook(ddp.process_group, self._communicate)
+
+    def _step_begins(self) -> None:
+        self._boundaries.append(time.perf_counter())
+        self.steps = len(self._boundaries) - 1
+        self._synchronised = False
+        if self._ready:
+            self._windows.append(self._ready[-1] - self._ready[0])
+            self._buckets = len(self._ready)
+        self._ready = []
+        if self.steps == STEPS:
+            self.measurements = self._measure()
+            raise ProbeFinished(0)
+
+    # No annotations here: DDP compares them with types, not with their names.
+    def _communicate(self, group, bucket):
+        self._ready.append(time.perf_counter())
+        self._synchronised = True
+        if self.steps < WARM_UP_STEPS + TIMED_STEPS:
+            return allreduce_hook(group, bucket)
+        if self.steps == STEPS - 1:
+            for parameter, gradient in zip(bucket.parameters(), bucket.gradients(), strict=True):
+                self._gradients[id(parameter)] = gradient.detach().float().numpy().copy()
+        done = torch.futures.Future()
+        done.set_result(bucket.buffer())
+        return done
+
+    def _measure(self) -> Measurements:
+        group = self._ddp.process_group
+        layers = {
+            name: (self._gradients[id(parameter)], parameter)
+            for name, parameter in self._ddp.module.named_parameters()
+            if id(parameter) in self._gradients
+        }
+        seconds = np.diff(self._boundaries)
+        ddp_s, compute_s, window_s = _slowest(
+            group,
+            statistics.median(seconds[WARM_UP_STEPS : WARM_UP_STEPS + TIMED_STEPS]),
+            statistics.median(seconds[WARM_UP_STEPS + TIMED_STEPS : -1]),
+            statistics.median(self._windows[WARM_UP_STEPS + TIMED_STEPS : -1]),
+        )
+        dtype = _DTYPES[next(iter(layers.values()))[1].dtype]
+        levels = time_levels(
+            {n: gradient for n, (gradient, _) in layers.items()}, self._levels, dtype
+        )
+        codecs = _slowest(group, *(s for level in levels for s in (level.encode_s, level.decode_s)))
+        return Measurements(
+            ranks=group.size(),
+            layers=len(layers),
+            gradient_bytes=sum(p.numel() * p.element_size() for _, p in layers.values()),
+            buckets=self._buckets,
+            compute_s=compute_s,
+            ddp_s=ddp_s,
+            window_s=window_s,
+            network=time_network(group),
+            levels=[
+                dataclasses.replace(level, encode_s=encode_s, decode_s=decode_s)
+                for level, encode_s, decode_s in zip(levels, codecs[::2], codecs[1::2], strict=True)
+            ],
+        )
+
+
+def _slowest(group: dist.ProcessGroup, *seconds: float) -> list[float]:
+    """Of the ranks, for each figure."""
+    tensor = torch.tensor(seconds, dtype=torch.float64)
+    dist.all_reduce(tensor, dist.ReduceOp.MAX, group)
+    return tensor.tolist()
+
+
+def _check(ddp: DistributedDataParallel) -> None:
+    if ddp._comm_hooks:
+        raise ConfigError(
+            "[advise] the script gives DDP a communication hook of its own; for the probe, remove "
+            "that call (lgreco.compress, register_comm_hook)"
+        )
+    if ddp.process_group.size() < 2:
+        raise ConfigError("[advise] there is one rank; start the probe on at least 2")
+    for name, parameter in ddp.module.named_parameters():
+        if parameter.device.type != "cpu":
+            raise ConfigError(
+                f"[advise] layer '{name}' is on {parameter.device}; lgreco compresses CPU tensors"
+            )
+        if parameter.requires_grad and parameter.dtype not in _DTYPES:
+            raise ConfigError(
+                f"[advise] layer '{name}' is {parameter.dtype}; it must be one of "
+                + ", ".join(_DTYPES.values())
+            )

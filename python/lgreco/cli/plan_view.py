@@ -1,0 +1,101 @@
+"""Plans as people read them, for several commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from lgreco.cli.output import print_table
+from lgreco.plan import Estimate, LayerEstimate, Plan
+
+MEASURES = {
+    "norm": "error",
+    "squared": "squared error",
+    "debt": "debt (what error feedback keeps back, squared)",
+}
+
+
+def gap(plan: Plan) -> float:
+    """How far above the proven bound the plan's bytes can be: 0 for a proven optimum."""
+    return plan.bytes / plan.lower_bound - 1 if plan.lower_bound else 0.0
+
+
+def bound_line(plan: Plan) -> str:
+    return f"no plan has fewer than {plan.lower_bound:,.0f} bytes: gap {100 * gap(plan):.3f} %"
+
+
+def compared(chosen: float, other: float, name: str = "reference") -> str:
+    """Of bytes: `reference 200: 2.00x fewer`."""
+    ratio = f"{other / chosen:.2f}x fewer" if chosen else "nothing to send"
+    return f"{name} {other:,.0f}: {ratio}"
+
+
+def print_plan(plan: Plan) -> None:
+    """Per layer, with figures when the plan has estimates, and in total."""
+    title = f"Plan {plan.hash}, version {plan.version}, from step {plan.step}"
+    if plan.estimates:
+        _print_estimates(plan, title)
+    else:
+        print_table(title, ["layer", "level"], list(plan.items()), text_columns=["level"])
+        print(f"{plan.bytes:,.0f} payload bytes")
+    print(bound_line(plan))
+    print(f"error {plan.error:.6g}, budget {plan.budget:.6g}")
+
+
+def total_of(estimates: Sequence[Estimate]) -> Estimate:
+    return Estimate(
+        bytes=sum(e.bytes for e in estimates),
+        error=sum(e.error for e in estimates),
+        seconds=sum(e.seconds for e in estimates),
+    )
+
+
+def _print_estimates(plan: Plan, title: str) -> None:
+    known = list(plan.estimates.values())
+    total = LayerEstimate(
+        reason="",
+        chosen=total_of([e.chosen for e in known]),
+        reference=total_of([e.reference for e in known]),
+        dense=total_of([e.dense for e in known]),
+    )
+    columns = dict(_COLUMNS)
+    if total.chosen.seconds or total.reference.seconds:
+        columns |= _TIME_COLUMNS
+    columns["why"] = lambda e: e.reason
+    rows = [
+        [name, level, *_cells(plan.estimates.get(name), columns)] for name, level in plan.items()
+    ]
+    print_table(
+        title,
+        ["layer", "level", *columns],
+        rows,
+        total=["total", "", *_cells(total, columns)],
+        text_columns=["level", "why"],
+    )
+    partly = f" of {len(known)} of {len(plan)} layers" if len(known) < len(plan) else ""
+    print(
+        f"bytes{partly} {total.chosen.bytes:,.0f}, "
+        f"{compared(total.chosen.bytes, total.reference.bytes)}, "
+        f"{compared(total.chosen.bytes, total.dense.bytes, 'dense')}"
+    )
+
+
+def _cells(estimate: LayerEstimate | None, columns: dict[str, Callable]) -> list[str]:
+    return ["-" if estimate is None else cell(estimate) for cell in columns.values()]
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+_COLUMNS: dict[str, Callable[[LayerEstimate], str]] = {
+    "bytes": lambda e: f"{e.chosen.bytes:,.0f}",
+    "of reference": lambda e: _percent(e.chosen.bytes, e.reference.bytes),
+    "of dense": lambda e: _percent(e.chosen.bytes, e.dense.bytes),
+    "error": lambda e: f"{e.chosen.error:.4g}",
+    "reference error": lambda e: f"{e.reference.error:.4g}",
+}
+_TIME_COLUMNS: dict[str, Callable[[LayerEstimate], str]] = {
+    "ms": lambda e: f"{1e3 * e.chosen.seconds:.3g}",
+    "reference ms": lambda e: f"{1e3 * e.reference.seconds:.3g}",
+    "dense ms": lambda e: f"{1e3 * e.dense.seconds:.3g}",
+}
