@@ -21,7 +21,7 @@ from lgreco import _torch
 from lgreco.errors import ConfigError, MismatchError, PeerError
 from lgreco.methods import Method
 from lgreco.plan import Plan
-from lgreco.policies import Policy, Uniform
+from lgreco.policies import Accordion, Policy, Uniform
 
 STATE_FORMAT = 1
 _DEFAULT_TIMEOUT_SECONDS = 1800.0
@@ -102,6 +102,7 @@ class Compression:
             )
         if not layers:
             raise ConfigError("[compress] there is no layer to synchronise")
+        self._policy = policy
         policy_settings = policy.settings([name for name, _ in layers], method)
         groups = _own_groups(process_group, settings)
         self._engine = _torch.Aggregator(
@@ -132,10 +133,31 @@ class Compression:
     def memory(self) -> dict[str, int]:
         """Bytes that compression needs on this rank beyond the gradients, with the current plan.
 
-        `residuals`, `factors`, `staging` (the messages of a step), and `windows` (only in the steps
-        before a plan is made).
+        `residuals`, `factors`, `staging` (the messages of a step), and `windows` (what plans and
+        Accordion's decisions are made from).
         """
         return self._engine.memory()
+
+    @property
+    def micro_batches(self) -> int:
+        """How many batches to accumulate (under `no_sync()`) before the coming synchronisation.
+
+        What `Accordion(micro_batches=...)` decided; 1 under other policies. The same on every rank.
+        """
+        if not isinstance(self._policy, Accordion):
+            return 1
+        critical, stable = self._policy.micro_batches
+        return critical if self._engine.in_critical_regime() else stable
+
+    def on_lr_change(self, old: float, new: float) -> None:
+        """Tell Accordion that the learning rate changes from `old` to `new` with the coming step.
+
+        A decay means low compression until the next decision. Call it on every rank, for the steps
+        of a step-wise schedule: a rate that decays in every step would keep compression low for
+        ever. Without effect under other policies. Raises ConfigError unless both are finite and not
+        negative.
+        """
+        self._engine.on_learning_rate_change(float(old), float(new))
 
     def set_grad_scale(self, scale: float) -> None:
         """Gradients are multiplied by `scale` from the next step on; call it on every rank.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from lgreco import _core
 from lgreco.errors import ConfigError
 from lgreco.methods import Method
 from lgreco.plan import Plan
@@ -32,16 +34,25 @@ class Uniform(Policy):
 class LGreCo(Policy):
     """Fewest bytes within the error that the reference would cause (MLSys 2024).
 
+    Plans are measured and solved in the background; no step waits for them. A plan that some rank
+    cannot make in time is dropped on all ranks, and counted in `stats()["plan_failures"]`.
+
     Args:
         every: steps between plans.
-        start: step of the first plan; the reference level is used until then.
-        window: plans are made from the mean of the last `window` corrected gradients.
-        levels: "same" for the reference's own family, or a list of methods to choose from.
-        alpha: budget as a multiple of the reference's error.
-        budget: "norm" sums the layers' error norms (the paper's), "squared" their squares.
-        objective: what to minimise: "bytes".
+        start: step at which the first one takes effect; until then the reference level is used.
+        window: plans are made from the mean of `window` corrected gradients (gradient + residual).
+        levels: "same" for the reference's own family, "mixed" for all families, or a list of
+            methods to choose from.
+        alpha: budget as a multiple of the reference's harm.
+        budget: how harm is measured: "norm" sums the layers' error norms (the paper's), "squared"
+            their squares, "debt" what error feedback keeps back in the long run (comparable across
+            families, see docs/budget_study.md). None: "debt" with levels="mixed", otherwise "norm".
+        objective: what to minimise: "bytes", or "time": seconds to encode, send and decode, when
+            nothing is hidden behind compute. Layers travel dense where that is faster.
         solver: "exact", or "dp" for the paper's dynamic programme.
         layers: "all", or "reference" for only those that the reference level compresses.
+        bandwidth, latency: the network for objective="time": bytes per second that a rank can send,
+            seconds that a small collective takes. Measured at the start when not given.
     """
 
     every: int = 1000
@@ -49,69 +60,122 @@ class LGreCo(Policy):
     window: int = 10
     levels: str | Sequence[Method] = "same"
     alpha: float = 1.0
-    budget: str = "norm"
+    budget: str | None = None
     objective: str = "bytes"
     solver: str = "exact"
     layers: str = "all"
+    bandwidth: float | None = None
+    latency: float | None = None
 
     def __post_init__(self) -> None:
-        if self.levels == "mixed":
-            raise ConfigError(
-                '[policy] LGreCo: levels="mixed" is not yet available in this version; '
-                'use "same" or a list of methods'
-            )
-        if self.objective == "time":
-            raise ConfigError(
-                '[policy] LGreCo: objective="time" is not yet available in this version; '
-                'use "bytes"'
-            )
-        _one_of("budget", self.budget, ("norm", "squared"))
-        _one_of("objective", self.objective, ("bytes",))
+        _one_of("budget", self.budget, (None, "norm", "squared", "debt"))
+        _one_of("objective", self.objective, ("bytes", "time"))
         _one_of("solver", self.solver, ("exact", "dp"))
         _one_of("layers", self.layers, ("all", "reference"))
         for name in ("every", "start", "window"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ConfigError(f"[policy] LGreCo: {name} must be at least 1, not {value!r}")
-        self._candidates()
+            _positive("LGreCo", name, getattr(self, name))
+        listed = not isinstance(self.levels, str) and all(
+            isinstance(level, Method) for level in self.levels
+        )
+        if not listed and self.levels not in ("same", "mixed"):
+            raise ConfigError(
+                '[policy] LGreCo: levels must be "same", "mixed" or a list of methods, '
+                f"not {self.levels!r}"
+            )
+        if (self.bandwidth is None) != (self.latency is None):
+            raise ConfigError("[policy] LGreCo: give bandwidth and latency, or neither")
+        if self.bandwidth is not None and self.objective != "time":
+            raise ConfigError('[policy] LGreCo: bandwidth and latency need objective="time"')
 
     def settings(self, layers: Sequence[str], method: Method) -> dict[str, object]:
+        return self.settings_for([method])
+
+    def settings_for(self, references: Sequence[Method]) -> dict[str, object]:
+        """The engine's view, when each layer's reference is one of these."""
+        default = "debt" if self.levels == "mixed" else "norm"
         return {
             "kind": "lgreco",
             "every": self.every,
             "start": self.start,
             "window": self.window,
             "alpha": float(self.alpha),
-            "budget": self.budget,
+            "budget": default if self.budget is None else self.budget,
+            "objective": self.objective,
             "solver": self.solver,
             "layers": self.layers,
-            "candidates": self._candidates(),
+            "network": None if self.bandwidth is None else (self.bandwidth, self.latency),
+            "candidates": self._candidates(references),
         }
 
-    def _candidates(self) -> list[str]:
+    def _candidates(self, references: Sequence[Method]) -> list[str]:
         if self.levels == "same":
             return []
-        if isinstance(self.levels, str) or not all(isinstance(m, Method) for m in self.levels):
-            raise ConfigError(
-                f'[policy] LGreCo: levels must be "same" or a list of methods, not {self.levels!r}'
-            )
-        return [str(method) for method in self.levels]
+        if self.levels == "mixed":
+            return [level for method in references for level in _core.mixed_levels(str(method))]
+        return [str(level) for level in self.levels]
 
 
 @dataclass(frozen=True)
 class Accordion(Policy):
-    """Low compression in critical regimes, high elsewhere (MLSys 2021). Not yet available."""
+    """Low compression in critical regimes, high elsewhere (MLSys 2021).
+
+    Every `every` steps the detector compares, for each layer, the norm of the averaged gradients
+    summed over these steps with that of the interval before. All layers count as critical until two
+    intervals can be compared, and after a decay of the learning rate that
+    `Compression.on_lr_change` tells.
+
+    Args:
+        low, high: the level of a layer in a critical regime, and outside of one. They take the
+            place of the method that `compress` is given.
+        every: steps between decisions; the paper's are some epochs.
+        threshold: the relative change of the norm that makes a regime critical.
+        then: plan by L-GreCo under the error that the levels chosen by the detector would cause.
+        micro_batches: the batch-size mode: `Compression.micro_batches` tells the training loop how
+            many batches to accumulate before each synchronisation, in and outside of critical
+            regimes of the whole model. With low equal to high this is all that changes.
+    """
 
     low: Method
     high: Method
     every: int = 1000
     threshold: float = 0.5
     then: LGreCo | None = None
+    micro_batches: tuple[int, int] = (1, 1)
 
     def __post_init__(self) -> None:
-        raise ConfigError(
-            "[policy] Accordion is not yet available in this version; use LGreCo() or Uniform()"
-        )
+        for name in ("low", "high"):
+            if not isinstance(getattr(self, name), Method):
+                raise ConfigError(
+                    f"[policy] Accordion: {name} must be an lgreco method, "
+                    f"not {getattr(self, name)!r}"
+                )
+        _positive("Accordion", "every", self.every)
+        if not (isinstance(self.threshold, int | float) and 0 < self.threshold < math.inf):
+            raise ConfigError(
+                f"[policy] Accordion: threshold must be positive and finite, not {self.threshold!r}"
+            )
+        if self.then is not None and not isinstance(self.then, LGreCo):
+            raise ConfigError(
+                f"[policy] Accordion: then must be an lgreco.LGreCo, not {self.then!r}"
+            )
+        if not isinstance(self.micro_batches, tuple) or len(self.micro_batches) != 2:
+            raise ConfigError(
+                "[policy] Accordion: micro_batches must be two numbers: in critical regimes, "
+                f"and outside; not {self.micro_batches!r}"
+            )
+        for count in self.micro_batches:
+            _positive("Accordion", "micro_batches", count)
+
+    def settings(self, layers: Sequence[str], method: Method) -> dict[str, object]:
+        then = None if self.then is None else self.then.settings_for([self.low, self.high])
+        return {
+            "kind": "accordion",
+            "low": str(self.low),
+            "high": str(self.high),
+            "every": self.every,
+            "threshold": float(self.threshold),
+            "then": then,
+        }
 
 
 @dataclass(frozen=True)
@@ -145,6 +209,13 @@ class Fixed(Policy):
         return {"kind": "fixed", "levels": levels}
 
 
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+def _one_of(name: str, value: str | None, allowed: tuple[str | None, ...]) -> None:
     if value not in allowed:
         raise ConfigError(f"[policy] LGreCo: {name} is {value!r}; it must be one of {allowed}")
+
+
+def _positive(policy: str, name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(
+            f"[policy] {policy}: {name} must be a whole number of at least 1, not {value!r}"
+        )

@@ -140,6 +140,8 @@ def test_fixed_loads_a_saved_plan(tmp_path):
         {"layers": "some"},
         {"levels": "all"},
         {"levels": ["low_rank:4"]},
+        {"objective": "time", "bandwidth": 1e9},
+        {"bandwidth": 1e9, "latency": 1e-3},
     ],
 )
 def test_lgreco_refuses_wrong_settings(wrong):
@@ -147,14 +149,37 @@ def test_lgreco_refuses_wrong_settings(wrong):
         lgreco.LGreCo(**wrong)
 
 
+def test_mixed_plans_choose_from_all_families_by_debt():
+    settings = lgreco.LGreCo(levels="mixed").settings([], lgreco.PowerSGD(4))
+    families = {lgreco.method(level).__class__ for level in settings["candidates"]}
+    assert families >= {lgreco.PowerSGD, lgreco.Quantize, lgreco.TopK, lgreco.Cast, lgreco.Dense}
+    assert settings["budget"] == "debt"
+    assert lgreco.LGreCo().settings([], lgreco.PowerSGD(4))["budget"] == "norm"
+
+
+def test_plans_after_accordion_choose_around_both_levels():
+    then = lgreco.LGreCo(levels="mixed")
+    policy = lgreco.Accordion(lgreco.PowerSGD(8), lgreco.PowerSGD(1), then=then)
+    candidates = policy.settings([], lgreco.PowerSGD(8))["then"]["candidates"]
+    assert {"low_rank:32", "low_rank:1"} <= set(candidates)
+
+
 @pytest.mark.parametrize(
-    "policy",
+    "wrong",
     [
-        lambda: lgreco.LGreCo(levels="mixed"),
-        lambda: lgreco.LGreCo(objective="time"),
-        lambda: lgreco.Accordion(low=lgreco.PowerSGD(2), high=lgreco.PowerSGD(1)),
+        {"low": "low_rank:2"},
+        {"high": None},
+        {"every": 0},
+        {"threshold": 0},
+        {"threshold": float("nan")},
+        {"then": lgreco.Uniform()},
+        {"micro_batches": 4},
+        {"micro_batches": (1, 0)},
+        {"micro_batches": (1, 2, 3)},
     ],
 )
-def test_what_is_not_there_yet_says_so(policy):
-    with pytest.raises(lgreco.ConfigError, match="not yet available"):
-        policy()
+def test_accordion_refuses_wrong_settings(wrong):
+    right = {"low": lgreco.PowerSGD(2), "high": lgreco.PowerSGD(1)}
+    lgreco.Accordion(**right)
+    with pytest.raises(lgreco.ConfigError, match="Accordion"):
+        lgreco.Accordion(**{**right, **wrong})

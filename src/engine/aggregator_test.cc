@@ -225,6 +225,151 @@ TEST_P(AggregatorTest, ResumedRunIsTheSameRun) {
   });
 }
 
+// Decisions of Accordion, plans in the making and learning-rate decays included.
+TEST(Aggregator, ResumedRunIsTheSameRunUnderAccordion) {
+  AggregatorOptions settings = options("low_rank:2:min_ratio=1");
+  settings.policy = AccordionPolicy{.low = parse_level("low_rank:2:min_ratio=1"),
+                                    .high = parse_level("low_rank:1:min_ratio=1"),
+                                    .every = 6,
+                                    .then = LGrecoPolicy{.every = 40, .start = 24, .window = 3}};
+  constexpr std::uint64_t kSteps = 50, kDecay = 33;
+  const auto step_of = [](Trainer& trainer, std::uint64_t step) {
+    if (step == kDecay) trainer.aggregator.on_learning_rate_change(0.1, 0.01);
+    Values values = gradients(trainer.rank, step);
+    const float scale = step % 12 < 6 ? 1.0f : 1.2f;  // less than the threshold
+    for (auto& layer : values) {
+      for (float& value : layer) value *= scale;
+    }
+    trainer.average(values, 2);
+    return values;
+  };
+  run_ranks_on_lanes(2, 2, [&](Communicators lanes) {
+    Trainer trainer(std::move(lanes), settings);
+    std::vector<AggregatorState> states;
+    std::vector<Values> results;
+    for (std::uint64_t step = 0; step < kSteps; ++step) {
+      states.push_back(trainer.aggregator.state());
+      results.push_back(step_of(trainer, step));
+    }
+    const AggregatorState end = trainer.aggregator.state();
+    EXPECT_GE(end.plan.version, 3u);
+    EXPECT_EQ(end.stats.plans, 1u);
+    for (std::uint64_t resumed : {0, 5, 6, 7, 12, 20, 22, 23, 24, 30, 33, 34, 41}) {
+      trainer.aggregator.load_state(states[resumed]);
+      for (std::uint64_t step = resumed; step < kSteps; ++step) {
+        ASSERT_EQ(step_of(trainer, step), results[step])
+            << "step " << step << " after resuming at " << resumed;
+      }
+      EXPECT_EQ(trainer.aggregator.plan().hash(), end.plan.hash());
+      EXPECT_EQ(trainer.aggregator.plan().version, end.plan.version);
+    }
+  });
+}
+
+TEST(Aggregator, AccordionDecidesAlikeOnAllRanksWithoutACollective) {
+  std::mutex mutex;
+  std::vector<std::uint64_t> messages;
+  for (const bool adapts : {false, true}) {
+    run_ranks_on_lanes(3, 2, [&](Communicators lanes) {
+      AggregatorOptions settings = options("quantize:8");
+      if (adapts) {
+        settings.policy = AccordionPolicy{
+            .low = parse_level("quantize:8"), .high = parse_level("quantize:4"), .every = 4};
+      }
+      Trainer trainer(std::move(lanes), settings);
+      const std::uint64_t before = trainer.aggregator.stats().messages_sent;
+      for (std::uint64_t step = 0; step < 12; ++step) {
+        Values values = gradients(trainer.rank, step);
+        trainer.average(values, 2);
+        const bool high = adapts && trainer.aggregator.plan().levels[0].parameter == 4;
+        EXPECT_EQ(high, adapts && step >= 7) << step;
+        EXPECT_EQ(trainer.aggregator.in_critical_regime(), !high);
+      }
+      const std::lock_guard lock(mutex);
+      messages.push_back(trainer.aggregator.stats().messages_sent - before);
+    });
+  }
+  for (std::uint64_t sent : messages) EXPECT_EQ(sent, messages[0]);
+}
+
+// Rank 4, then fewer, then more again: the columns that both have stay as they were.
+TEST(Aggregator, ReplanningKeepsWarmColumnsOnAllRanks) {
+  AggregatorOptions settings = options("low_rank:4:min_ratio=1");
+  settings.policy = AccordionPolicy{.low = parse_level("low_rank:4:min_ratio=1"),
+                                    .high = parse_level("low_rank:2:min_ratio=1"),
+                                    .every = 2};
+  std::vector<AggregatorState> ends(2);
+  run_ranks_on_lanes(2, 2, [&](Communicators lanes) {
+    Trainer trainer(std::move(lanes), settings);
+    constexpr std::size_t kWide = 2, kColumns = 700;
+    const auto factor = [&] { return trainer.aggregator.state().layers[kWide].factor; };
+    for (std::uint64_t step = 0; step < 3; ++step) {
+      Values values = gradients(trainer.rank, step);
+      trainer.average(values);
+    }
+    AggregatorState state = trainer.aggregator.state();
+    ASSERT_EQ(state.layers[kWide].factor.size(), 4 * kColumns);
+    // Switching by a decay of the learning rate needs no step in between.
+    state.layers[kWide].critical = false;
+    state.plan.levels[kWide] = parse_level("low_rank:2:min_ratio=1");
+    trainer.aggregator.load_state(state);
+    const auto two = factor();
+    ASSERT_EQ(two.size(), 2 * kColumns);
+    EXPECT_TRUE(std::equal(two.begin(), two.end(), state.layers[kWide].factor.begin()));
+    trainer.aggregator.on_learning_rate_change(0.1, 0.01);
+    const auto four = factor();
+    ASSERT_EQ(four.size(), 4 * kColumns);
+    EXPECT_TRUE(std::equal(two.begin(), two.end(), four.begin()));
+    for (std::uint64_t step = 3; step < 6; ++step) {
+      Values values = gradients(trainer.rank, step);
+      trainer.average(values);
+    }
+    ends[static_cast<std::size_t>(trainer.rank)] = trainer.aggregator.state();
+  });
+  for (std::size_t i = 0; i < kModel.size(); ++i) {
+    EXPECT_EQ(ends[0].layers[i].factor, ends[1].layers[i].factor) << kModel[i].name;
+  }
+}
+
+TEST(Aggregator, PlansForTimeByTheNetwork) {
+  for (const double bandwidth : {1e5, 1e12}) {
+    run_ranks_on_lanes(2, 2, [&](Communicators lanes) {
+      AggregatorOptions settings = options("quantize:4");
+      settings.policy = LGrecoPolicy{.every = 4,
+                                     .start = 4,
+                                     .window = 2,
+                                     .objective = LGrecoPolicy::Objective::time,
+                                     .network = Network{.bandwidth = bandwidth, .latency = 1e-6}};
+      Trainer trainer(std::move(lanes), settings);
+      for (std::uint64_t step = 0; step < 5; ++step) {
+        Values values = gradients(trainer.rank, step);
+        trainer.average(values);
+      }
+      const Plan plan = trainer.aggregator.plan();
+      EXPECT_EQ(trainer.aggregator.stats().plans, 1u);
+      for (std::size_t i : {2, 3}) {
+        EXPECT_EQ(plan.levels[i].method == Method::dense, bandwidth == 1e12) << kModel[i].name;
+        EXPECT_GT(plan.estimates[i].chosen.seconds, 0);
+      }
+    });
+  }
+}
+
+TEST(Aggregator, MeasuresTheNetworkWhenItIsNotGiven) {
+  run_ranks_on_lanes(2, 2, [&](Communicators lanes) {
+    AggregatorOptions settings = options("quantize:4");
+    settings.policy = LGrecoPolicy{
+        .every = 4, .start = 4, .window = 2, .objective = LGrecoPolicy::Objective::time};
+    Trainer trainer(std::move(lanes), settings);
+    for (std::uint64_t step = 0; step < 5; ++step) {
+      Values values = gradients(trainer.rank, step);
+      trainer.average(values);
+    }
+    EXPECT_EQ(trainer.aggregator.stats().plans, 1u);
+    EXPECT_EQ(trainer.aggregator.stats().plan_failures, 0u);
+  });
+}
+
 // Frames of 48 bytes, a byte a layer, and a commit message are all there is besides the plan's
 // bytes.
 TEST(Aggregator, CountedBytesFollowFromThePlan) {
