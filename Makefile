@@ -14,6 +14,7 @@ help:
 	@echo 'make bench       micro-benchmarks of kernels and planner'
 	@echo 'make bench-bytes counted bytes against the network interface (needs root)'
 	@echo 'make bench-overlap one lane against two on a slow link (needs root)'
+	@echo 'make bench-replanning what making plans costs the training'
 	@echo 'make bench-checks what frames, flags and hashes cost of a step'
 	@echo 'make lint        formatters and linters, changing nothing'
 	@echo 'make format      formatters, changing files'
@@ -50,6 +51,9 @@ bench-bytes: setup
 
 bench-overlap: setup
 	@.venv/bin/python -m benchmarks.overlap
+
+bench-replanning: setup
+	@.venv/bin/python -m benchmarks.replanning
 
 bench-checks: setup
 	@.venv/bin/python -m benchmarks.checks

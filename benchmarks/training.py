@@ -16,7 +16,9 @@ import lgreco
 class Trainer:
     """One rank's model with its compression; inputs are random."""
 
-    def __init__(self, model: nn.Module, image: tuple[int, int, int], method: str, **settings: int):
+    def __init__(
+        self, model: nn.Module, image: tuple[int, int, int], method: str, **settings: object
+    ):
         """`settings`: bucket_mb, batch, and those of `lgreco.compress`."""
         bucket_mb, batch = settings.pop("bucket_mb", 25), settings.pop("batch", 8)
         self.ddp = DistributedDataParallel(

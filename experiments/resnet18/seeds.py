@@ -1,6 +1,7 @@
-"""The demo's runs over several seeds: accuracy and bytes of each, as tables for a page.
+"""Runs over several seeds: accuracy and bytes of each, as tables for a page.
 
-python -m experiments.resnet18.seeds --seeds 3 --steps 2400
+python -m experiments.resnet18.seeds --seeds 3 --steps 2400                    the demo's runs
+python -m experiments.resnet18.seeds --seeds 3 --steps 2400 --study accordion
 """
 
 from __future__ import annotations
@@ -15,6 +16,14 @@ import typer
 from experiments.resnet18.demo import FULL, RUNS, Run, start
 from lgreco.report import Summary, summaries
 from lgreco.run_log import read_run_log
+
+ACCORDION_RUNS = (
+    Run("dense", "none"),
+    Run("uniform rank 4", "low_rank:4"),
+    Run("Accordion 4-2", "low_rank:4", "accordion", high="low_rank:2"),
+    Run("Accordion 4-2 + L-GreCo", "low_rank:4", "accordion+lgreco", high="low_rank:2"),
+)
+STUDIES = {"demo": RUNS, "accordion": ACCORDION_RUNS}
 
 
 def finished(run: Run, seed: int, options: dict[str, object], output: Path) -> Summary:
@@ -52,7 +61,17 @@ def print_plans(results: dict[str, list[Summary]]) -> None:
                 print(f"| {name} | " + " | ".join(map(str, cells)) + f" | {within} |")
 
 
-def print_checks(results: dict[str, list[Summary]]) -> None:
+def print_accordion_checks(results: dict[str, list[Summary]]) -> None:
+    """What planning under Accordion's levels gains."""
+    alone, both = (results[run.name] for run in ACCORDION_RUNS[2:])
+    fewer = mean_of(alone, lambda s: s.counted) / mean_of(both, lambda s: s.counted)
+    gain = mean_of(both, lambda s: s.accuracy) - mean_of(alone, lambda s: s.accuracy)
+    print(f"\n{ACCORDION_RUNS[3].name}, mean over seeds, against {ACCORDION_RUNS[2].name}:")
+    print(f"  whole run, counted: {fewer:.2f}x fewer bytes (at least 1.30 wanted)")
+    print(f"  accuracy: {gain:+.2f} points (not below is wanted)")
+
+
+def print_demo_checks(results: dict[str, list[Summary]]) -> None:
     """What the project promises, of PowerSGD ranks 2-8."""
     dense, uniform, adaptive = (results[run.name] for run in RUNS[:3])
     fewer = mean_of(uniform, lambda s: s.counted) / mean_of(adaptive, lambda s: s.counted)
@@ -76,15 +95,19 @@ def main(
     steps: Annotated[int, typer.Option(min=1)] = 2400,
     output: Annotated[Path, typer.Option(help="Folder for the logs.")] = Path("runs/seeds"),
     data: Annotated[Path | None, typer.Option(help="Folder of CIFAR-100 (python version).")] = None,
+    study: Annotated[str, typer.Option(help="Which runs: demo or accordion.")] = "demo",
 ) -> None:
-    """Train every run of the demo with every seed; runs with a complete log are not repeated."""
+    """Train every run with every seed; runs with a complete log are not repeated."""
+    if study not in STUDIES:
+        raise typer.BadParameter(f"there is no study {study!r}; there are {', '.join(STUDIES)}")
+    runs = STUDIES[study]
     output.mkdir(parents=True, exist_ok=True)
     options: dict[str, object] = {**FULL, "steps": steps}
     if data is not None:
         options["data"] = data
-    results: dict[str, list[Summary]] = {run.name: [] for run in RUNS}
+    results: dict[str, list[Summary]] = {run.name: [] for run in runs}
     for seed in range(seeds):
-        for run in RUNS:
+        for run in runs:
             result = finished(run, seed, options, output)
             results[run.name].append(result)
             print(f"seed {seed}, {run.name}: {result.accuracy:.2f} %", flush=True)
@@ -92,7 +115,7 @@ def main(
     print_table(results, "kB/step, counted", lambda s: s.counted / 1e3, 1)
     print_table(results, "kB/step, loopback counter", lambda s: s.loopback / 1e3, 1)
     print_plans(results)
-    print_checks(results)
+    {"demo": print_demo_checks, "accordion": print_accordion_checks}[study](results)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ class Settings:
     name: str
     method: str
     policy: str
+    high: str
     steps: int
     batch: int
     width: int
@@ -76,14 +77,19 @@ class Training:
     def _compress(self) -> lgreco.Compression | None:
         if self.settings.method == "none":
             return None
-        policy: lgreco.Policy = lgreco.Uniform()
-        if self.settings.policy == "lgreco":
-            policy = lgreco.LGreCo(
-                every=self.settings.plan_every, start=self.settings.plan_start, window=10
-            )
-        return lgreco.compress(
-            self.ddp, lgreco.method(self.settings.method), policy, seed=self.settings.seed
-        )
+        method = lgreco.method(self.settings.method)
+        return lgreco.compress(self.ddp, method, self._policy(method), seed=self.settings.seed)
+
+    def _policy(self, method: lgreco.Method) -> lgreco.Policy:
+        settings = self.settings
+        adaptive = lgreco.LGreCo(every=settings.plan_every, start=settings.plan_start, window=10)
+        if settings.policy == "lgreco":
+            return adaptive
+        if settings.policy in ("accordion", "accordion+lgreco"):
+            then = adaptive if settings.policy == "accordion+lgreco" else None
+            high = lgreco.method(settings.high)
+            return lgreco.Accordion(method, high, every=settings.plan_every, then=then)
+        return lgreco.Uniform()
 
     def _rate(self, step: int) -> float:
         warm_up = WARM_UP_SHARE * self.settings.steps
@@ -201,15 +207,22 @@ def run(settings: Settings, images: Images, log: RunLog) -> None:
 
 
 def _plan_step(settings: Settings, step: int) -> bool:
-    done = step + 1 - settings.plan_start
-    return settings.policy == "lgreco" and done >= 0 and done % settings.plan_every == 0
+    """Asking for the plan waits for the step, so it is not done after every one."""
+    done = step + 1
+    decided = "accordion" in settings.policy and done % settings.plan_every == 0
+    since_start = done - settings.plan_start
+    planned = "lgreco" in settings.policy and since_start % settings.plan_every == 0
+    return decided or (planned and since_start >= 0)
 
 
 def main(
     output: Annotated[Path, typer.Option(help="Where rank 0 writes the run's log (JSON lines).")],
     name: Annotated[str, typer.Option(help="The run's name in tables and plots.")] = "run",
     method: Annotated[str, typer.Option(help="A level, or 'none' for plain DDP.")] = "none",
-    policy: Annotated[str, typer.Option(help="uniform or lgreco.")] = "uniform",
+    policy: Annotated[
+        str, typer.Option(help="uniform, lgreco, accordion or accordion+lgreco.")
+    ] = "uniform",
+    high: Annotated[str, typer.Option(help="Accordion's level outside of critical regimes.")] = "",
     steps: Annotated[int, typer.Option(min=1)] = 1000,
     batch: Annotated[int, typer.Option(min=1, help="Images per rank and step.")] = 32,
     width: Annotated[int, typer.Option(min=1, help="Channels of the first stage.")] = 16,
@@ -223,7 +236,7 @@ def main(
 ) -> None:
     """Train ResNet-18 on real images; run it under torchrun."""
     settings = Settings(
-        name, method, policy, steps, batch, width, seed, learning_rate, plan_every, plan_start,
+        name, method, policy, high, steps, batch, width, seed, learning_rate, plan_every, plan_start,
         test_images,
     )  # fmt: skip
     torch.set_num_threads(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
@@ -12,7 +12,7 @@ from torch.distributed.fsdp import FSDPModule
 from lgreco.aggregator import Aggregator, Compression
 from lgreco.errors import ConfigError
 from lgreco.methods import Method
-from lgreco.policies import LGreCo, Policy
+from lgreco.policies import Policy, Uniform
 
 
 def compress_replicas(
@@ -54,13 +54,7 @@ def compress_replicas(
     """
     groups = _parameter_groups(module)
     passes = len(groups)
-    if isinstance(policy, LGreCo):
-        policy = replace(
-            policy,
-            every=policy.every * passes,
-            start=policy.start * passes,
-            window=policy.window * passes,
-        )
+    policy = (Uniform() if policy is None else policy).stretched(passes)
     aggregator = Aggregator(
         {group.name: group.shard for group in groups},
         method,

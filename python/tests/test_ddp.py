@@ -38,6 +38,10 @@ def test_resume_on_another_number_of_ranks(run_ranks, tmp_path):
     assert "load on 3 ranks" in run_ranks(3, "resize.py", "load", str(tmp_path))
 
 
+def test_policies(run_ranks):
+    assert "decide alike" in run_ranks(2, "policies.py", timeout=240)
+
+
 def test_uneven_inputs(run_ranks):
     assert "joined" in run_ranks(3, "join.py")
 

@@ -9,6 +9,12 @@ def test_ddp_minimal(run_ranks):
     assert "fewer bytes" in run_ranks(2, EXAMPLES + "ddp_minimal.py")
 
 
+def test_adaptive_batch(run_ranks):
+    printed = run_ranks(2, EXAMPLES + "adaptive_batch.py")
+    assert float(printed.split("loss ")[1].split(",")[0]) < 0.5, printed
+    assert 1 < float(printed.split(", ")[1].split(" ")[0]) < 4, printed
+
+
 def test_outer_step(run_ranks):
     printed = run_ranks(2, EXAMPLES + "outer_step.py")
     assert "the same bits" in printed
