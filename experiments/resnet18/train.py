@@ -236,8 +236,8 @@ def main(
 ) -> None:
     """Train ResNet-18 on real images; run it under torchrun."""
     settings = Settings(
-        name, method, policy, high, steps, batch, width, seed, learning_rate, plan_every, plan_start,
-        test_images,
+        name, method, policy, high, steps, batch, width, seed, learning_rate, plan_every,
+        plan_start, test_images,
     )  # fmt: skip
     torch.set_num_threads(1)
     dist.init_process_group("gloo")

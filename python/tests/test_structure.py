@@ -24,7 +24,7 @@ MODULES_BELOW = {
 # communicator bytes only, kernels arrays only, and a compressor no network.
 PUBLIC_HEADERS = {
     "compressors": {"compressor", "dtype", "layer", "level", "status"},
-    "planner": {"planner", "status"},
+    "planner": {"budget", "planner", "status"},
     "comm": {"communicator", "status"},
     "kernels": {"dtype", "layer", "status"},
 }
