@@ -1,6 +1,6 @@
 # Thin targets over scripts/. `make setup` is called by every other target and is quick when nothing changed.
 .PHONY: help setup demo demo-quick test test-faults test-asan test-tsan fuzz bench bench-bytes \
-  bench-overlap bench-checks lint format
+  bench-overlap bench-checks bench-plans bench-replanning lint format
 
 help:
 	@echo 'make setup       install everything into .venv/ (called by the others)'
@@ -14,6 +14,7 @@ help:
 	@echo 'make bench       micro-benchmarks of kernels and planner'
 	@echo 'make bench-bytes counted bytes against the network interface (needs root)'
 	@echo 'make bench-overlap one lane against two on a slow link (needs root)'
+	@echo 'make bench-plans how many fewer bytes plans send than their uniform reference'
 	@echo 'make bench-replanning what making plans costs the training'
 	@echo 'make bench-checks what frames, flags and hashes cost of a step'
 	@echo 'make lint        formatters and linters, changing nothing'
@@ -51,6 +52,9 @@ bench-bytes: setup
 
 bench-overlap: setup
 	@.venv/bin/python -m benchmarks.overlap
+
+bench-plans: setup
+	@.venv/bin/python -m benchmarks.plans
 
 bench-replanning: setup
 	@.venv/bin/python -m benchmarks.replanning
