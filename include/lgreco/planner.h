@@ -27,6 +27,9 @@ struct SolveOptions {
   Solver solver = Solver::exact;
   /// dp: cells of the error axis. More is closer to the optimum and slower, both linearly.
   std::size_t cells = 10'000;
+  /// exact: partial plans to examine before it stops with the best found and its bound. Counted and
+  /// not timed, so that every rank stops at the same plan.
+  std::size_t max_states = 4'000'000;
 };
 
 struct Solution {

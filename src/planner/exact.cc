@@ -1,134 +1,142 @@
 #include "src/planner/exact.h"
 
 #include <algorithm>
-#include <cstdint>
+#include <cmath>
 #include <limits>
-#include <optional>
+#include <utility>
 
+#include "src/planner/core.h"
 #include "src/planner/relaxation.h"
+#include "src/planner/remaining_bound.h"
+#include "src/planner/states.h"
 
 namespace lgreco {
 namespace {
 
-/// Choices for the first rows, by their sums.
-struct State {
-  double error;
-  double cost;
-  double reduced_cost;
-  std::uint32_t parent;    // in the list of the row before
-  std::uint32_t position;  // chosen in this row
-};
+/// What sums of this magnitude may be off by when added in another order.
+double rounding(std::size_t terms, double magnitude) {
+  return 4 * static_cast<double>(terms + 1) * std::numeric_limits<double>::epsilon() * magnitude;
+}
 
 class Search {
  public:
   Search(const Knapsack& knapsack, const Relaxation& relaxation, std::size_t max_states)
-      : knapsack_(knapsack), states_left_(max_states) {
-    const std::size_t rows = knapsack.rows.size();
-    least_error_after_.assign(rows + 1, 0.0);
-    for (std::size_t i = rows; i-- > 0;) {
-      least_error_after_[i] = least_error_after_[i + 1] + knapsack.rows[i].front().error;
-    }
-    for (const Row& row : knapsack.rows) {
-      std::vector<double>& reduced = reduced_costs_.emplace_back();
-      for (const Candidate& candidate : row) {
-        reduced.push_back(candidate.cost + relaxation.multiplier * candidate.error);
-      }
-      const double least = *std::min_element(reduced.begin(), reduced.end());
-      for (double& value : reduced) value -= least;
-    }
-  }
+      : knapsack_(knapsack),
+        base_(select(knapsack, relaxation.base)),
+        best_(improve(knapsack, relaxation.rounded)),
+        lower_bound_(relaxation.lower_bound),
+        core_(core_of(knapsack, relaxation, best_.cost - relaxation.lower_bound)),
+        unit_(cost_unit(knapsack, core_)),
+        tolerance_(rounding(knapsack.rows.size(), knapsack.budget)),
+        rest_(core_, tolerance_),
+        states_left_(max_states) {}
 
-  /// The cheapest selection among those whose reduced cost is at most `distance`, if there is one
-  /// within the budget. Sets exhausted() when the states ran out.
-  std::optional<Selection> within(double distance) {
-    lists_.assign(1, {State{0, 0, 0, 0, 0}});
-    for (std::size_t i = 0; i < knapsack_.rows.size(); ++i) {
-      lists_.push_back(extend(i, distance));
-      if (exhausted_ || lists_.back().empty()) return std::nullopt;
+  ExactResult run() {
+    lists_.assign(1, States{{0, 0, 0, 0}});
+    while (lists_.size() <= core_.size() && !lists_.back().empty() && within_limit()) {
+      extend();
+      look_for_better();
     }
-    // Ascending error means descending cost.
-    const auto& last = lists_.back();
-    for (std::size_t s = last.size(); s-- > 0;) {
-      if (last[s].error <= knapsack_.budget) return trace(s);
-    }
-    return std::nullopt;
+    raise_lower_bound();
+    return {std::move(best_), lower_bound_};
   }
-
-  bool exhausted() const { return exhausted_; }
 
  private:
-  std::vector<State> extend(std::size_t i, double distance) {
-    const Row& row = knapsack_.rows[i];
-    const double room = knapsack_.budget * (1 + 1e-9) - least_error_after_[i + 1];
-    std::vector<State> states;
-    for (std::size_t p = 0; p < row.size(); ++p) {
-      if (reduced_costs_[i][p] > distance) continue;
-      for (std::size_t s = 0; s < lists_.back().size(); ++s) {
-        const State& from = lists_.back()[s];
-        const State state{from.error + row[p].error, from.cost + row[p].cost,
-                          from.reduced_cost + reduced_costs_[i][p], static_cast<std::uint32_t>(s),
-                          static_cast<std::uint32_t>(p)};
-        if (state.reduced_cost <= distance && state.error <= room) states.push_back(state);
-      }
-    }
-    if (states.size() > states_left_) {
-      exhausted_ = true;
-      return {};
-    }
-    states_left_ -= states.size();
-    keep_undominated(states);
-    return states;
+  double room() const { return knapsack_.budget - base_.error; }
+
+  /// What a selection must cost at most, relative to the base, to be better than the best.
+  double limit() const {
+    const double resolution = unit_ > 0 ? unit_ / 2 : rounding(knapsack_.rows.size(), base_.cost);
+    return best_.cost - base_.cost - resolution;
   }
 
-  static void keep_undominated(std::vector<State>& states) {
-    std::sort(states.begin(), states.end(), [](const State& a, const State& b) {
-      if (a.error != b.error) return a.error < b.error;
-      if (a.cost != b.cost) return a.cost < b.cost;
-      return a.position != b.position ? a.position < b.position : a.parent < b.parent;
-    });
-    double least = std::numeric_limits<double>::infinity();
-    std::erase_if(states, [&](const State& state) {
-      if (state.cost >= least) return true;
-      least = state.cost;
-      return false;
-    });
+  bool within_limit() {
+    const std::size_t work = lists_.back().size() * core_[lists_.size() - 1].options.size();
+    if (work > states_left_) return false;
+    states_left_ -= work;
+    return true;
+  }
+
+  void extend() {
+    const States& from = lists_.back();
+    const std::size_t decided = lists_.size() - 1;
+    rest_.decide(decided);
+    const double limit = this->limit();
+    const double distance = best_.cost - lower_bound_;
+    runs_.clear();
+    ends_.clear();
+    const auto& options = core_[decided].options;
+    for (std::uint32_t o = 0; o < options.size(); ++o) {
+      const Option& option = options[o];
+      if (option.reduced_cost > distance) continue;
+      const double room = this->room() - option.error;
+      RemainingBound::Sweep rest(rest_);
+      for (std::uint32_t s = 0; s < from.size(); ++s) {
+        const double cost = from[s].cost + option.cost;
+        if (cost + rest.at(room - from[s].error) > limit) continue;
+        runs_.push_back({from[s].error + option.error, cost, s, o});
+      }
+      ends_.push_back(runs_.size());
+    }
+    lists_.push_back(undominated(runs_, ends_));
+  }
+
+  /// The cheapest states are those with the largest errors that fit.
+  void look_for_better() {
+    const States& states = lists_.back();
+    const auto fits = [&](const State& state) { return state.error <= room() + tolerance_; };
+    auto end = std::partition_point(states.begin(), states.end(), fits);
+    while (end != states.begin() && (end - 1)->cost <= limit()) {
+      --end;
+      Selection found = trace(static_cast<std::size_t>(end - states.begin()));
+      if (found.error > knapsack_.budget) continue;  // by a rounding
+      if (found.cost < best_.cost) best_ = std::move(found);
+      return;
+    }
   }
 
   Selection trace(std::size_t state) const {
-    std::vector<std::size_t> positions(knapsack_.rows.size());
-    for (std::size_t i = knapsack_.rows.size(); i-- > 0;) {
-      positions[i] = lists_[i + 1][state].position;
-      state = lists_[i + 1][state].parent;
+    auto positions = base_.positions;
+    for (std::size_t i = lists_.size() - 1; i > 0; --i) {
+      const State& last = lists_[i][state];
+      positions[core_[i - 1].row] = core_[i - 1].options[last.option].position;
+      state = last.parent;
     }
     return select(knapsack_, std::move(positions));
   }
 
+  /// No selection is cheaper than both the best and what the states left in the list can become.
+  void raise_lower_bound() {
+    double least = best_.cost;
+    RemainingBound::Sweep rest(rest_);
+    for (const State& state : lists_.back()) {
+      const double bound = state.cost + rest.at(room() - state.error);
+      if (bound <= limit()) least = std::min(least, base_.cost + bound);
+    }
+    if (least < best_.cost && unit_ > 0) {
+      least = best_.cost - unit_ * std::floor((best_.cost - least) / unit_ + 0.01);
+    }
+    lower_bound_ = std::max(lower_bound_, least);
+  }
+
   const Knapsack& knapsack_;
+  const Selection base_;
+  Selection best_;
+  double lower_bound_;
+  const std::vector<CoreRow> core_;
+  const double unit_;
+  const double tolerance_;
+  RemainingBound rest_;
   std::size_t states_left_;
-  bool exhausted_ = false;
-  std::vector<double> least_error_after_;           // of rows i, i+1, ...
-  std::vector<std::vector<double>> reduced_costs_;  // >= 0
-  std::vector<std::vector<State>> lists_;
+  std::vector<States> lists_;  // [i]: with i rows of the core decided
+  States runs_;
+  std::vector<std::size_t> ends_;
 };
 
 }  // namespace
 
 ExactResult solve_exact(const Knapsack& knapsack, std::size_t max_states) {
-  const Relaxation relaxation = relax(knapsack);
-  ExactResult result{improve(knapsack, relaxation.rounded), relaxation.lower_bound};
-  Search search(knapsack, relaxation, max_states);
-  for (double part = 1.0 / 64;; part *= 2) {
-    const double gap = result.selection.cost - relaxation.lower_bound;
-    const double distance = std::min(1.0, part) * gap;
-    const auto found = search.within(distance);
-    if (search.exhausted()) return result;
-    if (found && found->cost < result.selection.cost) result.selection = *found;
-    // A cheaper selection would have a smaller reduced cost than this and would have been found.
-    if (result.selection.cost - relaxation.lower_bound <= distance || part >= 1) {
-      result.lower_bound = result.selection.cost;
-      return result;
-    }
-  }
+  return Search(knapsack, relax(knapsack), max_states).run();
 }
 
 }  // namespace lgreco

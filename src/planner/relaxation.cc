@@ -78,36 +78,13 @@ Relaxation relax(const Knapsack& knapsack) {
     positions[step.row] = step.position;
     error += step.error;
   }
-  relaxation.rounded = select(knapsack, std::move(positions));
+  relaxation.rounded = select(knapsack, positions);
+  relaxation.base = std::move(positions);
   if (relaxation.rounded.error > knapsack.budget) {  // summed in another order, by a rounding
     relaxation.rounded = select(knapsack, std::vector<std::size_t>(knapsack.rows.size(), 0));
   }
   relaxation.lower_bound = std::max(0.0, lagrangian(knapsack, relaxation.multiplier));
   return relaxation;
-}
-
-Selection improve(const Knapsack& knapsack, Selection selection) {
-  while (true) {
-    double best_saving = 0;
-    Selection best;
-    for (std::size_t i = 0; i < knapsack.rows.size(); ++i) {
-      const Row& row = knapsack.rows[i];
-      const Candidate& current = row[selection.positions[i]];
-      // The cheapest candidate that fits; `row` ascends in error and descends in cost.
-      const double room = knapsack.budget - selection.error + current.error;
-      std::size_t position = row.size() - 1;
-      while (position > selection.positions[i] && row[position].error > room) --position;
-      if (current.cost - row[position].cost <= best_saving) continue;
-      auto positions = selection.positions;
-      positions[i] = position;
-      Selection changed = select(knapsack, std::move(positions));
-      if (changed.error > knapsack.budget) continue;
-      best_saving = current.cost - row[position].cost;
-      best = std::move(changed);
-    }
-    if (best_saving == 0) return selection;
-    selection = std::move(best);
-  }
 }
 
 }  // namespace lgreco

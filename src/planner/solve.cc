@@ -124,7 +124,7 @@ Solution solve(std::span<const PlannerRow> rows, double budget, Reference refere
   }
   const ExactResult best =
       options.solver == Solver::exact
-          ? solve_exact(knapsack)
+          ? solve_exact(knapsack, options.max_states)
           : ExactResult{solve_dp(knapsack, options.cells), relax(knapsack).lower_bound};
   for (std::size_t k = 0; k < row_of.size(); ++k) {
     solution.choice[row_of[k]] = knapsack.rows[k][best.selection.positions[k]].index;
