@@ -13,68 +13,66 @@
 namespace lgreco {
 namespace {
 
-/// What sums of this magnitude may be off by when added in another order.
+/// What a sum of this magnitude may be off by when added up in another order.
 double rounding(std::size_t terms, double magnitude) {
   return 4 * static_cast<double>(terms + 1) * std::numeric_limits<double>::epsilon() * magnitude;
 }
 
+/// Looks for selections that cost at most `guess` and less than the best known.
 class Search {
  public:
-  Search(const Knapsack& knapsack, const Relaxation& relaxation, std::size_t max_states)
+  Search(const Knapsack& knapsack, const Relaxation& relaxation, double guess)
       : knapsack_(knapsack),
         base_(select(knapsack, relaxation.base)),
-        best_(improve(knapsack, relaxation.rounded)),
-        lower_bound_(relaxation.lower_bound),
-        core_(core_of(knapsack, relaxation, best_.cost - relaxation.lower_bound)),
+        guess_(guess),
+        core_(core_of(knapsack, relaxation, guess - relaxation.lower_bound)),
         unit_(cost_unit(knapsack, core_)),
         tolerance_(rounding(knapsack.rows.size(), knapsack.budget)),
-        rest_(core_, tolerance_),
-        states_left_(max_states) {}
+        rest_(core_, tolerance_) {}
 
-  ExactResult run() {
+  /// Improves `known` and takes what it examines from `states_left`. False when that ran out.
+  bool run(ExactResult& known, std::size_t& states_left) {
     lists_.assign(1, States{{0, 0, 0, 0}});
-    while (lists_.size() <= core_.size() && !lists_.back().empty() && within_limit()) {
-      extend();
-      look_for_better();
+    bool completed = true;
+    while (completed && lists_.size() <= core_.size() && !lists_.back().empty()) {
+      const std::size_t work = lists_.back().size() * core_[lists_.size() - 1].options.size();
+      completed = work <= states_left;
+      if (!completed) break;
+      states_left -= work;
+      extend(known.selection.cost);
+      look_for_better(known.selection);
     }
-    raise_lower_bound();
-    return {std::move(best_), lower_bound_};
+    known.lower_bound = std::max(known.lower_bound, lower_bound(known.selection.cost));
+    return completed;
   }
 
  private:
   double room() const { return knapsack_.budget - base_.error; }
 
-  /// What a selection must cost at most, relative to the base, to be better than the best.
-  double limit() const {
-    const double resolution = unit_ > 0 ? unit_ / 2 : rounding(knapsack_.rows.size(), base_.cost);
-    return best_.cost - base_.cost - resolution;
+  /// What a selection may cost at most, relative to the base, to be looked for.
+  double limit(double best_cost) const {
+    const double best = best_cost - base_.cost, guess = guess_ - base_.cost;
+    if (unit_ == 0) return std::min(best - rounding(knapsack_.rows.size(), base_.cost), guess);
+    const double below_best = std::ceil(best / unit_ - 0.01) - 1;
+    return unit_ * (std::min(below_best, std::floor(guess / unit_ + 0.01)) + 0.25);
   }
 
-  bool within_limit() {
-    const std::size_t work = lists_.back().size() * core_[lists_.size() - 1].options.size();
-    if (work > states_left_) return false;
-    states_left_ -= work;
-    return true;
-  }
-
-  void extend() {
+  /// Decides one more row.
+  void extend(double best_cost) {
     const States& from = lists_.back();
     const std::size_t decided = lists_.size() - 1;
     rest_.decide(decided);
-    const double limit = this->limit();
-    const double distance = best_.cost - lower_bound_;
+    const double limit = this->limit(best_cost);
     runs_.clear();
     ends_.clear();
     const auto& options = core_[decided].options;
     for (std::uint32_t o = 0; o < options.size(); ++o) {
-      const Option& option = options[o];
-      if (option.reduced_cost > distance) continue;
-      const double room = this->room() - option.error;
+      const double room = this->room() - options[o].error;
       RemainingBound::Sweep rest(rest_);
       for (std::uint32_t s = 0; s < from.size(); ++s) {
-        const double cost = from[s].cost + option.cost;
+        const double cost = from[s].cost + options[o].cost;
         if (cost + rest.at(room - from[s].error) > limit) continue;
-        runs_.push_back({from[s].error + option.error, cost, s, o});
+        runs_.push_back({from[s].error + options[o].error, cost, s, o});
       }
       ends_.push_back(runs_.size());
     }
@@ -82,15 +80,14 @@ class Search {
   }
 
   /// The cheapest states are those with the largest errors that fit.
-  void look_for_better() {
+  void look_for_better(Selection& best) const {
     const States& states = lists_.back();
     const auto fits = [&](const State& state) { return state.error <= room() + tolerance_; };
     auto end = std::partition_point(states.begin(), states.end(), fits);
-    while (end != states.begin() && (end - 1)->cost <= limit()) {
-      --end;
+    while (end != states.begin() && (--end)->cost < best.cost - base_.cost) {
       Selection found = trace(static_cast<std::size_t>(end - states.begin()));
       if (found.error > knapsack_.budget) continue;  // by a rounding
-      if (found.cost < best_.cost) best_ = std::move(found);
+      if (found.cost < best.cost) best = std::move(found);
       return;
     }
   }
@@ -105,29 +102,24 @@ class Search {
     return select(knapsack_, std::move(positions));
   }
 
-  /// No selection is cheaper than both the best and what the states left in the list can become.
-  void raise_lower_bound() {
-    double least = best_.cost;
+  /// What is neither the best nor costs more than the guess can still come out of the list.
+  double lower_bound(double best_cost) const {
+    double least = std::numeric_limits<double>::infinity();
     RemainingBound::Sweep rest(rest_);
     for (const State& state : lists_.back()) {
-      const double bound = state.cost + rest.at(room() - state.error);
-      if (bound <= limit()) least = std::min(least, base_.cost + bound);
+      least = std::min(least, state.cost + rest.at(room() - state.error));
     }
-    if (least < best_.cost && unit_ > 0) {
-      least = best_.cost - unit_ * std::floor((best_.cost - least) / unit_ + 0.01);
-    }
-    lower_bound_ = std::max(lower_bound_, least);
+    if (unit_ > 0) least = unit_ * std::ceil(least / unit_ - 0.01);
+    return std::min({best_cost, guess_, base_.cost + least});
   }
 
   const Knapsack& knapsack_;
   const Selection base_;
-  Selection best_;
-  double lower_bound_;
+  const double guess_;
   const std::vector<CoreRow> core_;
   const double unit_;
   const double tolerance_;
   RemainingBound rest_;
-  std::size_t states_left_;
   std::vector<States> lists_;  // [i]: with i rows of the core decided
   States runs_;
   std::vector<std::size_t> ends_;
@@ -136,7 +128,15 @@ class Search {
 }  // namespace
 
 ExactResult solve_exact(const Knapsack& knapsack, std::size_t max_states) {
-  return Search(knapsack, relax(knapsack), max_states).run();
+  const Relaxation relaxation = relax(knapsack);
+  ExactResult known{improve(knapsack, relaxation.rounded), relaxation.lower_bound};
+  const double gap = known.selection.cost - relaxation.lower_bound;
+  // A guess just above the optimum leaves the smallest core and the fewest states.
+  for (double part = 1.0 / 64; known.lower_bound < known.selection.cost; part *= 2) {
+    const double guess = std::min(relaxation.lower_bound + part * gap, known.selection.cost);
+    if (!Search(knapsack, relaxation, guess).run(known, max_states)) break;
+  }
+  return known;
 }
 
 }  // namespace lgreco
