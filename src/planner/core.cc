@@ -55,21 +55,16 @@ std::vector<CoreRow> core_of(const Knapsack& knapsack, const Relaxation& relaxat
   return core;
 }
 
-double cost_unit(const Knapsack& knapsack, const std::vector<CoreRow>& core) {
-  constexpr double kLargest = 1LL << 50;
+double cost_unit(const Knapsack& knapsack, const std::vector<CoreRow>& core, double least) {
   std::int64_t unit = 0;
-  double total = 0;
   for (const CoreRow& core_row : core) {
-    const Row& row = knapsack.rows[core_row.row];
-    total += row.front().cost;
-    if (!(total < kLargest)) return 0;
     for (const Option& option : core_row.options) {
-      const double cost = row[option.position].cost;
-      if (cost != std::floor(cost)) return 0;
+      const double cost = knapsack.rows[core_row.row][option.position].cost;
+      if (cost != std::floor(cost) || cost >= 1LL << 53) return 0;
       unit = std::gcd(unit, static_cast<std::int64_t>(option.cost));
     }
   }
-  return static_cast<double>(unit);
+  return static_cast<double>(unit) > least ? static_cast<double>(unit) : 0;
 }
 
 }  // namespace lgreco

@@ -27,8 +27,8 @@ struct CoreRow {
 std::vector<CoreRow> core_of(const Knapsack& knapsack, const Relaxation& relaxation,
                              double distance);
 
-/// The largest number whose multiples are all cost differences of the core; 0 when a cost is not
-/// an integer (or too large to tell).
-double cost_unit(const Knapsack& knapsack, const std::vector<CoreRow>& core);
+/// The largest number whose multiples are all cost differences of the core; 0 when it is not above
+/// `least` or a cost is not an integer.
+double cost_unit(const Knapsack& knapsack, const std::vector<CoreRow>& core, double least);
 
 }  // namespace lgreco

@@ -26,7 +26,8 @@ class Search {
         base_(select(knapsack, relaxation.base)),
         guess_(guess),
         core_(core_of(knapsack, relaxation, guess - relaxation.lower_bound)),
-        unit_(cost_unit(knapsack, core_)),
+        slack_(rounding(knapsack.rows.size(), base_.cost)),
+        unit_(cost_unit(knapsack, core_, 4 * slack_)),
         tolerance_(rounding(knapsack.rows.size(), knapsack.budget)),
         rest_(core_, tolerance_) {}
 
@@ -52,9 +53,9 @@ class Search {
   /// What a selection may cost at most, relative to the base, to be looked for.
   double limit(double best_cost) const {
     const double best = best_cost - base_.cost, guess = guess_ - base_.cost;
-    if (unit_ == 0) return std::min(best - rounding(knapsack_.rows.size(), base_.cost), guess);
-    const double below_best = std::ceil(best / unit_ - 0.01) - 1;
-    return unit_ * (std::min(below_best, std::floor(guess / unit_ + 0.01)) + 0.25);
+    if (unit_ == 0) return std::min(best - slack_, guess);
+    const double below_best = std::ceil((best - slack_) / unit_) - 1;
+    return unit_ * std::min(below_best, std::floor((guess + slack_) / unit_)) + slack_;
   }
 
   /// Decides one more row.
@@ -109,7 +110,7 @@ class Search {
     for (const State& state : lists_.back()) {
       least = std::min(least, state.cost + rest.at(room() - state.error));
     }
-    if (unit_ > 0) least = unit_ * std::ceil(least / unit_ - 0.01);
+    if (unit_ > 0) least = unit_ * std::ceil((least - slack_) / unit_);
     return std::min({best_cost, guess_, base_.cost + least});
   }
 
@@ -117,7 +118,8 @@ class Search {
   const Selection base_;
   const double guess_;
   const std::vector<CoreRow> core_;
-  const double unit_;
+  const double slack_;  // of costs
+  const double unit_;   // of cost differences, or 0
   const double tolerance_;
   RemainingBound rest_;
   std::vector<States> lists_;  // [i]: with i rows of the core decided
