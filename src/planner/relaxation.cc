@@ -1,7 +1,7 @@
 #include "src/planner/relaxation.h"
 
 #include <algorithm>
-#include <cmath>
+#include <cstdint>
 #include <limits>
 
 namespace lgreco {
@@ -9,11 +9,16 @@ namespace {
 
 /// From one vertex of a row's lower convex hull to the next.
 struct HullStep {
-  std::size_t row;
-  std::size_t position;  // after the step
-  double error;          // gained
-  double slope;          // cost saved per error gained
+  double error;  // gained
+  double slope;  // cost saved per error gained
+  std::uint32_t row;
+  std::uint32_t position;  // after the step
 };
+
+// The relaxation takes steps in this order. Those of one row stay in theirs.
+bool goes_first(const HullStep& a, const HullStep& b) {
+  return a.slope != b.slope ? a.slope > b.slope : a.row < b.row;
+}
 
 double slope_between(const Candidate& from, const Candidate& to) {
   return (from.cost - to.cost) / (to.error - from.error);
@@ -51,9 +56,7 @@ double lagrangian(const Knapsack& knapsack, double multiplier) {
   return bound - multiplier * knapsack.budget - slack;
 }
 
-}  // namespace
-
-Relaxation relax(const Knapsack& knapsack) {
+std::vector<HullStep> steps_of(const Knapsack& knapsack) {
   std::vector<HullStep> steps;
   for (std::size_t i = 0; i < knapsack.rows.size(); ++i) {
     const Row& row = knapsack.rows[i];
@@ -61,23 +64,44 @@ Relaxation relax(const Knapsack& knapsack) {
     for (std::size_t v = 1; v < hull.size(); ++v) {
       const Candidate& from = row[hull[v - 1]];
       const Candidate& to = row[hull[v]];
-      steps.push_back({i, hull[v], to.error - from.error, slope_between(from, to)});
+      steps.push_back({to.error - from.error, slope_between(from, to),
+                       static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(hull[v])});
     }
   }
-  std::stable_sort(steps.begin(), steps.end(),
-                   [](const HullStep& a, const HullStep& b) { return a.slope > b.slope; });
+  return steps;
+}
 
-  Relaxation relaxation;
-  std::vector<std::size_t> positions(knapsack.rows.size(), 0);
-  double error = select(knapsack, positions).error;
-  for (const HullStep& step : steps) {
-    if (error + step.error > knapsack.budget) {
-      relaxation.multiplier = step.slope;
-      break;
+// Moves the first steps whose errors together fit into `room` to the front, in linear time, and
+// returns how many there are. The step after them is the first that does not fit.
+std::size_t fitting(std::vector<HullStep>& steps, double room) {
+  auto begin = steps.begin(), end = steps.end();
+  while (begin != end) {
+    const auto middle = begin + (end - begin) / 2;
+    std::nth_element(begin, middle, end, goes_first);
+    double rest = room;
+    for (auto step = begin; step <= middle; ++step) rest -= step->error;
+    if (rest >= 0) {
+      room = rest;
+      begin = middle + 1;
+    } else {
+      end = middle;
     }
-    positions[step.row] = step.position;
-    error += step.error;
   }
+  return static_cast<std::size_t>(begin - steps.begin());
+}
+
+}  // namespace
+
+Relaxation relax(const Knapsack& knapsack) {
+  std::vector<std::size_t> positions(knapsack.rows.size(), 0);
+  std::vector<HullStep> steps = steps_of(knapsack);
+  const std::size_t taken = fitting(steps, knapsack.budget - select(knapsack, positions).error);
+  for (std::size_t s = 0; s < taken; ++s) {
+    std::size_t& position = positions[steps[s].row];
+    position = std::max<std::size_t>(position, steps[s].position);
+  }
+  Relaxation relaxation;
+  if (taken < steps.size()) relaxation.multiplier = steps[taken].slope;
   relaxation.rounded = select(knapsack, positions);
   relaxation.base = std::move(positions);
   if (relaxation.rounded.error > knapsack.budget) {  // summed in another order, by a rounding
