@@ -29,7 +29,7 @@ struct SolveOptions {
   std::size_t cells = 10'000;
   /// exact: partial plans to examine before it stops with the best found and its bound. Counted and
   /// not timed, so that every rank stops at the same plan.
-  std::size_t max_states = 4'000'000;
+  std::size_t max_states = 1'000'000;
 };
 
 struct Solution {

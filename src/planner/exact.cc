@@ -18,6 +18,9 @@ double rounding(std::size_t terms, double magnitude) {
   return 4 * static_cast<double>(terms + 1) * std::numeric_limits<double>::epsilon() * magnitude;
 }
 
+/// States that go on when the search was stopped.
+constexpr std::size_t kBeamWidth = 64;
+
 /// Looks for selections that cost at most `guess` and less than the best known.
 class Search {
  public:
@@ -34,17 +37,18 @@ class Search {
   /// Improves `known` and takes what it examines from `states_left`. False when that ran out.
   bool run(ExactResult& known, std::size_t& states_left) {
     lists_.assign(1, States{{0, 0, 0, 0}});
-    bool completed = true;
-    while (completed && lists_.size() <= core_.size() && !lists_.back().empty()) {
+    while (lists_.size() <= core_.size() && !lists_.back().empty()) {
       const std::size_t work = lists_.back().size() * core_[lists_.size() - 1].options.size();
-      completed = work <= states_left;
-      if (!completed) break;
+      if (work > states_left) {
+        known.lower_bound = std::max(known.lower_bound, lower_bound(known.selection.cost));
+        look_along_the_best(known.selection);
+        return false;
+      }
       states_left -= work;
-      extend(known.selection.cost);
-      look_for_better(known.selection);
+      decide_next(known.selection);
     }
     known.lower_bound = std::max(known.lower_bound, lower_bound(known.selection.cost));
-    return completed;
+    return true;
   }
 
  private:
@@ -56,6 +60,38 @@ class Search {
     if (unit_ == 0) return std::min(best - slack_, guess);
     const double below_best = std::ceil((best - slack_) / unit_) - 1;
     return unit_ * std::min(below_best, std::floor((guess + slack_) / unit_)) + slack_;
+  }
+
+  void decide_next(Selection& best) {
+    extend(best.cost);
+    look_for_better(best);
+  }
+
+  /// Goes on with only the most promising states, so that the best selection is a good one.
+  void look_along_the_best(Selection& best) {
+    guess_ = std::numeric_limits<double>::infinity();
+    while (lists_.size() <= core_.size() && !lists_.back().empty()) {
+      keep_most_promising(kBeamWidth);
+      decide_next(best);
+    }
+  }
+
+  void keep_most_promising(std::size_t count) {
+    States& states = lists_.back();
+    if (states.size() <= count) return;
+    std::vector<std::pair<double, std::size_t>> bounds;
+    RemainingBound::Sweep rest(rest_);
+    for (const State& state : states) {
+      bounds.emplace_back(state.cost + rest.at(room() - state.error), bounds.size());
+    }
+    std::nth_element(bounds.begin(), bounds.begin() + static_cast<std::ptrdiff_t>(count),
+                     bounds.end());
+    bounds.resize(count);
+    std::sort(bounds.begin(), bounds.end(),
+              [](const auto& a, const auto& b) { return a.second < b.second; });
+    States kept;
+    for (const auto& [bound, index] : bounds) kept.push_back(states[index]);
+    states.swap(kept);
   }
 
   /// Decides one more row.
@@ -116,7 +152,7 @@ class Search {
 
   const Knapsack& knapsack_;
   const Selection base_;
-  const double guess_;
+  double guess_;
   const std::vector<CoreRow> core_;
   const double slack_;  // of costs
   const double unit_;   // of cost differences, or 0
