@@ -27,9 +27,10 @@ struct SolveOptions {
   Solver solver = Solver::exact;
   /// dp: cells of the error axis. More is closer to the optimum and slower, both linearly.
   std::size_t cells = 10'000;
-  /// exact: partial plans to examine before it stops with the best found and its bound. Counted and
-  /// not timed, so that every rank stops at the same plan.
-  std::size_t max_states = 1'000'000;
+  /// exact: partial plans to examine (one that is kept counts as eight) before it stops with the
+  /// best found and its bound. The default takes about 50 ms. A limit counted and not timed,
+  /// because every rank must stop at the same plan.
+  std::size_t max_states = 6'000'000;
 };
 
 struct Solution {

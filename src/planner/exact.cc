@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <utility>
 
@@ -21,6 +22,9 @@ double rounding(std::size_t terms, double magnitude) {
 /// States that go on when the search was stopped.
 constexpr std::size_t kBeamWidth = 64;
 
+/// A state that passes its bound is merged and remembered, which takes this many times as long.
+constexpr std::size_t kWorkOfKeeping = 8;
+
 /// Looks for selections that cost at most `guess` and less than the best known.
 class Search {
  public:
@@ -36,22 +40,28 @@ class Search {
 
   /// Improves `known` and takes what it examines from `states_left`. False when that ran out.
   bool run(ExactResult& known, std::size_t& states_left) {
-    lists_.assign(1, States{{0, 0, 0, 0}});
-    while (lists_.size() <= core_.size() && !lists_.back().empty()) {
-      const std::size_t work = lists_.back().size() * core_[lists_.size() - 1].options.size();
-      if (work > states_left) {
+    states_.assign(1, State{0, 0, 0, 0});
+    while (chosen_.size() < core_.size() && !states_.empty()) {
+      const std::size_t work = states_.size() * core_[chosen_.size()].options.size();
+      if (work > states_left / kWorkOfKeeping) {
         known.lower_bound = std::max(known.lower_bound, lower_bound(known.selection.cost));
         look_along_the_best(known.selection);
         return false;
       }
       states_left -= work;
-      decide_next(known.selection);
+      const std::size_t kept = decide_next(known.selection);
+      states_left -= std::min(states_left, (kWorkOfKeeping - 1) * kept);
     }
     known.lower_bound = std::max(known.lower_bound, lower_bound(known.selection.cost));
     return true;
   }
 
  private:
+  struct Choice {
+    std::uint32_t parent;
+    std::uint32_t option;
+  };
+
   double room() const { return knapsack_.budget - base_.error; }
 
   /// What a selection may cost at most, relative to the base, to be looked for.
@@ -62,26 +72,26 @@ class Search {
     return unit_ * std::min(below_best, std::floor((guess + slack_) / unit_)) + slack_;
   }
 
-  void decide_next(Selection& best) {
-    extend(best.cost);
+  std::size_t decide_next(Selection& best) {
+    const std::size_t kept = extend(best.cost);
     look_for_better(best);
+    return kept;
   }
 
   /// Goes on with only the most promising states, so that the best selection is a good one.
   void look_along_the_best(Selection& best) {
     guess_ = std::numeric_limits<double>::infinity();
-    while (lists_.size() <= core_.size() && !lists_.back().empty()) {
+    while (chosen_.size() < core_.size() && !states_.empty()) {
       keep_most_promising(kBeamWidth);
       decide_next(best);
     }
   }
 
   void keep_most_promising(std::size_t count) {
-    States& states = lists_.back();
-    if (states.size() <= count) return;
+    if (states_.size() <= count) return;
     std::vector<std::pair<double, std::size_t>> bounds;
     RemainingBound::Sweep rest(rest_);
-    for (const State& state : states) {
+    for (const State& state : states_) {
       bounds.emplace_back(state.cost + rest.at(room() - state.error), bounds.size());
     }
     std::nth_element(bounds.begin(), bounds.begin() + static_cast<std::ptrdiff_t>(count),
@@ -89,15 +99,21 @@ class Search {
     bounds.resize(count);
     std::sort(bounds.begin(), bounds.end(),
               [](const auto& a, const auto& b) { return a.second < b.second; });
-    States kept;
-    for (const auto& [bound, index] : bounds) kept.push_back(states[index]);
-    states.swap(kept);
+    for (std::size_t k = 0; k < count; ++k) states_[k] = states_[bounds[k].second];
+    states_.resize(count);
+    chosen_.back() = choices();
   }
 
-  /// Decides one more row.
-  void extend(double best_cost) {
-    const States& from = lists_.back();
-    const std::size_t decided = lists_.size() - 1;
+  std::vector<Choice> choices() const {
+    std::vector<Choice> choices;
+    choices.reserve(states_.size());
+    for (const State& state : states_) choices.push_back({state.parent, state.option});
+    return choices;
+  }
+
+  /// Decides one more row. Returns how many states its bound let pass.
+  std::size_t extend(double best_cost) {
+    const std::size_t decided = chosen_.size();
     rest_.decide(decided);
     const double limit = this->limit(best_cost);
     runs_.clear();
@@ -106,23 +122,26 @@ class Search {
     for (std::uint32_t o = 0; o < options.size(); ++o) {
       const double room = this->room() - options[o].error;
       RemainingBound::Sweep rest(rest_);
-      for (std::uint32_t s = 0; s < from.size(); ++s) {
-        const double cost = from[s].cost + options[o].cost;
-        if (cost + rest.at(room - from[s].error) > limit) continue;
-        runs_.push_back({from[s].error + options[o].error, cost, s, o});
+      for (std::uint32_t s = 0; s < states_.size(); ++s) {
+        const double cost = states_[s].cost + options[o].cost;
+        if (cost + rest.at(room - states_[s].error) > limit) continue;
+        runs_.push_back({states_[s].error + options[o].error, cost, s, o});
       }
       ends_.push_back(runs_.size());
     }
-    lists_.push_back(undominated(runs_, ends_));
+    const std::size_t kept = runs_.size();
+    keep_undominated(runs_, ends_, scratch_);
+    states_.swap(runs_);
+    chosen_.push_back(choices());
+    return kept;
   }
 
   /// The cheapest states are those with the largest errors that fit.
   void look_for_better(Selection& best) const {
-    const States& states = lists_.back();
     const auto fits = [&](const State& state) { return state.error <= room() + tolerance_; };
-    auto end = std::partition_point(states.begin(), states.end(), fits);
-    while (end != states.begin() && (--end)->cost < best.cost - base_.cost) {
-      Selection found = trace(static_cast<std::size_t>(end - states.begin()));
+    auto end = std::partition_point(states_.begin(), states_.end(), fits);
+    while (end != states_.begin() && (--end)->cost < best.cost - base_.cost) {
+      Selection found = trace(static_cast<std::size_t>(end - states_.begin()));
       if (found.error > knapsack_.budget) continue;  // by a rounding
       if (found.cost < best.cost) best = std::move(found);
       return;
@@ -131,9 +150,9 @@ class Search {
 
   Selection trace(std::size_t state) const {
     auto positions = base_.positions;
-    for (std::size_t i = lists_.size() - 1; i > 0; --i) {
-      const State& last = lists_[i][state];
-      positions[core_[i - 1].row] = core_[i - 1].options[last.option].position;
+    for (std::size_t i = chosen_.size(); i-- > 0;) {
+      const Choice& last = chosen_[i][state];
+      positions[core_[i].row] = core_[i].options[last.option].position;
       state = last.parent;
     }
     return select(knapsack_, std::move(positions));
@@ -143,7 +162,7 @@ class Search {
   double lower_bound(double best_cost) const {
     double least = std::numeric_limits<double>::infinity();
     RemainingBound::Sweep rest(rest_);
-    for (const State& state : lists_.back()) {
+    for (const State& state : states_) {
       least = std::min(least, state.cost + rest.at(room() - state.error));
     }
     if (unit_ > 0) least = unit_ * std::ceil((least - slack_) / unit_);
@@ -158,8 +177,9 @@ class Search {
   const double unit_;   // of cost differences, or 0
   const double tolerance_;
   RemainingBound rest_;
-  std::vector<States> lists_;  // [i]: with i rows of the core decided
-  States runs_;
+  States states_;
+  std::vector<std::vector<Choice>> chosen_;  // [i]: in row i of the core, by each state after it
+  States runs_, scratch_;
   std::vector<std::size_t> ends_;
 };
 

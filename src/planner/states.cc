@@ -23,23 +23,20 @@ void merge(const State* a, const State* a_end, const State* b, const State* b_en
 
 }  // namespace
 
-States undominated(States& runs, std::vector<std::size_t>& ends) {
-  States merged;
+void keep_undominated(States& runs, std::vector<std::size_t>& ends, States& scratch) {
   while (ends.size() > 1) {
-    merged.clear();
-    std::vector<std::size_t> merged_ends;
-    std::size_t begin = 0;
+    scratch.clear();
+    std::size_t begin = 0, merged = 0;
     for (std::size_t r = 0; r < ends.size(); r += 2) {
       const std::size_t middle = ends[r], end = r + 1 < ends.size() ? ends[r + 1] : middle;
       const State* data = runs.data();
-      merge(data + begin, data + middle, data + middle, data + end, merged);
-      merged_ends.push_back(merged.size());
+      merge(data + begin, data + middle, data + middle, data + end, scratch);
+      ends[merged++] = scratch.size();
       begin = end;
     }
-    runs.swap(merged);
-    ends.swap(merged_ends);
+    ends.resize(merged);
+    runs.swap(scratch);
   }
-  return {runs.begin(), runs.end()};
 }
 
 }  // namespace lgreco

@@ -19,8 +19,8 @@ struct State {
 /// By ascending error; no other state costs at most as much with at most the error.
 using States = std::vector<State>;
 
-/// The undominated of several `States`, which lie in `runs` one after another and end at `ends`. Of
-/// equal ones the first stays. Destroys its arguments.
-States undominated(States& runs, std::vector<std::size_t>& ends);
+/// Reduces `runs`, several `States` that lie one after another and end at `ends`, to the undominated
+/// among them. Of equal ones the first stays. `scratch` and `ends` hold nothing of use afterwards.
+void keep_undominated(States& runs, std::vector<std::size_t>& ends, States& scratch);
 
 }  // namespace lgreco
