@@ -24,9 +24,10 @@ double slope_between(const Candidate& from, const Candidate& to) {
   return (from.cost - to.cost) / (to.error - from.error);
 }
 
-// Positions of the vertices, from the smallest error on; slopes strictly descend.
-std::vector<std::size_t> hull_of(const Row& row) {
-  std::vector<std::size_t> hull;
+// Sets `hull` to the positions of the vertices, from the smallest error on; slopes strictly
+// descend.
+void find_hull(const Row& row, std::vector<std::size_t>& hull) {
+  hull.clear();
   for (std::size_t next = 0; next < row.size(); ++next) {
     while (hull.size() >= 2) {
       const Candidate& before = row[hull[hull.size() - 2]];
@@ -36,7 +37,6 @@ std::vector<std::size_t> hull_of(const Row& row) {
     }
     hull.push_back(next);
   }
-  return hull;
 }
 
 double lagrangian(const Knapsack& knapsack, double multiplier) {
@@ -57,10 +57,14 @@ double lagrangian(const Knapsack& knapsack, double multiplier) {
 }
 
 std::vector<HullStep> steps_of(const Knapsack& knapsack) {
+  std::size_t candidates = 0;
+  for (const Row& row : knapsack.rows) candidates += row.size();
   std::vector<HullStep> steps;
+  steps.reserve(candidates);
+  std::vector<std::size_t> hull;
   for (std::size_t i = 0; i < knapsack.rows.size(); ++i) {
     const Row& row = knapsack.rows[i];
-    const auto hull = hull_of(row);
+    find_hull(row, hull);
     for (std::size_t v = 1; v < hull.size(); ++v) {
       const Candidate& from = row[hull[v - 1]];
       const Candidate& to = row[hull[v]];
