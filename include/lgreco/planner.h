@@ -38,8 +38,8 @@ struct Solution {
   std::vector<std::size_t> choice;
   double cost = 0;
   double error = 0;
-  /// No choice within the budget costs less than this. Equal to `cost` when proven optimal; the dp
-  /// solver gives the Lagrangian bound.
+  /// No choice within the budget costs less than this, but for what the sums round. Equal to `cost`
+  /// when proven optimal; the dp solver gives the Lagrangian bound.
   double lower_bound = 0;
   /// True when `error` <= budget. Without a feasible choice, `choice` is the reference if one was
   /// given, else each layer's smallest error.

@@ -13,9 +13,9 @@ struct ExactResult {
 
 /// Rows of the core are decided one after another (Pisinger 1995). A list holds the undominated
 /// choices for the rows decided so far; a choice goes when the linear relaxation of the other rows
-/// cannot make it cheaper than the best selection known. Before a row would examine more than
-/// `max_states` choices in all, the search stops with the best selection and the least bound in the
-/// list. Deterministic.
+/// cannot bring its cost below a guess of the optimum, which is first too low and then raised until
+/// a selection inside it proves it. After `max_states` (see SolveOptions) the least bound in the
+/// list is the lower bound, and only the most promising choices go on. Deterministic.
 /// REQUIRES: the smallest errors of all rows together are within the budget.
 ExactResult solve_exact(const Knapsack& knapsack, std::size_t max_states);
 

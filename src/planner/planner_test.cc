@@ -273,6 +273,18 @@ TEST(ExactSolver, CostsWithACommonUnitAreProvenAtOnce) {
   EXPECT_EQ(solution.cost, solution.lower_bound);
 }
 
+TEST(ExactSolver, ProvesSumsOfFractionsWithALayerThatFallsBack) {
+  for (unsigned seed = 0; seed < 40; ++seed) {
+    Instance instance = random_instance(seed, 20, 6);
+    for (PlannerRow& row : instance.rows) {
+      for (double& cost : row.costs) cost *= 1e-7 / 3;
+    }
+    instance.rows[3].errors.assign(6, kNan);
+    const Solution solution = solve(instance.rows, instance.budget, std::nullopt, {});
+    ASSERT_EQ(solution.cost, solution.lower_bound) << seed;
+  }
+}
+
 TEST(ExactSolver, TakesABudgetThatIsMetToTheLastBit) {
   for (unsigned seed = 0; seed < 200; ++seed) {
     Instance instance = random_instance(seed, 2 + seed % 5, 1 + seed % 4);

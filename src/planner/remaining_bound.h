@@ -12,6 +12,8 @@ namespace lgreco {
 /// relaxation's choice in them. Convex, falling, piecewise linear; infinite where even the smallest
 /// errors do not fit.
 class RemainingBound {
+  struct Point;
+
  public:
   /// A room that is too small by at most `tolerance` is taken for enough.
   RemainingBound(const std::vector<CoreRow>& core, double tolerance);
@@ -19,21 +21,6 @@ class RemainingBound {
   /// Row `row` of the core is decided now. Ends all sweeps.
   void decide(std::size_t row);
 
- private:
-  /// Between two neighbours on the convex hull of a row's options.
-  struct Step {
-    std::size_t row;
-    double error;
-    double cost;
-    double price;  // cost / error
-  };
-  struct Point {
-    double room;
-    double cost;
-    double price;  // of going down to the next point
-  };
-
- public:
   /// Values at rooms that do not grow from call to call.
   class Sweep {
    public:
@@ -48,6 +35,19 @@ class RemainingBound {
   };
 
  private:
+  struct Point {
+    double room;
+    double cost;
+    double price;  // of going down to the next point
+  };
+  /// Between two neighbours on the convex hull of a row's options.
+  struct Step {
+    std::size_t row;
+    double error;
+    double cost;
+    double price;  // cost / error
+  };
+
   void add_steps(const CoreRow& row, std::size_t index);
   void draw();
 

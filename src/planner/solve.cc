@@ -139,7 +139,9 @@ Solution solve(std::span<const PlannerRow> rows, double budget, Reference refere
   }
   add_up(rows, budget, solution);
   if (reference && given.feasible && given.cost < solution.cost) solution = given;
-  solution.lower_bound = std::min(best.lower_bound + fixed_cost, solution.cost);
+  const bool proven = best.lower_bound == best.selection.cost;
+  solution.lower_bound =
+      proven ? solution.cost : std::min(best.lower_bound + fixed_cost, solution.cost);
   return solution;
 }
 

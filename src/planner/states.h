@@ -19,8 +19,9 @@ struct State {
 /// By ascending error; no other state costs at most as much with at most the error.
 using States = std::vector<State>;
 
-/// Reduces `runs`, several `States` that lie one after another and end at `ends`, to the undominated
-/// among them. Of equal ones the first stays. `scratch` and `ends` hold nothing of use afterwards.
+/// Reduces `runs`, several `States` that lie one after another and end at `ends`, to the
+/// undominated among them. Of equal ones the first stays. `scratch` and `ends` hold nothing of use
+/// afterwards.
 void keep_undominated(States& runs, std::vector<std::size_t>& ends, States& scratch);
 
 }  // namespace lgreco
