@@ -15,7 +15,7 @@ help:
 	@echo 'make bench-bytes counted bytes against the network interface (needs root)'
 	@echo 'make bench-overlap one lane against two on a slow link (needs root)'
 	@echo 'make bench-checks what frames, flags and hashes cost of a step'
-	@echo 'make bench-planner the exact solver against HiGHS and dynamic programmes (about 10 minutes)'
+	@echo 'make bench-planner the exact solver against HiGHS and dynamic programmes (about 3 minutes)'
 	@echo 'make lint        formatters and linters, changing nothing'
 	@echo 'make format      formatters, changing files'
 
