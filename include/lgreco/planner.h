@@ -28,8 +28,8 @@ struct SolveOptions {
   /// dp: cells of the error axis. More is closer to the optimum and slower, both linearly.
   std::size_t cells = 10'000;
   /// exact: partial plans to examine (one that is kept counts as eight) before it stops with the
-  /// best found and its bound. The default takes about 50 ms. A limit counted and not timed,
-  /// because every rank must stop at the same plan.
+  /// best found and its bound. Using up the default takes 20 to 100 ms. A limit counted and not
+  /// timed, because every rank must stop at the same plan.
   std::size_t max_states = 6'000'000;
 };
 

@@ -20,7 +20,8 @@ py::dict solve_table(const Table& costs, const Table& errors, double budget,
                      const std::optional<std::vector<std::size_t>>& reference,
                      const std::string& solver) {
   std::vector<PlannerRow> rows;
-  for (std::size_t i = 0; i < costs.size(); ++i) rows.push_back({values_of(costs[i]), values_of(errors[i])});
+  for (std::size_t i = 0; i < costs.size(); ++i)
+    rows.push_back({values_of(costs[i]), values_of(errors[i])});
   const SolveOptions options{.solver = solver == "dp" ? Solver::dp : Solver::exact};
   Solution solution;
   {
