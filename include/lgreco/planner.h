@@ -27,6 +27,10 @@ struct SolveOptions {
   Solver solver = Solver::exact;
   /// dp: cells of the error axis. More is closer to the optimum and slower, both linearly.
   std::size_t cells = 10'000;
+  /// exact: partial plans to examine (one that is kept counts as eight) before it stops with the
+  /// best found and its bound. Using up the default takes 20 to 100 ms. A limit counted and not
+  /// timed, because every rank must stop at the same plan.
+  std::size_t max_states = 6'000'000;
 };
 
 struct Solution {
@@ -34,8 +38,8 @@ struct Solution {
   std::vector<std::size_t> choice;
   double cost = 0;
   double error = 0;
-  /// No choice within the budget costs less than this. Equal to `cost` when proven optimal; the dp
-  /// solver gives the Lagrangian bound.
+  /// No choice within the budget costs less than this, but for what the sums round. Equal to `cost`
+  /// when proven optimal; the dp solver gives the Lagrangian bound.
   double lower_bound = 0;
   /// True when `error` <= budget. Without a feasible choice, `choice` is the reference if one was
   /// given, else each layer's smallest error.

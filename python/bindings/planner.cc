@@ -1,5 +1,6 @@
 #include "lgreco/planner.h"
 
+#include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
 #include "lgreco/status.h"
@@ -9,13 +10,18 @@ namespace lgreco {
 namespace {
 
 namespace py = pybind11;
-using Table = std::vector<std::vector<double>>;
+using Table = std::vector<py::array_t<double, py::array::c_style | py::array::forcecast>>;
+
+std::vector<double> values_of(const Table::value_type& row) {
+  return {row.data(), row.data() + row.size()};
+}
 
 py::dict solve_table(const Table& costs, const Table& errors, double budget,
                      const std::optional<std::vector<std::size_t>>& reference,
                      const std::string& solver) {
   std::vector<PlannerRow> rows;
-  for (std::size_t i = 0; i < costs.size(); ++i) rows.push_back({costs[i], errors[i]});
+  for (std::size_t i = 0; i < costs.size(); ++i)
+    rows.push_back({values_of(costs[i]), values_of(errors[i])});
   const SolveOptions options{.solver = solver == "dp" ? Solver::dp : Solver::exact};
   Solution solution;
   {

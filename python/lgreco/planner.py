@@ -64,11 +64,11 @@ def solve(
     return Solution(choice=choice, **result)
 
 
-def _row(kind: str, layer: int, row: np.ndarray) -> list[float]:
+def _row(kind: str, layer: int, row: np.ndarray) -> np.ndarray:
     array = np.asarray(row, dtype=np.float64)
     if array.ndim != 1:
         raise ConfigError(f"[planner] layer {layer}: {kind} must be a 1-D array")
-    return array.tolist()
+    return array
 
 
 def _index(value: int) -> int:

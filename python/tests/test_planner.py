@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import Bounds, LinearConstraint, milp
 
 import lgreco
 
@@ -51,6 +52,47 @@ def test_exact_equals_brute_force(seed, layers, levels, part):
     assert s.feasible == bool(feasible)
     if feasible:
         assert s.cost == s.lower_bound == min(feasible)
+
+
+def highs_cost(costs, errors, budget):
+    """The optimum of `scipy.optimize.milp`, added up from its choice."""
+    layers, levels = len(costs), len(costs[0])
+    one_per_layer = np.kron(np.eye(layers), np.ones(levels))
+    total_error = np.concatenate(errors)[None] * (1e5 / budget)  # its tolerances are absolute
+    result = milp(
+        np.concatenate(costs),
+        integrality=np.ones(layers * levels),
+        bounds=Bounds(0, 1),
+        constraints=[LinearConstraint(one_per_layer, 1, 1), LinearConstraint(total_error, ub=1e5)],
+        options={"mip_rel_gap": 0},
+    )
+    assert result.status == 0
+    choice = np.argmax(result.x.reshape(layers, levels), axis=1)
+    assert total(errors, choice) <= budget
+    return total(costs, choice)
+
+
+def ranks_table(seed, layers, levels):
+    """Costs linear and errors falling in the level, as those of ranks; few different sizes."""
+    rng = np.random.default_rng(seed)
+    sizes, decays = rng.choice([512, 640, 1536, 2048, 4608], layers), rng.uniform(0.02, 0.5, layers)
+    costs = [np.append(4.0 * s * np.arange(1, levels), 40.0 * s * levels) for s in sizes]
+    errors = [np.append(np.exp(-d * np.arange(1, levels)), 0.0) for d in decays]
+    return costs, errors, sum(e[levels // 2] for e in errors)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_exact_equals_highs(seed):
+    costs, errors, _, budget = random_table(seed, 5 + seed % 20, 3 + seed % 8)
+    s = lgreco.solve(costs, errors, budget)
+    assert s.cost == s.lower_bound == highs_cost(costs, errors, budget)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_exact_equals_highs_on_ranks(seed):
+    costs, errors, budget = ranks_table(seed, 60, 8)
+    s = lgreco.solve(costs, errors, budget)
+    assert s.cost == s.lower_bound == highs_cost(costs, errors, budget)
 
 
 def test_empty_table():

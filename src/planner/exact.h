@@ -1,4 +1,4 @@
-// The exact solver: Lagrangian reduction and a dynamic programme over the states that survive.
+// The exact solver: a dynamic programme over the core, pruned by the relaxation of the rest.
 #pragma once
 
 #include "src/planner/knapsack.h"
@@ -11,12 +11,12 @@ struct ExactResult {
   double lower_bound = 0;
 };
 
-/// Every selection costs the Lagrangian bound plus the reduced costs of its candidates plus the
-/// price of the budget it leaves; so candidates and partial sums whose reduced cost exceeds the
-/// distance from bound to best known cost are out. That distance is first guessed small and doubled
-/// until a solution inside it proves it. After `max_states` states the best found is returned with
-/// the bound. Deterministic.
+/// Rows of the core are decided one after another (Pisinger 1995). A list holds the undominated
+/// choices for the rows decided so far; a choice goes when the linear relaxation of the other rows
+/// cannot bring its cost below a guess of the optimum, which is first too low and then raised until
+/// a selection inside it proves it. After `max_states` (see SolveOptions) the least bound in the
+/// list is the lower bound, and only the most promising choices go on. Deterministic.
 /// REQUIRES: the smallest errors of all rows together are within the budget.
-ExactResult solve_exact(const Knapsack& knapsack, std::size_t max_states = 4'000'000);
+ExactResult solve_exact(const Knapsack& knapsack, std::size_t max_states);
 
 }  // namespace lgreco

@@ -211,6 +211,91 @@ TEST(ExactSolver, IsMonotoneInTheBudget) {
   }
 }
 
+// Layers alike, no two costs in a simple proportion, every candidate on the hull: the worst kind.
+Instance subset_sum(unsigned seed, std::size_t layers, std::size_t levels) {
+  std::mt19937 generator(seed);
+  std::uniform_real_distribution<double> uniform(0, 1);
+  Instance instance;
+  for (std::size_t i = 0; i < layers; ++i) {
+    PlannerRow& row = instance.rows.emplace_back();
+    const double size = 0.1 + 10 * uniform(generator);
+    for (std::size_t c = 0; c < levels; ++c) {
+      row.errors.push_back(size * uniform(generator));
+      row.costs.push_back(20 - row.errors.back() * (1 + 1e-6 * uniform(generator)));
+    }
+    instance.budget += size / 2;
+  }
+  return instance;
+}
+
+TEST(ExactSolver, StopsAtItsLimitWithABound) {
+  const Instance instance = subset_sum(1, 60, 7);
+  const Solution full = solve(instance.rows, instance.budget, std::nullopt, {});
+  for (std::size_t max_states : {0, 1, 10, 1000, 100'000}) {
+    const Solution solution =
+        solve(instance.rows, instance.budget, std::nullopt, {.max_states = max_states});
+    EXPECT_LE(solution.error, instance.budget);
+    EXPECT_LE(solution.lower_bound, full.cost) << max_states;
+    EXPECT_LT(solution.lower_bound, solution.cost) << max_states;
+    EXPECT_LE(solution.cost, 1.001 * solution.lower_bound) << max_states;
+    EXPECT_EQ(
+        solution.choice,
+        solve(instance.rows, instance.budget, std::nullopt, {.max_states = max_states}).choice);
+  }
+}
+
+TEST(ExactSolver, StaysNearTheOptimumWhenStoppedEarly) {
+  for (unsigned seed = 0; seed < 40; ++seed) {
+    const Instance instance = random_instance(seed, 100 + seed, 20 + seed);
+    const Solution full = solve(instance.rows, instance.budget, std::nullopt, {});
+    ASSERT_EQ(full.cost, full.lower_bound) << seed;
+    const Solution stopped =
+        solve(instance.rows, instance.budget, std::nullopt, {.max_states = 1000});
+    ASSERT_LE(stopped.lower_bound, full.cost) << seed;
+    ASSERT_LE(stopped.cost, 1.001 * full.cost) << seed;
+  }
+}
+
+// In units of 1024 bytes the bound is raised to the next multiple, which is the optimum.
+TEST(ExactSolver, CostsWithACommonUnitAreProvenAtOnce) {
+  Instance instance;
+  for (int i = 0; i < 200; ++i) {
+    const double decay = 0.1 + 0.001 * i;
+    PlannerRow& row = instance.rows.emplace_back();
+    for (int rank = 1; rank <= 16; ++rank) {
+      row.costs.push_back(1024 * rank);
+      row.errors.push_back(std::exp(-decay * rank));
+    }
+    instance.budget += row.errors[4];
+  }
+  const Solution solution =
+      solve(instance.rows, instance.budget, std::nullopt, {.max_states = 10'000});
+  EXPECT_EQ(solution.cost, solution.lower_bound);
+}
+
+TEST(ExactSolver, ProvesSumsOfFractionsWithALayerThatFallsBack) {
+  for (unsigned seed = 0; seed < 40; ++seed) {
+    Instance instance = random_instance(seed, 20, 6);
+    for (PlannerRow& row : instance.rows) {
+      for (double& cost : row.costs) cost *= 1e-7 / 3;
+    }
+    instance.rows[3].errors.assign(6, kNan);
+    const Solution solution = solve(instance.rows, instance.budget, std::nullopt, {});
+    ASSERT_EQ(solution.cost, solution.lower_bound) << seed;
+  }
+}
+
+TEST(ExactSolver, TakesABudgetThatIsMetToTheLastBit) {
+  for (unsigned seed = 0; seed < 200; ++seed) {
+    Instance instance = random_instance(seed, 2 + seed % 5, 1 + seed % 4);
+    const Solution optimum = solve(instance.rows, instance.budget, std::nullopt, {});
+    // In row order; other orders add up to a little more or less.
+    const Solution again = solve(instance.rows, optimum.error, std::nullopt, {});
+    ASSERT_TRUE(again.feasible) << seed;
+    ASSERT_EQ(again.cost, optimum.cost) << seed;
+  }
+}
+
 TEST(Planner, RefusesWrongInput) {
   const std::vector<PlannerRow> good = {{{1}, {1}}};
   const std::vector<std::size_t> reference = {0}, outside = {1}, longer = {0, 0};

@@ -10,7 +10,10 @@ struct Relaxation {
   double multiplier = 0;
   /// Lagrangian bound at `multiplier`: no selection within the budget costs less.
   double lower_bound = 0;
-  /// A selection within the budget: the relaxation's optimum without its fractional row.
+  /// The relaxation's optimum without its fractional row: a vertex of each row's hull, within the
+  /// budget but for a rounding.
+  std::vector<std::size_t> base;
+  /// The same, or the smallest errors where a rounding puts it outside the budget.
   Selection rounded;
 };
 

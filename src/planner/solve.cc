@@ -50,13 +50,21 @@ void check_input(std::span<const PlannerRow> rows, double budget, const Referenc
 // Undominated candidates with a finite error; empty when there is none.
 Row clean(const PlannerRow& row) {
   Row candidates;
+  candidates.reserve(row.costs.size());
   for (std::size_t c = 0; c < row.costs.size(); ++c) {
     if (std::isfinite(row.errors[c])) candidates.push_back({row.costs[c], row.errors[c], c});
   }
-  std::sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
+  const auto precedes = [](const Candidate& a, const Candidate& b) {
     if (a.error != b.error) return a.error < b.error;
     return a.cost != b.cost ? a.cost < b.cost : a.index < b.index;
-  });
+  };
+  // Levels mostly come by ascending size, which is descending error.
+  if (candidates.size() > 1 && precedes(candidates.back(), candidates.front())) {
+    std::reverse(candidates.begin(), candidates.end());
+  }
+  if (!std::is_sorted(candidates.begin(), candidates.end(), precedes)) {
+    std::sort(candidates.begin(), candidates.end(), precedes);
+  }
   double least = std::numeric_limits<double>::infinity();
   std::erase_if(candidates, [&](const Candidate& candidate) {
     if (candidate.cost >= least) return true;
@@ -124,14 +132,16 @@ Solution solve(std::span<const PlannerRow> rows, double budget, Reference refere
   }
   const ExactResult best =
       options.solver == Solver::exact
-          ? solve_exact(knapsack)
+          ? solve_exact(knapsack, options.max_states)
           : ExactResult{solve_dp(knapsack, options.cells), relax(knapsack).lower_bound};
   for (std::size_t k = 0; k < row_of.size(); ++k) {
     solution.choice[row_of[k]] = knapsack.rows[k][best.selection.positions[k]].index;
   }
   add_up(rows, budget, solution);
   if (reference && given.feasible && given.cost < solution.cost) solution = given;
-  solution.lower_bound = std::min(best.lower_bound + fixed_cost, solution.cost);
+  const bool proven = best.lower_bound == best.selection.cost;
+  solution.lower_bound =
+      proven ? solution.cost : std::min(best.lower_bound + fixed_cost, solution.cost);
   return solution;
 }
 
