@@ -1,6 +1,6 @@
 # Thin targets over scripts/. `make setup` is called by every other target and is quick when nothing changed.
 .PHONY: help setup demo demo-quick test test-faults test-asan test-tsan fuzz bench bench-bytes \
-  bench-overlap bench-checks lint format
+  bench-overlap bench-checks bench-analysis lint format
 
 help:
 	@echo 'make setup       install everything into .venv/ (called by the others)'
@@ -15,6 +15,7 @@ help:
 	@echo 'make bench-bytes counted bytes against the network interface (needs root)'
 	@echo 'make bench-overlap one lane against two on a slow link (needs root)'
 	@echo 'make bench-checks what frames, flags and hashes cost of a step'
+	@echo 'make bench-analysis errors of all levels of all layers on one core'
 	@echo 'make lint        formatters and linters, changing nothing'
 	@echo 'make format      formatters, changing files'
 
@@ -53,6 +54,9 @@ bench-overlap: setup
 
 bench-checks: setup
 	@.venv/bin/python -m benchmarks.checks
+
+bench-analysis: setup
+	@.venv/bin/python -m benchmarks.analysis
 
 lint: setup
 	@scripts/lint

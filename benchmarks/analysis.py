@@ -69,7 +69,9 @@ def main() -> None:
     for family, levels in families.items():
         times = seconds(layers, levels)
         middle, fastest = median(times), min(times)
-        results.append({"family": family, "levels": len(levels), "median_s": middle, "min_s": fastest})
+        results.append(
+            {"family": family, "levels": len(levels), "median_s": middle, "min_s": fastest}
+        )
         table.add_row(family, str(len(levels)), f"{middle:.3f} s", f"{fastest:.3f} s")
     console = Console(width=100)
     console.print(table)
