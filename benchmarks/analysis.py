@@ -4,12 +4,14 @@ python -m benchmarks.analysis         (make bench-analysis)
 
 Every layer of ResNet-18 for CIFAR-100 (11,220,132 parameters) at ranks 1-16, 1-8 bits, 10 densities
 and bf16. Gradients are those of one step on random images, and lie one behind the other in fp32.
+The analysis has one thread; its CPU time is what it would take on a core of its own.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
@@ -49,14 +51,25 @@ def gradients() -> list[np.ndarray]:
     return views
 
 
-def seconds(layers: list[np.ndarray], levels: list[str]) -> list[float]:
-    times = []
+@dataclass
+class Times:
+    """Medians, in seconds, for all layers."""
+
+    family: str
+    levels: int
+    cpu_s: float
+    wall_s: float
+
+
+def measure(family: str, levels: list[str], layers: list[np.ndarray]) -> Times:
+    cpu, wall = [], []
     for _ in range(REPETITIONS):
-        begin = time.perf_counter()
+        cpu_begin, wall_begin = time.process_time(), time.perf_counter()
         for layer in layers:
             _core.analyze(layer.ravel(), list(layer.shape), levels)
-        times.append(time.perf_counter() - begin)
-    return times
+        cpu.append(time.process_time() - cpu_begin)
+        wall.append(time.perf_counter() - wall_begin)
+    return Times(family, len(levels), median(cpu), median(wall))
 
 
 def main() -> None:
@@ -64,21 +77,18 @@ def main() -> None:
     layers = gradients()
     families = levels_by_family()
     families["all at once"] = [level for levels in families.values() for level in levels]
-    table = Table("family", "levels", "median", "fastest")
-    results = []
-    for family, levels in families.items():
-        times = seconds(layers, levels)
-        middle, fastest = median(times), min(times)
-        results.append(
-            {"family": family, "levels": len(levels), "median_s": middle, "min_s": fastest}
+    results = [measure(family, levels, layers) for family, levels in families.items()]
+    table = Table("family", "levels", "CPU time", "wall time")
+    for times in results:
+        table.add_row(
+            times.family, str(times.levels), f"{times.cpu_s:.3f} s", f"{times.wall_s:.3f} s"
         )
-        table.add_row(family, str(len(levels)), f"{middle:.3f} s", f"{fastest:.3f} s")
     console = Console(width=100)
     console.print(table)
-    met = "met" if results[-1]["median_s"] <= TARGET_S else "NOT met"
-    console.print(f"all levels of all layers in at most {TARGET_S:.1f} s on one core: {met}")
+    met = "yes" if results[-1].cpu_s <= TARGET_S else "NO"
+    console.print(f"All in at most {TARGET_S:.1f} s of one core: {met}")
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-    OUTPUT.write_text(json.dumps(results, indent=1) + "\n")
+    OUTPUT.write_text(json.dumps([asdict(times) for times in results], indent=1) + "\n")
 
 
 if __name__ == "__main__":

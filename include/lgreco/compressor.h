@@ -135,8 +135,8 @@ std::unique_ptr<LinearCompressor> linear_compressor(const Level& level);
 ///   cast: exact. dense: 0.
 ///
 /// `pieces`: the layer is cut as for a sum over that many ranks, and every piece has its own k (and
-/// begins a bucket). What topk loses depends on it: an embedding of which few rows have a gradient
-/// may lose twice as much in pieces as in one.
+/// begins a bucket). What topk loses depends on it: some percent more for a convolution, many times
+/// as much for an embedding of which few rows have a gradient.
 ///
 /// Equal inputs give equal bits, whatever the number of threads and the instruction set; ranks
 /// compiled for another architecture may differ in the last bits of low_rank. `key` is not used.
