@@ -1,6 +1,6 @@
 # Thin targets over scripts/. `make setup` is called by every other target and is quick when nothing changed.
 .PHONY: help setup demo demo-quick test test-faults test-asan test-tsan fuzz bench bench-bytes \
-  bench-overlap bench-checks bench-planner bench-plans bench-replanning lint format
+  bench-overlap bench-checks bench-analysis bench-planner bench-plans bench-replanning lint format
 
 help:
 	@echo 'make setup       install everything into .venv/ (called by the others)'
@@ -18,6 +18,7 @@ help:
 	@echo 'make bench-replanning what making plans costs the training'
 	@echo 'make bench-checks what frames, flags and hashes cost of a step'
 	@echo 'make bench-planner the exact solver against HiGHS and dynamic programmes (about 3 minutes)'
+	@echo 'make bench-analysis errors of all levels of all layers on one core'
 	@echo 'make lint        formatters and linters, changing nothing'
 	@echo 'make format      formatters, changing files'
 
@@ -65,6 +66,9 @@ bench-checks: setup
 
 bench-planner: setup
 	@.venv/bin/python -m benchmarks.planner
+
+bench-analysis: setup
+	@.venv/bin/python -m benchmarks.analysis
 
 lint: setup
 	@scripts/lint

@@ -8,7 +8,7 @@
 // Compressors are stateless and safe to share between threads. The caller owns every buffer; state
 // that lives from step to step (warm factors) is an object handed in. A call means the same on
 // every rank and on every CPU: equal inputs give equal bits. No call takes memory from the heap,
-// except LinearCompressor::prepare and the messages of refused payloads.
+// except LinearCompressor::prepare, `analyze` and the messages of refused payloads.
 #pragma once
 
 #include <cstddef>
@@ -121,9 +121,27 @@ std::unique_ptr<CodedCompressor> coded_compressor(const Level& level);
 std::unique_ptr<LinearCompressor> linear_compressor(const Level& level);
 
 /// Errors ||x - decompress(compress(x))||_2 of one layer at each level, the row of a cost table.
-/// low_rank: the best approximation of that rank, which warm-started power iteration approaches,
-/// with exact factors whatever their type on the wire.
+/// All levels of a family share their passes over the layer, so that many cost little more than
+/// one. NaN for a layer that is not finite; infinite where a value overflows the type it is sent
+/// in. What the numbers are:
+///   low_rank: the best approximation of that rank, which warm-started power iteration approaches,
+///     with exact factors whatever their type on the wire. Right within 1e-4 when the smaller side
+///     is 1024 at most, as far as the error exceeds 1e-5 of the layer's norm; beyond within 1 %, as
+///     far as it exceeds 1 % of the norm. Many ranks above a quarter of the smaller side take the
+///     time of a full decomposition.
+///   topk: right within 0.8 % for any values, and far better unless many are almost equal.
+///   quantize: with stochastic rounding the root of the expected square over the draws. One draw
+///     differs by less than a percent when the layer has some ten thousand values.
+///   cast: exact. dense: 0.
+///
+/// `pieces`: the layer is cut as for a sum over that many ranks, and every piece has its own k (and
+/// begins a bucket). What topk loses depends on it: some percent more for a convolution, many times
+/// as much for an embedding of which few rows have a gradient.
+///
+/// Equal inputs give equal bits, whatever the number of threads and the instruction set; ranks
+/// compiled for another architecture may differ in the last bits of low_rank. `key` is not used.
+/// Takes memory from the heap. REQUIRES: pieces > 0.
 std::vector<double> analyze(std::span<const float> values, const MatrixShape& shape,
-                            std::span<const Level> levels, const RandomKey& key);
+                            std::span<const Level> levels, const RandomKey& key, int pieces = 1);
 
 }  // namespace lgreco

@@ -106,13 +106,16 @@ Array decode(const std::string& payload, const Shape& dims, const std::string& s
 }
 
 std::vector<double> analyze_levels(const Array& array, const Shape& dims,
-                                   const std::vector<std::string>& spellings) {
+                                   const std::vector<std::string>& spellings, int pieces) {
+  if (pieces < 1) {
+    throw ConfigError("[analyze] pieces is " + std::to_string(pieces) + "; it must be at least 1");
+  }
   std::vector<Level> levels;
   for (const std::string& spelling : spellings) levels.push_back(parse_level(spelling));
   const MatrixShape shape = as_matrix(dims);
   const std::span<const float> values = values_of(array, shape);
   const py::gil_scoped_release release;
-  return analyze(values, shape, levels, {});
+  return analyze(values, shape, levels, {}, pieces);
 }
 
 }  // namespace
@@ -120,7 +123,8 @@ std::vector<double> analyze_levels(const Array& array, const Shape& dims,
 void bind_codec(py::module_& module) {
   module.def("encode", encode);
   module.def("decode", decode);
-  module.def("analyze", analyze_levels);
+  module.def("analyze", analyze_levels, py::arg("values"), py::arg("shape"), py::arg("levels"),
+             py::arg("pieces") = 1);
 }
 
 }  // namespace lgreco

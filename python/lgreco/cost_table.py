@@ -21,8 +21,10 @@ class CostTable:
         names: of the layers.
         levels: the methods.
         costs: float64, payload bytes.
-        errors: float64, L2 norm of what the level loses of the layer; NaN for a layer that is not
-            finite.
+        errors: float64, L2 norm of what the level loses of the layer: PowerSGD after its power
+            iteration has converged, stochastic rounding as the root of the expected square, the
+            other methods as `decode(encode(layer))` would lose it, within 1 %. NaN for a layer that
+            is not finite; infinite where a value overflows the type it is sent in.
     """
 
     names: list[str]
@@ -31,8 +33,15 @@ class CostTable:
     errors: np.ndarray
 
 
-def cost_table(gradients: Mapping[str, np.ndarray], levels: Sequence[Method]) -> CostTable:
-    """Measure every level on every layer. Raises ConfigError on an array that is not real."""
+def cost_table(
+    gradients: Mapping[str, np.ndarray], levels: Sequence[Method], pieces: int = 1
+) -> CostTable:
+    """Measure every level on every layer. Raises ConfigError on an array that is not real.
+
+    `pieces`: into how many pieces layers are cut that are encoded one by one, as for a sum over so
+    many ranks. Errors of TopK depend on it, since each piece keeps its own largest values; costs
+    are those of whole layers.
+    """
     spellings = [str(level) for level in levels]
     costs = np.empty((len(gradients), len(levels)))
     errors = np.empty_like(costs)
@@ -42,5 +51,5 @@ def cost_table(gradients: Mapping[str, np.ndarray], levels: Sequence[Method]) ->
             raise ConfigError(f"[cost_table] layer '{name}' is {array.dtype}; it must be real")
         flat = np.ascontiguousarray(array, dtype=np.float32).ravel()
         costs[row] = [payload_bytes(level, array.shape) for level in levels]
-        errors[row] = _core.analyze(flat, list(array.shape), spellings)
+        errors[row] = _core.analyze(flat, list(array.shape), spellings, pieces)
     return CostTable(list(gradients), list(levels), costs, errors)

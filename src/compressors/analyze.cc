@@ -1,23 +1,32 @@
 #include "src/compressors/analyze.h"
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
 
+#include "src/compressors/pieces.h"
 #include "src/kernels/elementwise.h"
 
 namespace lgreco {
 
 std::vector<double> analyze(std::span<const float> values, const MatrixShape& shape,
-                            std::span<const Level> levels, const RandomKey&) {
+                            std::span<const Level> levels, const RandomKey&, int pieces) {
   if (!kernels::all_finite(values.data(), values.size())) {
     return std::vector<double>(levels.size(), std::numeric_limits<double>::quiet_NaN());
   }
-  std::vector<double> errors(levels.size(), 0.0);  // as they are for dense
-  if (values.empty()) return errors;
-  analyze_cast(values, levels, errors);
-  analyze_quantize(values, levels, errors);
-  analyze_topk(values, levels, errors);
-  analyze_low_rank(values, shape, levels, errors);
-  return errors;
+  std::vector<double> losses(levels.size(), 0.0);  // of dense, and of an empty layer
+  if (values.empty()) return losses;
+  add_cast_losses(values, levels, losses);
+  add_low_rank_losses(values, shape, levels, losses);
+  TopKAnalysis topk(levels);
+  const std::size_t length = piece_length(values.size(), static_cast<std::size_t>(pieces));
+  for (std::size_t at = 0; at < values.size(); at += length) {
+    const auto piece = values.subspan(at, std::min(length, values.size() - at));
+    add_quantize_losses(piece, levels, losses);
+    topk.add_losses(piece, losses);
+  }
+  for (double& loss : losses) loss = std::sqrt(loss);
+  return losses;
 }
 
 }  // namespace lgreco

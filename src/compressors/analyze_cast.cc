@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cmath>
 
 #include "src/compressors/analyze.h"
 #include "src/kernels/cast.h"
@@ -9,7 +8,7 @@ namespace lgreco {
 namespace {
 
 // Infinite when a value overflows the type.
-double cast_error(std::span<const float> values, DType to) {
+double cast_loss(std::span<const float> values, DType to) {
   constexpr std::size_t kBlock = 1024;
   std::uint16_t halves[kBlock];
   float lost[kBlock];
@@ -27,15 +26,15 @@ double cast_error(std::span<const float> values, DType to) {
     kernels::subtract(block, lost, count, lost);
     squares += kernels::sum_squares(lost, count);
   }
-  return std::sqrt(squares);
+  return squares;
 }
 
 }  // namespace
 
-void analyze_cast(std::span<const float> values, std::span<const Level> levels,
-                  std::span<double> errors) {
+void add_cast_losses(std::span<const float> values, std::span<const Level> levels,
+                     std::span<double> sums) {
   for (std::size_t i = 0; i < levels.size(); ++i) {
-    if (levels[i].method == Method::cast) errors[i] = cast_error(values, levels[i].values);
+    if (levels[i].method == Method::cast) sums[i] += cast_loss(values, levels[i].values);
   }
 }
 

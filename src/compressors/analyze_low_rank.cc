@@ -96,23 +96,21 @@ Spectrum spectrum_of(std::span<const float> values, const MatrixShape& shape, st
 
 }  // namespace
 
-void analyze_low_rank(std::span<const float> values, const MatrixShape& shape,
-                      std::span<const Level> levels, std::span<double> errors) {
+void add_low_rank_losses(std::span<const float> values, const MatrixShape& shape,
+                         std::span<const Level> levels, std::span<double> sums) {
   const std::size_t side = std::min(shape.rows, shape.cols);
   std::size_t wanted = 0;  // from rank `side` on nothing is lost
   for (const Level& level : levels) {
     const auto rank = static_cast<std::size_t>(level.parameter);
     if (level.method == Method::low_rank && rank < side) wanted = std::max(wanted, rank);
   }
-  Spectrum spectrum;
-  if (wanted > 0) spectrum = spectrum_of(values, shape, wanted);
+  if (wanted == 0) return;
+  const Spectrum spectrum = spectrum_of(values, shape, wanted);
   for (std::size_t i = 0; i < levels.size(); ++i) {
-    if (levels[i].method != Method::low_rank) continue;
     const auto rank = static_cast<std::size_t>(levels[i].parameter);
-    const Index kept = std::min(static_cast<Index>(rank), spectrum.squares.size());
-    errors[i] = rank >= side
-                    ? 0
-                    : std::sqrt(std::max(0.0, spectrum.total - spectrum.squares.head(kept).sum()));
+    if (levels[i].method != Method::low_rank || rank >= side) continue;
+    const double found = spectrum.squares.head(static_cast<Index>(rank)).sum();
+    sums[i] += std::max(0.0, spectrum.total - found);
   }
 }
 

@@ -29,22 +29,22 @@ double squared_loss(std::span<const float> values, float low, float unit, bool s
 }
 
 void add_bucket(std::span<const float> bucket, std::span<const Level> levels,
-                std::span<const std::size_t> members, std::span<double> squares) {
+                std::span<const std::size_t> members, std::span<double> sums) {
   const kernels::Range range = kernels::range_of(bucket.data(), bucket.size());
   for (std::size_t member : members) {
     const Level& level = levels[member];
     const int bits = static_cast<int>(level.parameter);
     const QuantizeGrid grid(range, bits);
-    squares[member] += grid.is_finite(bits) ? squared_loss(bucket, grid.low(), grid.unit(),
-                                                           level.rounding == Rounding::stochastic)
-                                            : std::numeric_limits<double>::infinity();
+    sums[member] += grid.is_finite(bits) ? squared_loss(bucket, grid.low(), grid.unit(),
+                                                        level.rounding == Rounding::stochastic)
+                                         : std::numeric_limits<double>::infinity();
   }
 }
 
 }  // namespace
 
-void analyze_quantize(std::span<const float> values, std::span<const Level> levels,
-                      std::span<double> errors) {
+void add_quantize_losses(std::span<const float> values, std::span<const Level> levels,
+                         std::span<double> sums) {
   std::vector<bool> done(levels.size(), false);
   for (std::size_t first = 0; first < levels.size(); ++first) {
     if (levels[first].method != Method::quantize || done[first]) continue;
@@ -54,12 +54,10 @@ void analyze_quantize(std::span<const float> values, std::span<const Level> leve
       if (levels[i].method != Method::quantize || levels[i].bucket != length) continue;
       members.push_back(i);
       done[i] = true;
-      errors[i] = 0;
     }
     for (std::size_t at = 0; at < values.size(); at += length) {
-      add_bucket(values.subspan(at, std::min(length, values.size() - at)), levels, members, errors);
+      add_bucket(values.subspan(at, std::min(length, values.size() - at)), levels, members, sums);
     }
-    for (std::size_t i : members) errors[i] = std::sqrt(errors[i]);
   }
 }
 

@@ -11,6 +11,7 @@
 
 #include "hwy/highway.h"
 #include "lgreco/compressor.h"
+#include "src/engine/shard_layout.h"
 #include "src/kernels/low_rank.h"
 
 namespace lgreco {
@@ -247,6 +248,38 @@ std::vector<std::string> ranks(int last) {
   std::vector<std::string> spellings;
   for (int rank = 1; rank <= last; ++rank) spellings.push_back("low_rank:" + std::to_string(rank));
   return spellings;
+}
+
+// The engine's pieces of a layer on so many ranks.
+std::vector<Piece> pieces_of(std::size_t count, const CodedCompressor& codec, int ranks) {
+  std::vector<std::size_t> load(static_cast<std::size_t>(ranks), 0);
+  const std::vector<int> owners = choose_owners(count, codec, load);
+  const Shardable layer{.count = count, .codec = &codec, .owners = owners};
+  return shard_layout({&layer, 1}, ranks).pieces;
+}
+
+TEST(Analyze, CutsALayerAsTheEngineDoes) {
+  // Values that grow: pieces have little in common.
+  auto values = random_values(50'000, 1);
+  for (std::size_t i = 0; i < values.size(); ++i)
+    values[i] *= std::exp2(static_cast<float>(i / 4000));
+  const std::vector<std::string> spellings = {"topk:0.01", "topk:0.2", "quantize:4:bucket=4096",
+                                              "cast:bf16"};
+  const auto whole = errors_of(values, spellings);
+  for (int ranks : {2, 3, 7, 64}) {
+    const auto errors = analyze(values, {1, values.size()}, levels_of(spellings), {}, ranks);
+    EXPECT_GT(errors[1], 1.1 * whole[1]) << "so there is something to see";
+    for (std::size_t i = 0; i < spellings.size(); ++i) {
+      const auto codec = coded_compressor(parse_level(spellings[i]));
+      double squares = 0;
+      for (const Piece& piece : pieces_of(values.size(), *codec, ranks)) {
+        const auto part = std::span<const float>(values).subspan(piece.first, piece.count);
+        squares += std::pow(measured(part, spellings[i]), 2);
+      }
+      EXPECT_NEAR(errors[i], std::sqrt(squares), 0.01 * std::sqrt(squares))
+          << spellings[i] << " on " << ranks << " ranks";
+    }
+  }
 }
 
 struct Spectrum {

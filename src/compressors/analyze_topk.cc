@@ -19,24 +19,6 @@ struct Bin {
   double rounding = 0;  // sum of the squares of what rounding to bf16 loses; infinite on overflow
 };
 
-// The bins that are not empty, in ascending order of the magnitude.
-std::vector<Bin> histogram_of(std::span<const float> values) {
-  std::vector<Bin> bins(std::size_t{1} << 15);
-  for (float value : values) {
-    const std::uint32_t magnitude = std::bit_cast<std::uint32_t>(value) & 0x7FFFFFFFu;
-    const std::uint32_t odd = (magnitude >> 16) & 1u;
-    const float rounded = std::bit_cast<float>((magnitude + 0x7FFFu + odd) & 0xFFFF0000u);
-    const double exact = static_cast<double>(std::bit_cast<float>(magnitude));
-    const double lost = exact - static_cast<double>(rounded);
-    Bin& bin = bins[magnitude >> 16];
-    ++bin.count;
-    bin.energy += exact * exact;
-    bin.rounding += lost * lost;
-  }
-  std::erase_if(bins, [](const Bin& bin) { return bin.count == 0; });
-  return bins;
-}
-
 // What rounding the kept values loses, when bins [0, i) are dropped, for each i.
 std::vector<double> rounding_above(std::span<const Bin> bins) {
   std::vector<double> above(bins.size() + 1, 0.0);
@@ -44,8 +26,7 @@ std::vector<double> rounding_above(std::span<const Bin> bins) {
   return above;
 }
 
-// The positions of the topk levels, the largest density first.
-std::vector<std::size_t> by_density(std::span<const Level> levels) {
+std::vector<std::size_t> topk_by_density(std::span<const Level> levels) {
   std::vector<std::size_t> order;
   for (std::size_t i = 0; i < levels.size(); ++i) {
     if (levels[i].method == Method::topk) order.push_back(i);
@@ -58,28 +39,71 @@ std::vector<std::size_t> by_density(std::span<const Level> levels) {
 
 }  // namespace
 
-void analyze_topk(std::span<const float> values, std::span<const Level> levels,
-                  std::span<double> errors) {
-  const std::vector<std::size_t> order = by_density(levels);
-  if (order.empty()) return;
-  const std::vector<Bin> bins = histogram_of(values);
+class TopKAnalysis::Histogram {
+ public:
+  /// The bins of `values` that are not empty, in ascending order of the magnitude.
+  std::vector<Bin> count(std::span<const float> values) {
+    for (float value : values) {
+      const std::uint32_t magnitude = std::bit_cast<std::uint32_t>(value) & 0x7FFFFFFFu;
+      const std::uint32_t odd = (magnitude >> 16) & 1u;
+      const float rounded = std::bit_cast<float>((magnitude + 0x7FFFu + odd) & 0xFFFF0000u);
+      const double exact = static_cast<double>(std::bit_cast<float>(magnitude));
+      const double lost = exact - static_cast<double>(rounded);
+      Bin& bin = bins_[magnitude >> 16];
+      ++bin.count;
+      bin.energy += exact * exact;
+      bin.rounding += lost * lost;
+      has_exponent_[magnitude >> 23] = true;
+    }
+    return take();
+  }
+
+ private:
+  // Leaves all bins empty. Most exponents do not occur, and are not looked at.
+  std::vector<Bin> take() {
+    std::vector<Bin> taken;
+    for (std::size_t exponent = 0; exponent < kExponents; ++exponent) {
+      if (!has_exponent_[exponent]) continue;
+      has_exponent_[exponent] = false;
+      for (std::size_t i = exponent * kBinsEach; i < (exponent + 1) * kBinsEach; ++i) {
+        if (bins_[i].count > 0) taken.push_back(bins_[i]);
+        bins_[i] = {};
+      }
+    }
+    return taken;
+  }
+
+  static constexpr std::size_t kExponents = 256, kBinsEach = 128;
+  std::vector<Bin> bins_ = std::vector<Bin>(kExponents * kBinsEach);
+  bool has_exponent_[kExponents] = {};
+};
+
+TopKAnalysis::TopKAnalysis(std::span<const Level> levels)
+    : levels_(levels), by_density_(topk_by_density(levels)) {
+  if (!by_density_.empty()) histogram_ = std::make_unique<Histogram>();
+}
+
+TopKAnalysis::~TopKAnalysis() = default;
+
+void TopKAnalysis::add_losses(std::span<const float> values, std::span<double> sums) {
+  if (by_density_.empty()) return;
+  const std::vector<Bin> bins = histogram_->count(values);
   const std::vector<double> rounding = rounding_above(bins);
   std::size_t bin = 0;  // the bins below are dropped as a whole
   std::size_t dropped = 0;
   double energy = 0;
-  for (std::size_t i : order) {
-    const std::size_t wanted = values.size() - topk_count(levels[i].parameter, values.size());
+  for (std::size_t i : by_density_) {
+    const std::size_t wanted = values.size() - topk_count(levels_[i].parameter, values.size());
     for (; dropped + bins[bin].count <= wanted; ++bin) {
       dropped += bins[bin].count;
       energy += bins[bin].energy;
     }
     const double share =
         static_cast<double>(wanted - dropped) / static_cast<double>(bins[bin].count);
-    double squares = energy + share * bins[bin].energy;
-    if (levels[i].values == DType::bf16) {
-      squares += (1 - share) * bins[bin].rounding + rounding[bin + 1];
+    sums[i] += energy + share * bins[bin].energy;
+    if (levels_[i].values == DType::bf16) {
+      sums[i] += (1 - share) * bins[bin].rounding + rounding[bin + 1];
     }
-    errors[i] = std::sqrt(squares);
   }
 }
 

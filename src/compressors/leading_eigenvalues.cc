@@ -1,7 +1,7 @@
 #include "src/compressors/leading_eigenvalues.h"
 
 #include <Eigen/Dense>
-#include <cmath>
+#include <algorithm>
 #include <limits>
 
 #include "src/base/random.h"
