@@ -64,7 +64,7 @@ def layers(runs: Sequence[Run]) -> Figure | None:
     for history, row in zip(histories, grid, strict=True):
         _compare(row[0], history, _bytes_of, "kB per step (logarithmic)", 1e-3)
         _name_rows(row[0], history)
-        row[0].set_title(history.title, fontsize=11, loc="left")
+        row[0].set_title(f"{history.title}: {_totals(history)}", fontsize=11, loc="left")
         if not measured:
             continue
         if history.plans[-1].get("estimates"):
@@ -75,6 +75,14 @@ def layers(runs: Sequence[Run]) -> Figure | None:
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=2, frameon=False)
     return figure
+
+
+def _totals(history: _History) -> str:
+    """Of all layers, also those without a row."""
+    first, last = history.plans[0]["bytes"], history.plans[-1]["bytes"]
+    if len(history.plans) == 1:
+        return f"{last / 1e3:,.1f} kB in all"
+    return f"{last / 1e3:,.1f} kB in all, {first / 1e3:,.1f} kB with the first plan"
 
 
 def _bytes_of(history: _History, layer: str) -> tuple[float, float]:
