@@ -62,6 +62,12 @@ def exposed_seconds(wire: float, *, early: float, window: float, overlap: float)
     return wire - overlap * min(early * wire, window)
 
 
+def step_seconds(
+    compute: float, codec: float, wire: float, *, early: float, window: float, overlap: float
+) -> float:
+    return compute + codec + exposed_seconds(wire, early=early, window=window, overlap=overlap)
+
+
 def measured_overlap(exposed: float, wire: float, *, early: float, window: float) -> float:
     """The overlap with which `exposed_seconds` gives `exposed`, as far as any in 0..1 does."""
     could_hide = min(early * wire, window)

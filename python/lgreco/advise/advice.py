@@ -135,7 +135,9 @@ def advice_from(
         network=asked,
         ranks=count,
         overlap=overlap,
-        ddp_predicted_s=measured.compute_s + _exposed(measured, here, overlap=1),
+        ddp_predicted_s=step_time.step_seconds(
+            measured.compute_s, 0.0, here, **_hiding(measured, overlap=1)
+        ),
         predictions=[plain, *compressed],
     )
 
@@ -157,25 +159,23 @@ def _ddp_wire(measured: Measurements, network: NetworkTiming, ranks: int) -> flo
     )
 
 
-def _exposed(measured: Measurements, wire: float, overlap: float) -> float:
-    return step_time.exposed_seconds(
-        wire, early=measured.early, window=measured.window_s, overlap=overlap
-    )
+def _hiding(measured: Measurements, overlap: float) -> dict[str, float]:
+    return {"early": measured.early, "window": measured.window_s, "overlap": overlap}
 
 
 def _predict_ddp(
     measured: Measurements, network: NetworkTiming, ranks: int, overlap: float
 ) -> Prediction:
     wire = _ddp_wire(measured, network, ranks)
-    exposed = _exposed(measured, wire, overlap)
+    hiding = _hiding(measured, overlap)
     return Prediction(
         level=PLAIN,
         payload_bytes=measured.gradient_bytes,
         lost=0.0,
         codec_s=0.0,
         wire_s=wire,
-        exposed_s=exposed,
-        step_s=measured.compute_s + exposed,
+        exposed_s=step_time.exposed_seconds(wire, **hiding),
+        step_s=step_time.step_seconds(measured.compute_s, 0.0, wire, **hiding),
         speedup=1.0,
     )
 
@@ -193,15 +193,15 @@ def _predict(
         timing.payload_bytes, collectives, ranks, network.bandwidth, network.latency
     )
     codec = step_time.codec_seconds(timing.level, timing.encode_s, timing.decode_s, ranks)
-    exposed = _exposed(measured, wire, overlap)
-    step = measured.compute_s + codec + exposed
+    hiding = _hiding(measured, overlap)
+    step = step_time.step_seconds(measured.compute_s, codec, wire, **hiding)
     return Prediction(
         level=timing.level,
         payload_bytes=timing.payload_bytes,
         lost=timing.lost,
         codec_s=codec,
         wire_s=wire,
-        exposed_s=exposed,
+        exposed_s=step_time.exposed_seconds(wire, **hiding),
         step_s=step,
         speedup=plain_s / step,
     )
