@@ -1,15 +1,17 @@
 """How long a training step takes: a model on plain numbers. Times in seconds, sizes in bytes.
 
     step = compute + codec + exposed
-    exposed = wire - overlap * min(wire, window)
+    exposed = wire - overlap * min(early * wire, window)
 
 * compute: a step without communication: forward, backward, optimizer, data.
 * codec: encoding and decoding. All of it counts: encoders share the cores with the backward pass,
   and averages are decoded after the step's last collective.
 * wire: what the collectives take on an idle network (`wire_seconds`).
-* window: from the moment the first bucket is ready to the moment the last one is. Nothing else of a
-  step can hide communication: with one bucket it is 0.
-* overlap: the share of what the window could hide that it does hide, between 0 and 1. It is
+* early: the share of the gradient in buckets that are ready before the last one. The last bucket is
+  ready when the backward pass ends, so that nothing can hide its communication.
+* window: from the moment the first bucket is ready to the moment the last one is: all the time that
+  the early ones' communication has. With a single bucket, both are 0.
+* overlap: the share of what could be hidden that is hidden, between 0 and 1. It is
   measured on plain DDP (`measured_overlap`) and taken to hold for every level and network.
 
 Plain DDP is the case without codec. What is not in it: ranks that wait for a slower rank, other
@@ -55,23 +57,23 @@ def codec_seconds(level: str, encode: float, decode: float, ranks: int) -> float
     return encode * (1 + 1 / ranks) + 2 * decode
 
 
-def exposed_seconds(wire: float, window: float, overlap: float) -> float:
+def exposed_seconds(wire: float, *, early: float, window: float, overlap: float) -> float:
     """What of `wire` the step waits for."""
-    return wire - overlap * min(wire, window)
-
-
-def measured_overlap(exposed: float, wire: float, window: float) -> float:
-    """The overlap with which `exposed_seconds` gives `exposed`, as far as any in 0..1 does."""
-    could_hide = min(wire, window)
-    if could_hide <= 0:
-        return 1.0
-    return min(1.0, max(0.0, (wire - exposed) / could_hide))
+    return wire - overlap * min(early * wire, window)
 
 
 def step_seconds(
-    compute: float, codec: float, wire: float, *, window: float, overlap: float
+    compute: float, codec: float, wire: float, *, early: float, window: float, overlap: float
 ) -> float:
-    return compute + codec + exposed_seconds(wire, window, overlap)
+    return compute + codec + exposed_seconds(wire, early=early, window=window, overlap=overlap)
+
+
+def measured_overlap(exposed: float, wire: float, *, early: float, window: float) -> float:
+    """The overlap with which `exposed_seconds` gives `exposed`, as far as any in 0..1 does."""
+    could_hide = min(early * wire, window)
+    if could_hide <= 0:
+        return 1.0
+    return min(1.0, max(0.0, (wire - exposed) / could_hide))
 
 
 def _is_linear(level: str) -> bool:

@@ -124,6 +124,7 @@ def measurements(**changes):
         "compute_s": 0.1,
         "ddp_s": 0.15,
         "window_s": 0.0,
+        "early": 0.0,
         "network": NetworkTiming(bandwidth=1e8, latency=0.0),
         "levels": [
             LevelTiming("quantize:4", 125_000, lost=0.1, encode_s=0.002, decode_s=0.001),
@@ -167,18 +168,34 @@ def test_advice_survives_json():
 
 
 @pytest.mark.parametrize(
-    ("wire", "window", "overlap", "exposed"),
-    [(10, 4, 1, 6), (10, 4, 0.5, 8), (3, 4, 1, 0), (3, 4, 0, 3), (3, 0, 1, 3)],
+    ("wire", "early", "window", "overlap", "exposed"),
+    [
+        (10, 1, 4, 1, 6),
+        (10, 1, 4, 0.5, 8),
+        (3, 1, 4, 0, 3),
+        (4, 0.75, 10, 1, 1),  # the last bucket cannot be hidden
+        (4, 0.75, 10, 0.5, 2.5),
+        (3, 0, 0, 1, 3),
+    ],
 )
-def test_exposed_and_overlap_are_inverse(wire, window, overlap, exposed):
-    assert step_time.exposed_seconds(wire, window, overlap) == exposed
+def test_exposed_and_overlap_are_inverse(wire, early, window, overlap, exposed):
+    place = {"early": early, "window": window}
+    assert step_time.exposed_seconds(wire, overlap=overlap, **place) == exposed
     if window:
-        assert step_time.measured_overlap(exposed, wire, window) == pytest.approx(overlap)
+        assert step_time.measured_overlap(exposed, wire, **place) == pytest.approx(overlap)
 
 
 def test_overlap_stays_a_share():
-    assert step_time.measured_overlap(exposed=20, wire=10, window=5) == 0
-    assert step_time.measured_overlap(exposed=-1, wire=10, window=5) == 1
+    assert step_time.measured_overlap(exposed=20, wire=10, early=1, window=5) == 0
+    assert step_time.measured_overlap(exposed=-1, wire=10, early=1, window=5) == 1
+
+
+def test_what_is_hidden_here_is_hidden_on_another_network():
+    # On 1e8 B/s the wire takes 10 ms, of which at most 8 can be hidden and 5 are.
+    seen = measurements(window_s=0.02, early=0.8, buckets=5, ddp_s=0.105)
+    advice = advice_from(seen, NetworkTiming(1e6, 0.0))
+    assert advice.overlap == pytest.approx(5 / 8)
+    assert advice.predictions[0].step_s == pytest.approx(0.1 + 1 - 5 / 8 * 0.02)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from lgreco.cli import app
 from lgreco.codec import payload_bytes
 from lgreco.plan import Estimate, LayerEstimate
 from lgreco.report import summaries, write_report
+from lgreco.report_plan_plots import layers, plans
 from lgreco.run_log import RunLog, read_run_log
 
 FACTORY = "experiments.resnet18.model:cifar100"
@@ -237,6 +238,67 @@ def test_report_is_one_file_and_inspect_reads_the_log(tmp_path):
     assert summary["plan_gain_min"] == pytest.approx(2048 / 1536)
     assert "1.60x" in page and "tiny" in page
     assert "tiny" in run("inspect", tmp_path / "run.jsonl")
+
+
+def write_planned_log(path, versions=3):
+    long_name = "transformer.encoder.layers.11.self_attention.projection.weight"
+    shapes = {long_name: [64, 64], "head.weight": [64, 32], "head.bias": [64]}
+    log = RunLog(path)
+    log.start("planned", "made up", 2, shapes, {})
+    for version in range(versions):
+        levels = {
+            long_name: lgreco.PowerSGD(1 + version),
+            "head.weight": lgreco.Quantize(4),
+            "head.bias": lgreco.Dense(),
+        }
+        estimates = {
+            name: LayerEstimate(
+                reason="the reference",
+                chosen=Estimate(payload_bytes(level, shapes[name]), 0.5, 0.0),
+                reference=Estimate(payload_bytes(lgreco.PowerSGD(4), shapes[name]), 0.25, 0.0),
+                dense=Estimate(4 * np.prod(shapes[name]).item(), 0.0, 0.0),
+            )
+            for name, level in levels.items()
+            if version > 0 and level != lgreco.Dense()
+        }
+        plan = lgreco.Plan(levels, step=10 * version, version=version, estimates=estimates)
+        log.plan_if_new(plan, version - 1)
+    log.close()
+    return read_run_log(path)
+
+
+def test_log_keeps_the_estimates(tmp_path):
+    run_log = write_planned_log(tmp_path / "run.jsonl")
+    plan = lgreco.Plan.from_dict(run_log["plan"][-1])
+    assert plan.estimates["head.weight"].chosen.error == 0.5
+
+
+def test_report_shows_bytes_and_error_of_each_layer(tmp_path):
+    run_log = write_planned_log(tmp_path / "run.jsonl")
+    sizes, errors = layers([run_log]).axes
+    names = [label.get_text() for label in sizes.get_yticklabels()]
+    assert names[1] == "head.weight" and len(names) == 2
+    assert "…" in names[0] and names[0].endswith("projection.weight") and len(names[0]) <= 34
+    reference, chosen = (line.get_xdata() for line in sizes.lines)
+    assert list(1e3 * reference) == [4 * 4 * 128, 4 * 4 * 96]
+    assert list(1e3 * chosen) == [3 * 4 * 128, payload_bytes(lgreco.Quantize(4), [64, 32])]
+    reference, chosen = (line.get_xdata() for line in errors.lines)
+    assert list(reference) == [0.25, 0.25] and list(chosen) == [0.5, 0.5]
+    assert sizes.get_xscale() == errors.get_xscale() == "log"
+
+
+def test_report_shows_no_errors_that_were_not_measured(tmp_path):
+    write_log(tmp_path / "run.jsonl")
+    assert len(layers([read_run_log(tmp_path / "run.jsonl")]).axes) == 1
+
+
+def test_report_shows_what_changed_from_plan_to_plan(tmp_path):
+    panel, _ = plans([write_planned_log(tmp_path / "run.jsonl")]).axes
+    bits = panel.images[0].get_array()
+    assert bits[0].tolist() == [8 * rank * 4 * 128 / 64**2 for rank in (1, 2, 3)]
+    assert [text.get_text() for text in panel.texts] == ["r1", "r2", "r3", "q4", "q4", "q4"]
+    panel, _ = plans([write_planned_log(tmp_path / "run.jsonl", versions=40)]).axes
+    assert not panel.texts and len(panel.get_xticks()) <= 16
 
 
 def test_report_computes_step_times_from_the_fastest_compute(tmp_path):

@@ -23,7 +23,7 @@ class Measurements:
         layers, gradient_bytes, buckets: of the model, as DDP sends it.
         compute_s: without communication.
         ddp_s: as it is.
-        window_s: from the first bucket's being ready to the last one's.
+        window_s, early: what could hide communication; see `lgreco.step_time`.
         network: between the ranks of the probe.
         levels: the candidates.
     """
@@ -35,6 +35,7 @@ class Measurements:
     compute_s: float
     ddp_s: float
     window_s: float
+    early: float
     network: NetworkTiming
     levels: list[LevelTiming]
 
@@ -118,7 +119,7 @@ def advice_from(
     count = ranks or measured.ranks
     here = _ddp_wire(measured, measured.network, measured.ranks)
     overlap = step_time.measured_overlap(
-        measured.ddp_s - measured.compute_s, here, measured.window_s
+        measured.ddp_s - measured.compute_s, here, early=measured.early, window=measured.window_s
     )
     plain = _predict_ddp(measured, asked, count, overlap)
     compressed = [
@@ -135,7 +136,7 @@ def advice_from(
         ranks=count,
         overlap=overlap,
         ddp_predicted_s=step_time.step_seconds(
-            measured.compute_s, 0, here, window=measured.window_s, overlap=1
+            measured.compute_s, 0.0, here, **_hiding(measured, overlap=1)
         ),
         predictions=[plain, *compressed],
     )
@@ -158,19 +159,23 @@ def _ddp_wire(measured: Measurements, network: NetworkTiming, ranks: int) -> flo
     )
 
 
+def _hiding(measured: Measurements, overlap: float) -> dict[str, float]:
+    return {"early": measured.early, "window": measured.window_s, "overlap": overlap}
+
+
 def _predict_ddp(
     measured: Measurements, network: NetworkTiming, ranks: int, overlap: float
 ) -> Prediction:
     wire = _ddp_wire(measured, network, ranks)
-    exposed = step_time.exposed_seconds(wire, measured.window_s, overlap)
+    hiding = _hiding(measured, overlap)
     return Prediction(
         level=PLAIN,
         payload_bytes=measured.gradient_bytes,
         lost=0.0,
         codec_s=0.0,
         wire_s=wire,
-        exposed_s=exposed,
-        step_s=measured.compute_s + exposed,
+        exposed_s=step_time.exposed_seconds(wire, **hiding),
+        step_s=step_time.step_seconds(measured.compute_s, 0.0, wire, **hiding),
         speedup=1.0,
     )
 
@@ -188,16 +193,15 @@ def _predict(
         timing.payload_bytes, collectives, ranks, network.bandwidth, network.latency
     )
     codec = step_time.codec_seconds(timing.level, timing.encode_s, timing.decode_s, ranks)
-    step = step_time.step_seconds(
-        measured.compute_s, codec, wire, window=measured.window_s, overlap=overlap
-    )
+    hiding = _hiding(measured, overlap)
+    step = step_time.step_seconds(measured.compute_s, codec, wire, **hiding)
     return Prediction(
         level=timing.level,
         payload_bytes=timing.payload_bytes,
         lost=timing.lost,
         codec_s=codec,
         wire_s=wire,
-        exposed_s=step_time.exposed_seconds(wire, measured.window_s, overlap),
+        exposed_s=step_time.exposed_seconds(wire, **hiding),
         step_s=step,
         speedup=plain_s / step,
     )

@@ -41,7 +41,7 @@ class Probe:
         self._levels = list(levels)
         self._ddp: DistributedDataParallel | None = None
         self._synchronised = False
-        self._buckets = 0
+        self._buckets: list[int] = []  # elements of each, of the last step
         self._boundaries: list[float] = []
         self._ready: list[float] = []  # when the buckets of this step were
         self._windows: list[float] = []
@@ -73,7 +73,6 @@ class Probe:
         self._synchronised = False
         if self._ready:
             self._windows.append(self._ready[-1] - self._ready[0])
-            self._buckets = len(self._ready)
         self._ready = []
         if self.steps == STEPS:
             self.measurements = self._measure()
@@ -81,7 +80,10 @@ class Probe:
 
     # No annotations here: DDP compares them with types, not with their names.
     def _communicate(self, group, bucket):
+        if not self._ready:
+            self._buckets = []
         self._ready.append(time.perf_counter())
+        self._buckets.append(bucket.buffer().numel())
         self._synchronised = True
         if self.steps < WARM_UP_STEPS + TIMED_STEPS:
             return allreduce_hook(group, bucket)
@@ -115,10 +117,11 @@ class Probe:
             ranks=group.size(),
             layers=len(layers),
             gradient_bytes=sum(p.numel() * p.element_size() for _, p in layers.values()),
-            buckets=self._buckets,
+            buckets=len(self._buckets),
             compute_s=compute_s,
             ddp_s=ddp_s,
             window_s=window_s,
+            early=sum(self._buckets[:-1]) / sum(self._buckets),
             network=time_network(group),
             levels=[
                 dataclasses.replace(level, encode_s=encode_s, decode_s=decode_s)
