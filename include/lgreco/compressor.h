@@ -139,9 +139,9 @@ std::unique_ptr<LinearCompressor> linear_compressor(const Level& level);
 /// as much for an embedding of which few rows have a gradient.
 ///
 /// Equal inputs give equal bits, whatever the number of threads and the instruction set; ranks
-/// compiled for another architecture may differ in the last bits of low_rank. `key` is not used.
-/// Takes memory from the heap. REQUIRES: pieces > 0.
+/// compiled for another architecture may differ in the last bits of low_rank. Takes memory from the
+/// heap. REQUIRES: pieces > 0.
 std::vector<double> analyze(std::span<const float> values, const MatrixShape& shape,
-                            std::span<const Level> levels, const RandomKey& key, int pieces = 1);
+                            std::span<const Level> levels, int pieces = 1);
 
 }  // namespace lgreco

@@ -115,7 +115,7 @@ std::vector<double> analyze_levels(const Array& array, const Shape& dims,
   const MatrixShape shape = as_matrix(dims);
   const std::span<const float> values = values_of(array, shape);
   const py::gil_scoped_release release;
-  return analyze(values, shape, levels, {}, pieces);
+  return analyze(values, shape, levels, pieces);
 }
 
 }  // namespace

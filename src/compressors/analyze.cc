@@ -10,7 +10,7 @@
 namespace lgreco {
 
 std::vector<double> analyze(std::span<const float> values, const MatrixShape& shape,
-                            std::span<const Level> levels, const RandomKey&, int pieces) {
+                            std::span<const Level> levels, int pieces) {
   if (!kernels::all_finite(values.data(), values.size())) {
     return std::vector<double>(levels.size(), std::numeric_limits<double>::quiet_NaN());
   }

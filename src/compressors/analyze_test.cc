@@ -25,7 +25,7 @@ std::vector<Level> levels_of(const std::vector<std::string>& spellings) {
 
 std::vector<double> errors_of(std::span<const float> values, const MatrixShape& shape,
                               const std::vector<std::string>& spellings) {
-  return analyze(values, shape, levels_of(spellings), {});
+  return analyze(values, shape, levels_of(spellings));
 }
 
 std::vector<double> errors_of(std::span<const float> values,
@@ -267,7 +267,7 @@ TEST(Analyze, CutsALayerAsTheEngineDoes) {
                                               "cast:bf16"};
   const auto whole = errors_of(values, spellings);
   for (int ranks : {2, 3, 7, 64}) {
-    const auto errors = analyze(values, {1, values.size()}, levels_of(spellings), {}, ranks);
+    const auto errors = analyze(values, {1, values.size()}, levels_of(spellings), ranks);
     EXPECT_GT(errors[1], 1.1 * whole[1]) << "so there is something to see";
     for (std::size_t i = 0; i < spellings.size(); ++i) {
       const auto codec = coded_compressor(parse_level(spellings[i]));

@@ -70,7 +70,7 @@ TEST(LowRank, WarmStartReachesTheBestApproximation) {
   std::vector<float> approximation;
   for (std::uint64_t step = 0; step < 60; ++step) approximation = rank.step(matrix, step);
   const std::vector<Level> level = {parse_level("low_rank:4")};
-  const double best = analyze(matrix, kShape, level, {})[0];
+  const double best = analyze(matrix, kShape, level)[0];
   EXPECT_NEAR(distance(matrix, approximation), best, 1e-3 * best);
 }
 
@@ -153,7 +153,7 @@ TEST(LowRank, ChangeOfRankKeepsWarmColumns) {
   OneRank two("low_rank:2");
   two.state = four.state;
   const std::vector<Level> level = {parse_level("low_rank:2")};
-  const double best = analyze(matrix, kShape, level, {})[0];
+  const double best = analyze(matrix, kShape, level)[0];
   EXPECT_NEAR(distance(two.step(matrix, 30), matrix), best, 0.02 * best);
 }
 

@@ -199,11 +199,13 @@ TEST(Checkpoint, NamesWhatIsWrong) {
   refuses([=](Bytes& b) { put(b, level + 8, 'X'); }, "unknown method");
   const std::size_t residual = level + 8 + to_string(some_state().plan.levels[0]).size();
   refuses([=](Bytes& b) { put(b, residual, std::uint64_t{1} << 62); }, "a residual has");
-  refuses([](Bytes& b) { b[kHeaderBytes + 2 * 4 + 3 * 8] = std::byte{2}; }, "the regime is neither");
+  refuses([](Bytes& b) { b[kHeaderBytes + 2 * 4 + 3 * 8] = std::byte{2}; },
+          "the regime is neither");
   constexpr std::size_t kEstimate = 1 + 9 * 8;
   const std::size_t estimates = bytes.size() - kTrailerBytes - 3 * kEstimate - 8;
   refuses([=](Bytes& b) { put(b, estimates, std::uint64_t{1} << 60); }, "number of estimates has");
-  refuses([=](Bytes& b) { b[estimates + 8] = std::byte{77}; }, "the reason of a level is not known");
+  refuses([=](Bytes& b) { b[estimates + 8] = std::byte{77}; },
+          "the reason of a level is not known");
   refuses(
       [=](Bytes& b) {
         put(b, estimates, std::uint64_t{2});

@@ -71,13 +71,13 @@ std::vector<int> measuring_ranks(std::span<const LayerRecord> layers,
 }
 
 CostRow measure_row(const Window& window, const MatrixShape& shape, const Candidates& candidates,
-                    const RandomKey& key) {
+                    int ranks) {
   CostRow row{kNotMeasured, std::vector<float>(candidates.size(), kNotMeasured)};
   if (window.steps == 0) return row;
   std::vector<float> mean(window.sum.size());
   kernels::scale(window.sum.data(), 1.0f / static_cast<float>(window.steps), mean.size(),
                  mean.data());
-  const auto errors = analyze(mean, shape, candidates, key);
+  const auto errors = analyze(mean, shape, candidates, ranks);
   row.norm = static_cast<float>(std::sqrt(kernels::sum_squares(mean.data(), mean.size())));
   std::transform(errors.begin(), errors.end(), row.errors.begin(),
                  [](double error) { return static_cast<float>(error); });

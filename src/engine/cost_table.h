@@ -39,8 +39,8 @@ std::vector<int> measuring_ranks(std::span<const LayerRecord> layers,
                                  std::span<const Candidates> candidates, int ranks,
                                  std::uint64_t number);
 
-/// The row of one layer, from the mean of its window. Draws no random number.
+/// The row of one layer, from the mean of its window, when `ranks` ranks sum it.
 CostRow measure_row(const Window& window, const MatrixShape& shape, const Candidates& candidates,
-                    const RandomKey& key);
+                    int ranks);
 
 }  // namespace lgreco

@@ -83,13 +83,13 @@ TEST(CostTable, RowsAreOfTheMeanOfTheWindow) {
   for (float& value : quarter.sum) value /= 4;
   quarter.steps = 1;
   const Candidates candidates = {parse_level("low_rank:4"), parse_level("quantize:4"), Level{}};
-  const CostRow row = measure_row(window, shape, candidates, {});
-  const CostRow same = measure_row(quarter, shape, candidates, {});
+  const CostRow row = measure_row(window, shape, candidates, 1);
+  const CostRow same = measure_row(quarter, shape, candidates, 1);
   EXPECT_EQ(row.norm, same.norm);
   EXPECT_EQ(row.errors, same.errors);
   EXPECT_NEAR(row.norm, std::sqrt(32.0 * 64.0) / 4, 0.5);
   EXPECT_EQ(row.errors.back(), 0);
-  const CostRow nothing = measure_row({}, shape, candidates, {});
+  const CostRow nothing = measure_row({}, shape, candidates, 1);
   EXPECT_TRUE(std::isnan(nothing.norm));
   EXPECT_TRUE(std::isnan(nothing.errors[0]));
 }

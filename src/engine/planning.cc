@@ -240,17 +240,16 @@ void Planning::begin(const PlanningSteps& at) {
   if (late_ && (runs(late_->rows) || runs(late_->solved))) return;  // so this rank is late, too
   late_.reset();
   try {
-    round.rows =
-        in_background(trace_, "measure", at.effect,
-                      [this, ranks = round.measuring_ranks, windows = round.windows,
-                       number = at.number] { return measure_own_rows(ranks, *windows, number); });
+    round.rows = in_background(trace_, "measure", at.effect,
+                               [this, ranks = round.measuring_ranks, windows = round.windows] {
+                                 return measure_own_rows(ranks, *windows);
+                               });
   } catch (const std::system_error&) {  // no thread to be had: the plan will be dropped
   }
 }
 
 Planning::Rows Planning::measure_own_rows(const std::vector<int>& ranks,
-                                          const std::vector<Window>& windows,
-                                          std::uint64_t number) const {
+                                          const std::vector<Window>& windows) const {
   Rows rows;
   if (lgreco_->objective == LGrecoPolicy::Objective::time) {
     for (const double rate : seconds_per_element(distinct_levels_, place_.ranks)) {
@@ -259,8 +258,7 @@ Planning::Rows Planning::measure_own_rows(const std::vector<int>& ranks,
   }
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     if (ranks[i] != place_.rank || candidates_[i].size() < 2) continue;
-    const RandomKey key{options_.seed, number, layers_[i].id};
-    const CostRow row = measure_(windows[i], layers_[i].shape, candidates_[i], key);
+    const CostRow row = measure_(windows[i], layers_[i].shape, candidates_[i], place_.ranks);
     rows.push_back(row.norm);
     rows.insert(rows.end(), row.errors.begin(), row.errors.end());
   }

@@ -34,8 +34,8 @@ struct Timed {
 class Planning {
  public:
   /// How one layer is measured: `measure_row`, but in tests.
-  using Measure = std::function<CostRow(const Window&, const MatrixShape&, const Candidates&,
-                                        const RandomKey&)>;
+  using Measure =
+      std::function<CostRow(const Window&, const MatrixShape&, const Candidates&, int ranks)>;
 
   /// Throws ConfigError on a setting out of range or a name in a fixed plan that is no layer.
   /// `layers` must outlive it; the rest of them belongs to the caller whenever no call is made.
@@ -100,8 +100,7 @@ class Planning {
   void share(const StepEnd& end, Stats& stats);
   std::optional<Plan> finish(const StepEnd& end, Stats& stats);
   void drop(Round round);
-  Rows measure_own_rows(const std::vector<int>& ranks, const std::vector<Window>& windows,
-                        std::uint64_t number) const;
+  Rows measure_own_rows(const std::vector<int>& ranks, const std::vector<Window>& windows) const;
   std::size_t floats_of_rank(const Round& round, int rank) const;
   SolvedPlan solve_rows(const std::vector<Rows>& of_rank, const std::vector<int>& ranks,
                         const std::vector<Level>& references, std::size_t buckets) const;

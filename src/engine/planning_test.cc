@@ -198,9 +198,9 @@ class FailingPlanner : public testing::Test {
       std::atomic<bool> heals{false};
       Rank rank(std::move(comm), settings,
                 [&](const Window& window, const MatrixShape& shape, const Candidates& candidates,
-                    const RandomKey& key) {
-                  if (broken && !heals) return fails(window, shape, candidates, key);
-                  return measure_row(window, shape, candidates, key);
+                    int ranks) {
+                  if (broken && !heals) return fails(window, shape, candidates, ranks);
+                  return measure_row(window, shape, candidates, ranks);
                 });
       const Plan first = rank.plan;
       rank.run_to(60);
@@ -236,7 +236,7 @@ TEST_F(FailingPlanner, IsOutOfMemory) {
 // Patience is a quarter of the timeout: the steps wait so long, once, and go on.
 TEST_F(FailingPlanner, IsLate) {
   expect_old_plan_then_new(
-      [](const Window&, const MatrixShape&, const Candidates& candidates, const RandomKey&) {
+      [](const Window&, const MatrixShape&, const Candidates& candidates, int) {
         std::this_thread::sleep_for(std::chrono::milliseconds(1500));
         return CostRow{1, std::vector<float>(candidates.size(), 1)};
       },
@@ -245,7 +245,7 @@ TEST_F(FailingPlanner, IsLate) {
 
 TEST_F(FailingPlanner, SendsImpossibleRows) {
   expect_old_plan_then_new(
-      [](const Window&, const MatrixShape&, const Candidates& candidates, const RandomKey&) {
+      [](const Window&, const MatrixShape&, const Candidates& candidates, int) {
         return CostRow{1, std::vector<float>(candidates.size(), -1)};
       },
       std::chrono::seconds(60));
@@ -261,9 +261,9 @@ TEST(Planning, GoesOnWithAPlannerThatHangs) {
     settings.timeout = std::chrono::seconds(4);
     Rank rank(std::move(comm), settings,
               [&](const Window& window, const MatrixShape& shape, const Candidates& candidates,
-                  const RandomKey& key) {
+                  int ranks) {
                 if (broken) released.wait();
-                return measure_row(window, shape, candidates, key);
+                return measure_row(window, shape, candidates, ranks);
               });
     const Plan first = rank.plan;
     rank.run_to(90);
