@@ -10,9 +10,8 @@ and every level on the gradients of the last step; `lgreco.step_time` makes step
 
 from __future__ import annotations
 
-from lgreco.advise.advice import Advice, Measurements, Prediction, advice_from
+from lgreco.advise.advice import Advice, Measurements, NetworkTiming, Prediction, advice_from
 from lgreco.advise.levels import DEFAULT_LEVELS, LevelTiming
-from lgreco.advise.network import NetworkTiming
 
 __all__ = [
     "DEFAULT_LEVELS",

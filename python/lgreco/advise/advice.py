@@ -7,11 +7,25 @@ from dataclasses import asdict, dataclass
 
 from lgreco import step_time
 from lgreco.advise.levels import LevelTiming
-from lgreco.advise.network import NetworkTiming
 
 WORTH_IT = 1.05  # a predicted gain below this is not worth a change
 _AS_GOOD = 1.05  # levels this close to the fastest are as good; the one that loses least wins
 PLAIN = "DDP"
+
+
+@dataclass(frozen=True)
+class NetworkTiming:
+    """What `step_time.wire_seconds` takes.
+
+    Attributes:
+        bandwidth: bytes per second that a rank sends while it receives as many.
+        latency: seconds of a collective of hardly any bytes.
+        measured: not given by the user.
+    """
+
+    bandwidth: float
+    latency: float
+    measured: bool = True
 
 
 @dataclass(frozen=True)

@@ -5,30 +5,16 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+
+from lgreco.advise.advice import NetworkTiming
 
 _SIZES = (2**16, 2**19, 2**22, 2**24)  # bytes that a rank contributes; from small to large
 _LONG_ENOUGH_SECONDS = 0.05
 _SMALL_REPETITIONS = 15
 _LARGE_REPETITIONS = 3
-
-
-@dataclass(frozen=True)
-class NetworkTiming:
-    """What `step_time.wire_seconds` takes.
-
-    Attributes:
-        bandwidth: bytes per second that a rank sends while it receives as many.
-        latency: seconds of a collective of hardly any bytes.
-        measured: not given by the user.
-    """
-
-    bandwidth: float
-    latency: float
-    measured: bool = True
 
 
 def time_network(group: dist.ProcessGroup) -> NetworkTiming:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from lgreco.advise import Advice, NetworkTiming
 from lgreco.cli import units
 from lgreco.cli.output import print_json, print_table
-
-if TYPE_CHECKING:
-    from lgreco.advise import Advice, NetworkTiming
 
 _MUCH = 0.5  # of a gradient
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 import json as json_module
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from lgreco import _core
+from lgreco.advise import DEFAULT_LEVELS, NetworkTiming, advice_from, launch
+from lgreco.advise.target import check_target
 from lgreco.cli import units
 from lgreco.cli.advice_view import show_advice
 from lgreco.cli.output import AsJson
 from lgreco.errors import Error
 from lgreco.methods import method as parse_method
-
-if TYPE_CHECKING:
-    from lgreco.advise import NetworkTiming
 
 
 def advise(
@@ -55,28 +54,19 @@ def advise(
     also stand after the target; what is meant for the script goes behind --. What the script saves
     meanwhile is of no use: in some steps its ranks do not communicate.
     """
-    from lgreco.advise import launch
-    from lgreco.advise import target as targets
-
-    levels = [str(parse_method(spelling)) for spelling in level or _default_levels()]
+    levels = [str(parse_method(spelling)) for spelling in level or DEFAULT_LEVELS]
     given = {
         "bandwidth": None if bandwidth is None else units.bandwidth(bandwidth),
         "latency": None if latency is None else units.seconds(latency),
     }
     _check_network(**given)
-    targets.check_target(target, arguments or [])
+    check_target(target, arguments or [])
     if launch.on_a_rank():
         _advise_on_a_rank(target, arguments or [], levels, given, ranks, json)
         return
     options = _own_options(level, bandwidth, latency, ranks)
     found = launch.advice_of_own_ranks([*options, target, "--", *(arguments or [])])
     show_advice(found, json)
-
-
-def _default_levels() -> tuple[str, ...]:
-    from lgreco.advise import DEFAULT_LEVELS
-
-    return DEFAULT_LEVELS
 
 
 def _check_network(bandwidth: float | None, latency: float | None) -> None:
@@ -102,8 +92,7 @@ def _advise_on_a_rank(
     ranks: int | None,
     json: bool,
 ) -> None:
-    from lgreco.advise import advice_from, launch
-    from lgreco.advise.target import measure
+    from lgreco.advise.program import measure  # needs torch
 
     result = launch.result_file()
     try:
@@ -132,8 +121,6 @@ def _leave(status: int) -> None:
 def _asked(
     measured: NetworkTiming, bandwidth: float | None, latency: float | None
 ) -> NetworkTiming:
-    from lgreco.advise import NetworkTiming
-
     if bandwidth is None and latency is None:
         return measured
     return NetworkTiming(
