@@ -149,11 +149,11 @@ def test_lgreco_refuses_wrong_settings(wrong):
         lgreco.LGreCo(**wrong)
 
 
-def test_mixed_plans_choose_from_all_families_by_debt():
+def test_mixed_plans_choose_from_all_families():
     settings = lgreco.LGreCo(levels="mixed").settings([], lgreco.PowerSGD(4))
     families = {lgreco.method(level).__class__ for level in settings["candidates"]}
     assert families >= {lgreco.PowerSGD, lgreco.Quantize, lgreco.TopK, lgreco.Cast, lgreco.Dense}
-    assert settings["budget"] == "debt"
+    assert settings["budget"] == "squared"
     assert lgreco.LGreCo().settings([], lgreco.PowerSGD(4))["budget"] == "norm"
 
 

@@ -19,6 +19,7 @@ struct Row {
   const Candidates* levels = nullptr;
   std::vector<Estimate> estimates;
   std::vector<double> harms;
+  double norm = 0;
   std::size_t reference = 0;
   bool measured = false;
 };
@@ -30,6 +31,7 @@ bool is_time(const PlanProblem& problem) {
 Row row_of_layer(const PlanProblem& problem, std::size_t layer) {
   Row row;
   row.levels = &problem.candidates[layer];
+  row.norm = problem.rows[layer].norm;
   const Candidates& levels = *row.levels;
   const CostRow& costs = problem.rows[layer];
   row.reference = static_cast<std::size_t>(
@@ -55,6 +57,9 @@ enum class Families { all, coded, dense };
 
 bool offers(Families families, const Row& row, std::size_t candidate) {
   const Level& level = (*row.levels)[candidate];
+  // What loses as much as sending nothing loses ever more under error feedback.
+  const bool diverges = row.measured && !(row.estimates[candidate].error < row.norm);
+  if (diverges && candidate != row.reference) return false;
   if (!row.measured)
     return candidate == (families == Families::all ? row.reference : row.levels->size() - 1);
   switch (families) {

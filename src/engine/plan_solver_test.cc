@@ -64,15 +64,19 @@ TEST_F(PlanSolver, SavesBytesWithinTheBudget) {
   EXPECT_NEAR(wider.plan.estimates[0].chosen.error, 2.1, 1e-6);
 }
 
-// Sparse top-k is cheap, and its error little larger than that of rank 4: but what it leaves comes
-// back late.
-TEST_F(PlanSolver, DebtRefusesWhatErrorFeedbackPaysLate) {
-  const std::vector<CostRow> rows = {{10, {9, 9.2f, 9.8f, 0}}, {10, {9, 9.2f, 9.8f, 0}}};
-  policy.alpha = 1.2;
-  policy.budget = Budget::squared;
-  EXPECT_EQ(level(solve(rows), 0), "topk:0.001");
-  policy.budget = Budget::debt;
-  EXPECT_NE(level(solve(rows), 0), "topk:0.001");
+TEST_F(PlanSolver, NothingIsChosenThatLosesAsMuchAsSendingNothing) {
+  policy.alpha = 100;
+  EXPECT_EQ(level(solve({{10, {9, 9.2f, 9.9f, 0}}, {10, {9, 9.2f, 9.9f, 0}}}), 0), "topk:0.001");
+  EXPECT_EQ(level(solve({{10, {9, 9.2f, 10, 0}}, {10, {9, 9.2f, 9.9f, 0}}}), 0), "low_rank:2");
+}
+
+// It stays possible, and counts no more than the layer: better levels for it are found.
+TEST_F(PlanSolver, AReferenceThatDivergesIsNoLicenceForTheOthers) {
+  const SolvedPlan solved = solve({{10, {1000, 9, 9.5f, 0}}, {10, {4, 5, 8, 0}}});
+  EXPECT_EQ(solved.plan.budget, 10 + 4);
+  EXPECT_EQ(level(solved, 0), "low_rank:2");
+  EXPECT_EQ(level(solved, 1), "low_rank:2");
+  EXPECT_EQ(solved.fallbacks, 0u);
 }
 
 TEST_F(PlanSolver, LayersThatWereNotMeasuredKeepTheReference) {
@@ -86,9 +90,6 @@ TEST_F(PlanSolver, LayersThatWereNotMeasuredKeepTheReference) {
     EXPECT_EQ(solved.plan.estimates[0].reason, Reason::not_measured);
     EXPECT_TRUE(std::isfinite(solved.plan.estimates[0].chosen.error));
   }
-  // Of a debt without bound, too.
-  policy.budget = Budget::debt;
-  EXPECT_EQ(solve({{10, {10, 9, 8, 0}}, good}).fallbacks, 1u);
 }
 
 TEST_F(PlanSolver, HostileRowsAreRefused) {

@@ -33,12 +33,11 @@ def plan_levels(
 ) -> LevelPlan:
     """Fewest bytes within `alpha` times what the column `reference` does by the measure `budget`.
 
-    A reference that does infinite harm to a layer ("debt" only) adds nothing to the budget.
     Raises ConfigError as `solve` and `LevelTable.harms` do.
     """
     costs, names = table.costs.costs, table.costs.names
-    harms = _with_layers_that_say_nothing(table, table.harms(budget), reference)
-    allowed = alpha * float(np.sum(harms[:, reference], where=np.isfinite(harms[:, reference])))
+    harms = _with_layers_that_say_nothing(table, table.harms(budget, reference), reference)
+    allowed = alpha * float(np.nansum(harms[:, reference]))
     solution = solve(list(costs), list(harms), allowed, [reference] * len(names), solver)
     reasons = [_reason(table, row, c, reference) for row, c in enumerate(solution.choice)]
     plan = Plan(

@@ -33,20 +33,23 @@ class LevelTable:
     norms: np.ndarray | None
     dense_bytes: np.ndarray | None
 
-    def harms(self, budget: str) -> np.ndarray:
-        """The errors as `budget` counts them ("norm", "squared" or "debt").
+    def harms(self, budget: str, reference: int) -> np.ndarray:
+        """The errors as `budget` counts them, for a plan under the column `reference`.
 
-        Raises ConfigError on another budget, and on "debt" without norms.
+        A level that loses as much of a layer as sending nothing is no choice, unless it is the
+        reference. Raises ConfigError on an unknown budget.
         """
-        if budget == "debt" and self.norms is None:
-            raise ConfigError("[cli] --budget debt needs the key 'norms' in the table: one a layer")
-        norms = np.zeros(len(self.costs.names)) if self.norms is None else self.norms
-        return np.array(
+        layers = len(self.costs.names)
+        norms = np.full(layers, np.inf) if self.norms is None else self.norms
+        harms = np.array(
             [
                 [_core.harm(budget, error, norm) for error in row]
                 for row, norm in zip(self.costs.errors, norms, strict=True)
             ]
         ).reshape(self.costs.errors.shape)
+        diverges = self.costs.errors >= norms[:, None]
+        diverges[:, reference] = False
+        return np.where(diverges, np.inf, harms)
 
 
 def load_level_table(source: Path, reference: Method, candidates: Sequence[Method]) -> LevelTable:

@@ -25,7 +25,7 @@ def plan(
         typer.Argument(
             metavar="FILE",
             help="Gradients as .npz (one array per layer), or a table as JSON with the keys names, "
-            "levels, costs, errors (layers x levels) and, for --budget debt, norms (one a layer).",
+            "levels, costs, errors (layers x levels) and, if known, norms (one a layer).",
         ),
     ],
     reference: Annotated[str, typer.Option(help="The level whose error is the budget.")],
@@ -37,12 +37,12 @@ def plan(
         str, typer.Option(help="same: the reference's own family. mixed: all families.")
     ] = "same",
     budget: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="What is summed over the layers: norm (of the error), squared (norms), or debt "
-            "(what error feedback keeps back in the long run)."
+            help="What is summed over the layers: the error's norm, or norms squared. "
+            "Default: squared with --levels mixed, otherwise norm."
         ),
-    ] = "norm",
+    ] = None,
     alpha: Annotated[float, typer.Option(min=0, help="Budget in multiples of that sum.")] = 1.0,
     solver: Annotated[str, typer.Option(help="exact, or dp (the paper's).")] = "exact",
     output: Annotated[Path | None, typer.Option(help="Where to save the plan.")] = None,
@@ -50,6 +50,7 @@ def plan(
 ) -> None:
     """Fewest bytes within the reference's error, one level per layer."""
     reference_method = parse_method(reference)
+    budget = budget or ("squared" if levels == "mixed" else "norm")
     table = load_level_table(source, reference_method, _candidates(reference_method, levels, level))
     if reference_method not in table.costs.levels:
         raise ConfigError(f"[cli] {source} has no column for the reference {reference_method}")
