@@ -2,20 +2,9 @@
 
 #include <algorithm>
 
+#include "src/compressors/pieces.h"
+
 namespace lgreco {
-namespace {
-
-// Pieces end at multiples of this, which is the default quantisation bucket: a shorter one would
-// pay for one more header than needed.
-constexpr std::size_t kGranularity = 1024;
-
-std::size_t piece_length(std::size_t count, std::size_t ranks) {
-  const std::size_t even = (count + ranks - 1) / ranks;
-  return (even + kGranularity - 1) / kGranularity * kGranularity;
-}
-
-}  // namespace
-
 std::vector<int> choose_owners(std::size_t count, const CodedCompressor& codec,
                                std::vector<std::size_t>& load) {
   std::vector<int> owners;
