@@ -5,6 +5,7 @@
 #include "src/compressors/pieces.h"
 
 namespace lgreco {
+
 std::vector<int> choose_owners(std::size_t count, const CodedCompressor& codec,
                                std::vector<std::size_t>& load) {
   std::vector<int> owners;
