@@ -33,6 +33,8 @@ class Run:
     method: str
     policy: str = "uniform"
     high: str = ""
+    levels: str = "same"
+    alpha: float = 1.0
 
 
 RUNS = (
@@ -57,7 +59,7 @@ def start(run: Run, log: Path, options: dict[str, object]) -> subprocess.Popen:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc-per-node={RANKS}", "-m", "experiments.resnet18.train"]
     command += [f"--name={run.name}", f"--method={run.method}", f"--policy={run.policy}"]
-    command += [f"--high={run.high}"]
+    command += [f"--high={run.high}", f"--levels={run.levels}", f"--alpha={run.alpha}"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     with log.with_suffix(".txt").open("w") as screen:
         return subprocess.Popen(

@@ -44,6 +44,8 @@ class Settings:
     method: str
     policy: str
     high: str
+    levels: str
+    alpha: float
     steps: int
     batch: int
     width: int
@@ -82,7 +84,12 @@ class Training:
 
     def _policy(self, method: lgreco.Method) -> lgreco.Policy:
         settings = self.settings
-        adaptive = lgreco.LGreCo(every=settings.plan_every, start=settings.plan_start, window=10)
+        adaptive = lgreco.LGreCo(
+            every=settings.plan_every,
+            start=settings.plan_start,
+            levels=settings.levels,
+            alpha=settings.alpha,
+        )
         if settings.policy == "lgreco":
             return adaptive
         if settings.policy in ("accordion", "accordion+lgreco"):
@@ -223,6 +230,8 @@ def main(
         str, typer.Option(help="uniform, lgreco, accordion or accordion+lgreco.")
     ] = "uniform",
     high: Annotated[str, typer.Option(help="Accordion's level outside of critical regimes.")] = "",
+    levels: Annotated[str, typer.Option(help="L-GreCo's candidates: same or mixed.")] = "same",
+    alpha: Annotated[float, typer.Option(help="L-GreCo's budget in references' errors.")] = 1.0,
     steps: Annotated[int, typer.Option(min=1)] = 1000,
     batch: Annotated[int, typer.Option(min=1, help="Images per rank and step.")] = 32,
     width: Annotated[int, typer.Option(min=1, help="Channels of the first stage.")] = 16,
@@ -236,8 +245,8 @@ def main(
 ) -> None:
     """Train ResNet-18 on real images; run it under torchrun."""
     settings = Settings(
-        name, method, policy, high, steps, batch, width, seed, learning_rate, plan_every,
-        plan_start, test_images,
+        name, method, policy, high, levels, alpha, steps, batch, width, seed, learning_rate,
+        plan_every, plan_start, test_images,
     )  # fmt: skip
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
