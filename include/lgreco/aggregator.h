@@ -44,7 +44,8 @@ struct AggregatorOptions {
 
   // -- These change only speed and memory.
 
-  /// What a step may take from its first bucket to its end before it fails with PeerError.
+  /// What a step may take from its first bucket to its end before it fails with PeerError. Sharing
+  /// and agreeing on a plan after a step may take as long again each.
   std::chrono::milliseconds timeout = std::chrono::minutes(30);
   /// Threads that encode and decode. More helps large models on machines with cores to spare.
   int threads = 1;
@@ -191,8 +192,10 @@ class Aggregator {
   void set_grad_scale(double scale);
 
   /// Accordion: when `now` is less than `before`, every layer gets low compression from the next
-  /// step until the detector's next decision. Call it on every rank before the same step. Without
-  /// effect under other policies. Throws ConfigError unless both are finite and not negative.
+  /// step until the detector's next decision. Call it on every rank before the same step: otherwise
+  /// the plans differ, and the next step fails with ProtocolError. Without effect under other
+  /// policies. Waits for the step in flight. Throws ConfigError in the middle of a step, and unless
+  /// both are finite and not negative; and the failure that ended the run, if one did.
   void on_learning_rate_change(double before, double now);
 
   /// Give up, when no more buckets will come: all that was submitted, and all that will be, fails

@@ -59,9 +59,10 @@ Level resolve(const Level& level, const LayerSpec& layer);
 std::vector<Level> neighbours(const Level& reference);
 
 /// Levels of all families, for a planner that may mix them; each once, `dense` last:
-/// low_rank: each rank from 1 to 4 times the reference's (4 when it is of another family), but none
-/// above 64 and above the reference's own; quantize: 1 to 8 bits; topk: densities from 0.001 to
-/// 0.5 in steps of about 2; cast:bf16. Levels of the reference's family have its other settings.
+/// low_rank: each rank from 1 to 4 times the reference's (to 16 when it is of another family), but
+/// not beyond 64 or the reference's own rank, whichever is larger; quantize: 1 to 8 bits; topk:
+/// densities from 0.001 to 0.5 in steps of about 2; cast:bf16. Levels of the reference's family
+/// have its other settings.
 std::vector<Level> mixed_levels(const Level& reference);
 
 /// Payload bytes of one layer at a level: what a rank would hand over for the whole layer in all of

@@ -13,7 +13,7 @@ namespace lgreco {
 /// What a level costs a layer.
 struct Estimate {
   double bytes = 0;    // payload
-  double error = 0;    // L2 norm of what one compression loses
+  double error = 0;    // L2 norm of what one compression loses, in units of the gradient
   double seconds = 0;  // to encode, send and decode; only in plans made for time
 
   bool operator==(const Estimate&) const = default;
@@ -48,7 +48,8 @@ struct Plan {
   std::vector<LayerEstimate> estimates;
   /// 0 for the first plan; grows by one with each change.
   std::uint64_t version = 0;
-  /// The first step that uses it.
+  /// The step from which on it was made to be used; also a plan equal to the one before has its
+  /// own.
   std::uint64_t step = 0;
   /// Payload bytes of the whole model (see payload_bytes). Planned for bytes: never more than the
   /// reference's.
@@ -57,7 +58,7 @@ struct Plan {
   /// planned.
   double error = 0;
   double budget = 0;
-  /// No plan within the budget has fewer bytes; 0 when planned for time.
+  /// No plan within the budget has fewer bytes; 0 when nothing is proven: not planned, or for time.
   double lower_bound = 0;
 
   /// XXH3-64 of names and levels: equal plans, equal hashes, on every machine.

@@ -30,7 +30,8 @@ struct FixedPolicy {
 /// `every` steps from the mean of `window` corrected gradients.
 struct LGrecoPolicy {
   /// Steps between plans, and the step at which the first one takes effect; until then every layer
-  /// has its reference level. A plan is measured and solved in the background before its step.
+  /// has its reference level. A plan is measured and solved in the background during the last
+  /// every / 20 steps before its own, at most 50.
   std::uint64_t every = 1000;
   std::uint64_t start = 1000;
   std::uint64_t window = 10;

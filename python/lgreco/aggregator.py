@@ -154,8 +154,8 @@ class Compression:
 
         A decay means low compression until the next decision. Call it on every rank, for the steps
         of a step-wise schedule: a rate that decays in every step would keep compression low for
-        ever. Without effect under other policies. Raises ConfigError unless both are finite and not
-        negative.
+        ever. Without effect under other policies. Waits for the step in flight; raises ConfigError
+        in the middle of a step, and unless both rates are finite and not negative.
         """
         self._engine.on_learning_rate_change(float(old), float(new))
 
@@ -173,7 +173,7 @@ class Compression:
         """Record what the library's threads do in the block, as Chrome-trace JSON in `path`.
 
         Open it in chrome://tracing or https://ui.perfetto.dev. Tracks: backward, encode, lane A,
-        lane B.
+        lane B, planner.
         """
         self._engine.start_trace()
         try:

@@ -57,7 +57,7 @@ class Plan(Mapping[str, Method]):
         bytes: payload of the whole model, of all rounds, as one rank hands it over.
         error: summed error of the table that the plan was solved on; 0 when it was not planned.
         budget: what `error` had to stay within.
-        lower_bound: no plan within the budget has fewer bytes.
+        lower_bound: no plan within the budget has fewer bytes; 0 when nothing is proven.
         estimates: by layer; empty when the plan was not made from measurements.
     """
 

@@ -38,8 +38,10 @@ class Uniform(Policy):
 class LGreCo(Policy):
     """Fewest bytes within the error that the reference would cause (MLSys 2024).
 
-    Plans are measured and solved in the background; no step waits for them. A plan that some rank
-    cannot make in time is dropped on all ranks, and counted in `stats()["plan_failures"]`.
+    Plans are measured and solved in the background during the last `every / 20` steps (at most 50)
+    before they take effect; with `every` below 20, in between two steps. A rank that is not ready
+    then is waited for, 10 seconds at most; a plan that some rank cannot make is dropped on all
+    ranks, and counted in `stats()["plan_failures"]`.
 
     Args:
         every: steps between plans.

@@ -180,7 +180,7 @@ class Aggregator::Impl {
                           .layers = {}};
     for (std::size_t i = 0; i < records_.size(); ++i) {
       const LayerRecord& record = records_[i];
-      Window window = planning_.window(i);
+      Window window = planning_.window(i, grad_scale_);
       state.layers.push_back({.residual = record.residual.to_floats(),
                               .factor = record.linear_state.factor,
                               .window = std::move(window.sum),
@@ -521,13 +521,12 @@ class Aggregator::Impl {
   // While the caller already computes: the next step's buckets wait, nobody else.
   void change_plan_if_due() {
     if (!committed_) return;
-    const Planning::StepEnd end{.step = step_,
-                                .frame = frame(),
-                                .buckets = step_buckets_,
-                                .grad_scale = grad_scale_,
-                                .communicator = *lanes_.back(),
-                                .commit = commit_,
-                                .timeout = options_.timeout};
+    const StepEnd end{.step = step_,
+                      .frame = frame(),
+                      .buckets = step_buckets_,
+                      .grad_scale = grad_scale_,
+                      .communicator = *lanes_.back(),
+                      .commit = commit_};
     try {
       const Stopwatch watch(stats_.plan_wait_s);
       if (auto plan = planning_.after_step(end, plan_, stats_)) use(std::move(*plan));

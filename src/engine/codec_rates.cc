@@ -1,7 +1,9 @@
 #include "src/engine/codec_rates.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
+#include <optional>
 
 #include "lgreco/compressor.h"
 #include "src/base/random.h"
@@ -10,7 +12,7 @@
 namespace lgreco {
 namespace {
 
-constexpr int kAttempts = 3;
+constexpr int kAttempts = 5;
 constexpr MatrixShape kSample{.rows = 256, .cols = 1024};
 
 std::vector<float> sample() {
@@ -47,7 +49,10 @@ double coded_seconds(const Level& level, const std::vector<float>& values, int r
   return encode * (1 + 1.0 / ranks) + decode * (2 - 1.0 / ranks);
 }
 
-double linear_seconds(const Level& level, const std::vector<float>& values) {
+double linear_seconds(Level level, const std::vector<float>& values) {
+  const double largest = std::min(kSample.rows, kSample.cols);
+  const double excess = std::max(1.0, level.parameter / largest);  // of a rank that does not fit
+  level.parameter /= excess;
   const auto compressor = linear_compressor(level);
   LinearState state;
   compressor->prepare(kSample, {}, state);
@@ -57,23 +62,49 @@ double linear_seconds(const Level& level, const std::vector<float>& values) {
   }
   std::vector<std::span<float>> means(rounds.begin(), rounds.end());
   std::vector<float> result(values.size());
-  return least_seconds([&] {
-    for (std::size_t round = 0; round < rounds.size(); ++round) {
-      compressor->encode_round(static_cast<int>(round), values, kSample, state, {},
-                               std::span(means).first(round), rounds[round]);
-    }
-    compressor->decode(kSample, means, result);
-  });
+  return excess * least_seconds([&] {
+           for (std::size_t round = 0; round < rounds.size(); ++round) {
+             compressor->encode_round(static_cast<int>(round), values, kSample, state, {},
+                                      std::span(means).first(round), rounds[round]);
+           }
+           compressor->decode(kSample, means, result);
+         });
 }
+
+/// Seconds of a low-rank level of the sample, by its rank.
+class LinearSeconds {
+ public:
+  LinearSeconds(std::span<const Level> levels, const std::vector<float>& values) {
+    for (const Level& level : levels) {
+      if (is_coded(level.method)) continue;
+      if (!least_ || level.parameter < least_->parameter) least_ = level;
+      if (!most_ || level.parameter > most_->parameter) most_ = level;
+    }
+    if (!least_) return;
+    at_least_ = linear_seconds(*least_, values);
+    at_most_ = linear_seconds(*most_, values);
+  }
+
+  double of(const Level& level) const {
+    const double span = most_->parameter - least_->parameter;
+    const double part = span > 0 ? (level.parameter - least_->parameter) / span : 0;
+    return std::lerp(at_least_, at_most_, part);
+  }
+
+ private:
+  std::optional<Level> least_, most_;
+  double at_least_ = 0, at_most_ = 0;
+};
 
 }  // namespace
 
 std::vector<double> seconds_per_element(std::span<const Level> levels, int ranks) {
   const std::vector<float> values = sample();
+  const LinearSeconds linear(levels, values);
   std::vector<double> rates;
   for (const Level& level : levels) {
-    const double seconds = is_coded(level.method) ? coded_seconds(level, values, ranks)
-                                                  : linear_seconds(level, values);
+    const double seconds =
+        is_coded(level.method) ? coded_seconds(level, values, ranks) : linear.of(level);
     rates.push_back(seconds / static_cast<double>(values.size()));
   }
   return rates;

@@ -2,14 +2,12 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <span>
 #include <vector>
 
 #include "lgreco/level.h"
 #include "lgreco/policy.h"
 #include "src/engine/layer_record.h"
-#include "src/engine/messages.h"
 
 namespace lgreco {
 

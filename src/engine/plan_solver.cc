@@ -55,22 +55,28 @@ Row row_of_layer(const PlanProblem& problem, std::size_t layer) {
 /// Which candidates of a layer may be chosen.
 enum class Families { all, coded, dense };
 
-bool offers(Families families, const Row& row, std::size_t candidate) {
-  const Level& level = (*row.levels)[candidate];
-  // What loses as much as sending nothing loses ever more under error feedback.
-  const bool diverges = row.measured && !(row.estimates[candidate].error < row.norm);
-  if (diverges && candidate != row.reference) return false;
-  if (!row.measured)
-    return candidate == (families == Families::all ? row.reference : row.levels->size() - 1);
+bool is_in(Families families, const Row& row, std::size_t candidate) {
+  const bool is_dense = candidate + 1 == row.levels->size();
   switch (families) {
     case Families::all:
       return true;
     case Families::coded:
-      return is_coded(level.method);
+      return is_dense || is_coded((*row.levels)[candidate].method);
     case Families::dense:
-      return candidate + 1 == row.levels->size();
+      return is_dense;
   }
   return false;
+}
+
+bool offers(Families families, const Row& row, std::size_t candidate) {
+  const bool is_dense = candidate + 1 == row.levels->size();
+  if (!row.measured) {
+    return is_in(families, row, row.reference) ? candidate == row.reference : is_dense;
+  }
+  // What loses as much as sending nothing loses ever more under error feedback.
+  const bool diverges = !(row.estimates[candidate].error < row.norm);
+  if (diverges && candidate != row.reference && !is_dense) return false;
+  return is_in(families, row, candidate);
 }
 
 struct Choice {
@@ -131,7 +137,7 @@ Choice fastest(const PlanProblem& problem, const std::vector<Row>& rows, double 
 
 Reason reason_of(const PlanProblem& problem, const Row& row, std::size_t chosen) {
   if (row.levels->size() == 1) return Reason::only_candidate;
-  if (!row.measured) return Reason::not_measured;
+  if (!row.measured && chosen == row.reference) return Reason::not_measured;
   if (!is_time(problem)) return Reason::least_bytes;
   return chosen + 1 == row.levels->size() ? Reason::dense_is_faster : Reason::least_time;
 }

@@ -124,6 +124,25 @@ TEST_F(TimeObjective, PassesThroughOnAFastOne) {
   }
 }
 
+TEST_F(TimeObjective, LayersThatWereNotMeasuredKeepTheReferenceWhereItsFamilyIsSent) {
+  const CostRow nothing = {0, {0, 0, 0, 0}};
+  references.assign(2, parse_level("topk:0.001"));
+  EXPECT_EQ(level(solve({nothing, rows[1]}), 0), "topk:0.001");
+  references.assign(2, parse_level("low_rank:4"));
+  network.latency = 100;  // nothing is worth two more collectives
+  const SolvedPlan solved = solve({nothing, rows[1]});
+  EXPECT_EQ(level(solved, 0), "dense");
+  EXPECT_EQ(level(solved, 1), "topk:0.001");
+}
+
+// A 16-bit layer whose mean does not fit its own type: there must still be something to choose.
+TEST_F(TimeObjective, DenseIsAlwaysPossible) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  const CostRow row = {10, {5, 6, 5, infinity}};
+  network.latency = 1;
+  EXPECT_NO_THROW((void)solve({row, row}));
+}
+
 // Low rank would save 4 ms on the wire and costs two more collectives.
 TEST_F(TimeObjective, LowRankMustPayForItsCollectives) {
   for (Candidates& levels : candidates) {

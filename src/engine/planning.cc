@@ -1,54 +1,14 @@
 #include "src/engine/planning.h"
 
 #include <algorithm>
-#include <cstring>
-#include <span>
-#include <system_error>
 
 #include "lgreco/status.h"
-#include "src/base/stopwatch.h"
-#include "src/engine/codec_rates.h"
-#include "src/engine/messages.h"
 
 namespace lgreco {
 namespace {
 
-// How long a step waits for its own planner before all ranks drop the plan. Never in a usual run,
-// where steps between measuring and effect are many; with short intervals it keeps runs
-// reproducible.
-constexpr std::chrono::seconds kPatience(10);
-
-std::chrono::milliseconds patience(std::chrono::milliseconds timeout) {
-  return std::min<std::chrono::milliseconds>(kPatience, timeout / 4);
-}
-
-// What precedes a rank's rows.
-constexpr float kGood = 1, kFailed = 0;
-
-template <typename Work>
-auto in_background(Trace& trace, const char* name, std::uint64_t step, Work work) {
-  using Result = decltype(work());
-  return std::async(std::launch::async, [&trace, name, step, work = std::move(work)] {
-    const TraceSpan span(trace, name, "planner", step, 0);
-    Timed<Result> timed;
-    {
-      const Stopwatch watch(timed.seconds);
-      timed.result = work();
-    }
-    return timed;
-  });
-}
-
-/// No job, or it ends within `time`.
-template <typename Result>
-bool ends(const std::future<Result>& job, std::chrono::milliseconds time) {
-  return !job.valid() || job.wait_for(time) == std::future_status::ready;
-}
-
-template <typename Result>
-bool runs(const std::future<Result>& job) {
-  return !ends(job, std::chrono::milliseconds(0));
-}
+// Ample: a thread looks that often whether it is still wanted.
+constexpr std::chrono::seconds kMeasuringOneLayer(5);
 
 double bytes_of(const std::vector<Level>& levels, const std::vector<LayerRecord>& layers) {
   double bytes = 0;
@@ -61,39 +21,46 @@ double bytes_of(const std::vector<Level>& levels, const std::vector<LayerRecord>
 }  // namespace
 
 Planning::Planning(std::vector<LayerRecord>& layers, const AggregatorOptions& options, Place place,
-                   Trace& trace, Measure measure)
-    : layers_(layers),
-      options_(options),
-      place_(place),
-      trace_(trace),
-      measure_(std::move(measure)) {
+                   Trace& trace, PlanMaking::Measure measure)
+    : layers_(layers), options_(options), place_(place), trace_(trace) {
   check(options_.method);
   check(options_.policy);
   std::vector<Level> references = {options_.method};
-  if (const auto* lgreco = std::get_if<LGrecoPolicy>(&options_.policy)) lgreco_ = *lgreco;
+  std::optional<LGrecoPolicy> lgreco;
+  if (const auto* policy = std::get_if<LGrecoPolicy>(&options_.policy)) lgreco = *policy;
   if (const auto* accordion = std::get_if<AccordionPolicy>(&options_.policy)) {
     regimes_.emplace(*accordion, options_.start);
-    lgreco_ = accordion->then;
+    lgreco = accordion->then;
     references = {accordion->low, accordion->high};
   }
-  if (lgreco_) {
+  if (lgreco) {
+    making_.emplace(PlanMaking{.policy = *lgreco,
+                               .layers = layers_,
+                               .place = place,
+                               .trace = trace,
+                               .measure = std::move(measure),
+                               .threads = options_.threads,
+                               .timeout = options_.timeout,
+                               .network = lgreco->network.value_or(Network{}),
+                               .candidates = {},
+                               .distinct_levels = {},
+                               .codec_rates = {}});
+    auto& distinct = making_->distinct_levels;
     for (const LayerRecord& layer : layers_) {
-      candidates_.push_back(candidates_of(*lgreco_, references, layer.spec));
-      for (const Level& level : candidates_.back()) {
-        if (std::find(distinct_levels_.begin(), distinct_levels_.end(), level) ==
-            distinct_levels_.end()) {
-          distinct_levels_.push_back(level);
+      making_->candidates.push_back(candidates_of(*lgreco, references, layer.spec));
+      for (const Level& level : making_->candidates.back()) {
+        if (std::find(distinct.begin(), distinct.end(), level) == distinct.end()) {
+          distinct.push_back(level);
         }
       }
     }
-    if (lgreco_->network) network_ = *lgreco_->network;
   }
   update_references();
   mark_measured_layers(0);
 }
 
 bool Planning::needs_network() const {
-  return lgreco_ && lgreco_->objective == LGrecoPolicy::Objective::time && !lgreco_->network;
+  return making_ && making_->for_time() && !making_->policy.network;
 }
 
 void Planning::update_references() {
@@ -122,7 +89,7 @@ Plan Planning::uniform_plan(const std::vector<Level>& levels) const {
   Plan plan;
   plan.levels = levels;
   for (const LayerRecord& layer : layers_) plan.layers.push_back(layer.spec.name);
-  plan.bytes = plan.lower_bound = bytes_of(levels, layers_);
+  plan.bytes = bytes_of(levels, layers_);
   return plan;
 }
 
@@ -151,8 +118,8 @@ Plan Planning::with_changed_references(const Plan& current,
 }
 
 bool Planning::collects_windows(std::uint64_t step) const {
-  if (!lgreco_) return false;
-  const PlanningSteps at = next_planning(*lgreco_, options_.start, step + 1);
+  if (!making_) return false;
+  const PlanningSteps at = next_planning(making_->policy, options_.start, step + 1);
   return step >= at.collect && step < at.measure;
 }
 
@@ -170,7 +137,7 @@ std::optional<Plan> Planning::after_step(const StepEnd& end, const Plan& current
     update_references();
     if (references_ != before) next = with_changed_references(now(), before);
   }
-  if (lgreco_) {
+  if (making_) {
     if (auto plan = replan(end, stats)) next = std::move(plan);
   }
   if (next) next = numbered(std::move(*next), end.step, current);
@@ -186,18 +153,17 @@ std::optional<Plan> Planning::on_learning_rate_decay(std::uint64_t step, const P
   return numbered(with_changed_references(current, before), step, current);
 }
 
-Window Planning::window(std::size_t layer) const {
-  if (round_ && round_->windows) return (*round_->windows)[layer];
+Window Planning::window(std::size_t layer, double grad_scale) const {
+  if (round_) return round_->window(layer, grad_scale);
   if (layers_[layer].window_steps == 0) return {};
   return {layers_[layer].window, layers_[layer].window_steps};
 }
 
 void Planning::resume(std::uint64_t step, bool critical) {
   if (round_) {
-    (void)ends(round_->rows, patience(options_.timeout));
-    (void)ends(round_->solved, patience(options_.timeout));
-    drop(std::move(*round_));
-    round_.reset();
+    round_->give_up();
+    (void)round_->ends_within(kMeasuringOneLayer);
+    leave_round();
   }
   if (regimes_) regimes_->critical = critical;
   update_references();
@@ -206,192 +172,56 @@ void Planning::resume(std::uint64_t step, bool critical) {
 
 // -- The making of a plan.
 
-std::optional<Plan> Planning::replan(const StepEnd& end, Stats& stats) {
-  const PlanningSteps at = next_planning(*lgreco_, options_.start, end.step);
-  if (end.step < at.measure) return std::nullopt;
-  const TraceSpan span(trace_, "plan", "lane B", end.step, 0);
-  if (!round_) begin(at);
-  if (end.step >= at.share && !round_->shared) share(end, stats);
-  if (end.step < at.effect) return std::nullopt;
-  return finish(end, stats);
-}
-
 void Planning::mark_measured_layers(std::uint64_t step) {
-  if (!lgreco_) return;
-  const PlanningSteps at = next_planning(*lgreco_, options_.start, step + 1);
-  const auto ranks = measuring_ranks(layers_, candidates_, place_.ranks, at.number);
+  if (!making_) return;
+  const PlanningSteps at = next_planning(making_->policy, options_.start, step + 1);
+  const auto ranks = measuring_ranks(layers_, making_->candidates, place_.ranks, at.number);
   for (std::size_t i = 0; i < layers_.size(); ++i) {
-    layers_[i].measured_here = ranks[i] == place_.rank && candidates_[i].size() > 1;
+    layers_[i].measured_here = ranks[i] == place_.rank && making_->candidates[i].size() > 1;
   }
 }
 
-void Planning::begin(const PlanningSteps& at) {
-  Round& round = round_.emplace();
-  round.at = at;
-  round.measuring_ranks = measuring_ranks(layers_, candidates_, place_.ranks, at.number);
-  auto windows = std::make_shared<std::vector<Window>>();
+std::optional<Plan> Planning::replan(const StepEnd& end, Stats& stats) {
+  const PlanningSteps at = next_planning(making_->policy, options_.start, end.step);
+  if (end.step < at.measure) return std::nullopt;
+  const TraceSpan span(trace_, "plan", "lane B", end.step, 0);
+  if (!round_) begin_round(at, end.grad_scale);
+  if (end.step >= at.share && !round_->is_shared()) round_->share(end, references_, stats);
+  return end.step < at.effect ? std::nullopt : end_round(end, stats);
+}
+
+void Planning::begin_round(const PlanningSteps& at, double grad_scale) {
+  std::vector<Window> windows;
   for (LayerRecord& layer : layers_) {
-    windows->push_back({std::move(layer.window), layer.window_steps});
+    windows.push_back({std::move(layer.window), layer.window_steps});
     layer.window = {};
     layer.pending_window = {};
     layer.window_steps = 0;
   }
-  round.windows = std::move(windows);
-  if (late_ && (runs(late_->rows) || runs(late_->solved))) return;  // so this rank is late, too
+  round_ = std::make_unique<PlanRound>(*making_, at, std::move(windows), grad_scale);
+  if (late_ && late_->runs()) return;  // so this rank has nothing to share, again
   late_.reset();
-  try {
-    round.rows = in_background(trace_, "measure", at.effect,
-                               [this, ranks = round.measuring_ranks, windows = round.windows] {
-                                 return measure_own_rows(ranks, *windows);
-                               });
-  } catch (const std::system_error&) {  // no thread to be had: the plan will be dropped
-  }
+  round_->start_measuring();
 }
 
-Planning::Rows Planning::measure_own_rows(const std::vector<int>& ranks,
-                                          const std::vector<Window>& windows) const {
-  Rows rows;
-  if (lgreco_->objective == LGrecoPolicy::Objective::time) {
-    for (const double rate : seconds_per_element(distinct_levels_, place_.ranks)) {
-      rows.push_back(static_cast<float>(rate / options_.threads));
-    }
-  }
-  for (std::size_t i = 0; i < layers_.size(); ++i) {
-    if (ranks[i] != place_.rank || candidates_[i].size() < 2) continue;
-    const CostRow row = measure_(windows[i], layers_[i].shape, candidates_[i], place_.ranks);
-    rows.push_back(row.norm);
-    rows.insert(rows.end(), row.errors.begin(), row.errors.end());
-  }
-  return rows;
-}
-
-std::size_t Planning::floats_of_rank(const Round& round, int rank) const {
-  std::size_t floats =
-      lgreco_->objective == LGrecoPolicy::Objective::time ? distinct_levels_.size() : 0;
-  for (std::size_t i = 0; i < layers_.size(); ++i) {
-    if (round.measuring_ranks[i] == rank && candidates_[i].size() > 1) {
-      floats += 1 + candidates_[i].size();
-    }
-  }
-  return floats;
-}
-
-template <typename Result>
-std::optional<Result> Planning::result_of(std::future<Timed<Result>>& job,
-                                          std::chrono::milliseconds timeout, Stats& stats) const {
-  if (!job.valid() || !ends(job, patience(timeout))) return std::nullopt;
-  try {
-    Timed<Result> timed = job.get();
-    stats.plan_s += timed.seconds;
-    return std::move(timed.result);
-  } catch (...) {  // whatever it was: the ranks are told, and keep their plan
-    return std::nullopt;
-  }
-}
-
-void Planning::share(const StepEnd& end, Stats& stats) {
-  Round& round = *round_;
-  round.shared = true;
-  const std::optional<Rows> own = result_of(round.rows, end.timeout, stats);
-  std::vector<std::size_t> bytes;
-  for (int rank = 0; rank < place_.ranks; ++rank) {
-    bytes.push_back((1 + floats_of_rank(round, rank)) * sizeof(float));
-  }
-  Messages messages(Messages::Kind::gather, Phase::planning, place_, 0, bytes);
-  const std::span<std::byte> body = messages.outgoing(place_.rank);
-  const float verdict = own ? kGood : kFailed;
-  std::memcpy(body.data(), &verdict, sizeof verdict);
-  if (own) std::memcpy(body.data() + sizeof verdict, own->data(), own->size() * sizeof(float));
-  messages.exchange(end.communicator, end.frame, Clock::now() + end.timeout);
-  std::vector<Rows> of_rank;
-  for (int rank = 0; rank < place_.ranks; ++rank) {
-    Rows& rows = of_rank.emplace_back(1 + floats_of_rank(round, rank));
-    std::memcpy(rows.data(), messages.incoming(rank).data(), rows.size() * sizeof(float));
-    round.dropped |= rows[0] != kGood;
-  }
-  if (round.dropped) return;
-  round.references = references_;
-  try {
-    round.solved = in_background(trace_, "solve", round.at.effect,
-                                 [this, of_rank = std::move(of_rank), ranks = round.measuring_ranks,
-                                  references = references_, buckets = end.buckets] {
-                                   return solve_rows(of_rank, ranks, references, buckets);
-                                 });
-  } catch (const std::system_error&) {  // as in begin()
-  }
-}
-
-SolvedPlan Planning::solve_rows(const std::vector<Rows>& of_rank, const std::vector<int>& ranks,
-                                const std::vector<Level>& references, std::size_t buckets) const {
-  std::vector<std::size_t> at(of_rank.size(), 1);  // behind the verdict
-  std::vector<double> rates;
-  if (lgreco_->objective == LGrecoPolicy::Objective::time) {
-    rates.assign(distinct_levels_.size(), 0.0);
-    for (std::size_t rank = 0; rank < of_rank.size(); ++rank) {
-      for (double& rate : rates) rate += of_rank[rank][at[rank]++];
-    }
-    for (double& rate : rates) rate /= static_cast<double>(of_rank.size());
-  }
-  std::vector<CostRow> rows;
-  std::vector<std::vector<double>> codec_seconds;
-  for (std::size_t i = 0; i < layers_.size(); ++i) {
-    const Candidates& candidates = candidates_[i];
-    CostRow& row = rows.emplace_back(CostRow{0, std::vector<float>(candidates.size(), 0)});
-    if (candidates.size() > 1) {
-      const auto rank = static_cast<std::size_t>(ranks[i]);
-      const float* sent = of_rank[rank].data() + at[rank];
-      row.norm = sent[0];
-      row.errors.assign(sent + 1, sent + 1 + candidates.size());
-      at[rank] += 1 + candidates.size();
-    }
-    if (rates.empty()) continue;
-    std::vector<double>& seconds = codec_seconds.emplace_back();
-    for (const Level& level : candidates) {
-      const auto found = std::find(distinct_levels_.begin(), distinct_levels_.end(), level);
-      seconds.push_back(rates[static_cast<std::size_t>(found - distinct_levels_.begin())] *
-                        static_cast<double>(layers_[i].shape.count()));
-    }
-  }
-  return solve_plan({.policy = *lgreco_,
-                     .layers = layers_,
-                     .candidates = candidates_,
-                     .rows = rows,
-                     .references = references,
-                     .ranks = place_.ranks,
-                     .buckets = buckets,
-                     .network = network_,
-                     .codec_seconds = codec_seconds});
-}
-
-std::optional<Plan> Planning::finish(const StepEnd& end, Stats& stats) {
-  Round round = std::move(*round_);
-  round_.reset();
+std::optional<Plan> Planning::end_round(const StepEnd& end, Stats& stats) {
+  std::optional<SolvedPlan> solved = round_->agree(end, references_, stats);
+  leave_round();
   mark_measured_layers(end.step);
-  std::optional<SolvedPlan> solved;
-  if (!round.dropped) {
-    solved = result_of(round.solved, end.timeout, stats);
-    std::optional<Failure> own;
-    if (!solved) own = Failure{Failure::Kind::other, "[planning] failed, or was late"};
-    const std::uint64_t identity = solved ? solved->plan.hash() | 1 : 0;  // 0 is not compared
-    const auto outcome =
-        end.commit.agree(end.communicator, end.frame, Clock::now() + end.timeout, own, identity);
-    if (outcome.failure || outcome.values_differ) solved.reset();
-  }
   if (!solved) {
     ++stats.plan_failures;
-    drop(std::move(round));
     return std::nullopt;
   }
   ++stats.plans;
   stats.plan_fallbacks += solved->fallbacks;
-  if (references_ == round.references) return std::move(solved->plan);
-  return with_changed_references(solved->plan, round.references);
+  return std::move(solved->plan);
 }
 
-// A job that still runs is not waited for.
-void Planning::drop(Round round) {
-  round.windows = nullptr;
-  if (runs(round.rows) || runs(round.solved)) late_ = std::move(round);
+// A thread that still runs is not waited for.
+void Planning::leave_round() {
+  round_->give_up();
+  if (round_->runs()) late_ = std::move(round_);
+  round_.reset();
 }
 
 }  // namespace lgreco

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
 #include <latch>
 #include <limits>
 #include <mutex>
@@ -33,9 +34,8 @@ AggregatorOptions options(Policy policy) {
 class Rank {
  public:
   Rank(std::unique_ptr<Communicator> comm, AggregatorOptions settings,
-       Planning::Measure measure = measure_row)
+       PlanMaking::Measure measure = measure_row)
       : place{comm->rank(), comm->size()},
-        timeout_(settings.timeout),
         communicator_(std::move(comm)),
         commit_(place),
         layers(model()),
@@ -63,11 +63,10 @@ class Rank {
     while (step < last) {
       collect();
       ++step;
-      const Planning::StepEnd end{.step = step,
-                                  .frame = {.step = step, .plan = plan.hash()},
-                                  .communicator = *communicator_,
-                                  .commit = commit_,
-                                  .timeout = timeout_};
+      const StepEnd end{.step = step,
+                        .frame = {.step = step, .plan = plan.hash()},
+                        .communicator = *communicator_,
+                        .commit = commit_};
       if (auto next = planning.after_step(end, plan, stats)) plan = std::move(*next);
     }
   }
@@ -75,7 +74,6 @@ class Rank {
   const Place place;
 
  private:
-  std::chrono::milliseconds timeout_;
   std::unique_ptr<Communicator> communicator_;
   CommitRound commit_;
   Trace trace_;
@@ -167,7 +165,7 @@ TEST(Planning, ResumesInTheMiddleOfAPlanInTheMaking) {
       rank.run_to(at);
       std::vector<Window> windows;
       for (std::size_t i = 0; i < rank.layers.size(); ++i) {
-        windows.push_back(rank.planning.window(i));
+        windows.push_back(rank.planning.window(i, 1));
       }
       rank.planning.resume(at, true);
       for (std::size_t i = 0; i < rank.layers.size(); ++i) {
@@ -187,10 +185,11 @@ class FailingPlanner : public testing::Test {
  protected:
   static constexpr LGrecoPolicy policy() { return {.every = 40, .start = 40, .window = 3}; }
 
-  /// Runs to the second plan. `fails` replaces the measurement on rank 1 for the first.
-  static void expect_old_plan_then_new(const Planning::Measure& fails,
-                                       std::chrono::milliseconds timeout,
-                                       std::chrono::milliseconds healing_time = {}) {
+  /// Runs to the second plan. `fails` replaces the measurement on rank 1 for the first; `heal` is
+  /// called between the two.
+  static void expect_old_plan_then_new(
+      const PlanMaking::Measure& fails, std::chrono::milliseconds timeout,
+      const std::function<void()>& heal = [] {}) {
     run_ranks(2, [&](std::unique_ptr<Communicator> comm) {
       const bool broken = comm->rank() == 1;
       AggregatorOptions settings = options(policy());
@@ -209,7 +208,7 @@ class FailingPlanner : public testing::Test {
       EXPECT_EQ(rank.stats.plans, 0u);
       EXPECT_EQ(rank.stats.plan_failures, 1u);
       heals = true;
-      std::this_thread::sleep_for(healing_time);
+      if (broken) heal();
       rank.run_to(80);
       EXPECT_EQ(rank.stats.plans, 1u);
       EXPECT_EQ(rank.stats.plan_failures, 1u);
@@ -233,14 +232,27 @@ TEST_F(FailingPlanner, IsOutOfMemory) {
                            std::chrono::seconds(60));
 }
 
-// Patience is a quarter of the timeout: the steps wait so long, once, and go on.
+// Patience is a quarter of the timeout: the step waits so long, once, and training goes on.
 TEST_F(FailingPlanner, IsLate) {
+  std::latch released(1);
   expect_old_plan_then_new(
-      [](const Window&, const MatrixShape&, const Candidates& candidates, int) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+      [&](const Window&, const MatrixShape&, const Candidates& candidates, int) {
+        released.wait();
         return CostRow{1, std::vector<float>(candidates.size(), 1)};
       },
-      std::chrono::seconds(4), /*healing_time=*/std::chrono::seconds(4));
+      std::chrono::seconds(4),
+      [&] {
+        released.count_down();
+        std::this_thread::sleep_for(std::chrono::seconds(1));  // the thread ends meanwhile
+      });
+}
+
+TEST_F(FailingPlanner, MeasuresAnotherNumberOfCandidates) {
+  expect_old_plan_then_new(
+      [](auto&&...) {
+        return CostRow{1, std::vector<float>(1000, 1)};
+      },
+      std::chrono::seconds(60));
 }
 
 TEST_F(FailingPlanner, SendsImpossibleRows) {
@@ -347,6 +359,47 @@ TEST(Planning, AccordionSetsTheReferenceOfWhatFollows) {
     rank.run_to(35);
     EXPECT_LT(rank.plan.bytes, low.bytes) << "planned under the error of the low levels";
     EXPECT_EQ(rank.plan.estimates[0].reference.bytes, 4 * (64 + 128) * 4);
+  });
+}
+
+// The plan is that under the references of its step, whether the run was interrupted or not.
+TEST(Planning, AccordionMayDecideWhileAPlanIsMade) {
+  AccordionPolicy policy = accordion();
+  policy.every = 20;
+  policy.then = LGrecoPolicy{.every = 80, .start = 80, .window = 1};  // shared at 78
+  const auto run_to_decision = [&](Rank& rank) {
+    for (const std::uint64_t step : {20, 40, 60}) {
+      set_norm(rank, 8);
+      rank.run_to(step);
+    }
+    rank.run_to(79);
+    set_norm(rank, 80);  // at 80 all layers turn out to be critical
+  };
+  Plan expected;
+  run_ranks(2, [&](std::unique_ptr<Communicator> comm) {
+    Rank rank(std::move(comm), options(policy));
+    run_to_decision(rank);
+    EXPECT_EQ(rank.plan.levels[0].parameter, 1);
+    rank.run_to(80);
+    EXPECT_EQ(rank.stats.plans, 1u);
+    EXPECT_EQ(rank.plan.estimates[0].reference.bytes, 4 * (64 + 128) * 4);
+    if (rank.place.rank == 0) expected = rank.plan;
+  });
+  run_ranks(2, [&](std::unique_ptr<Communicator> comm) {
+    Rank rank(std::move(comm), options(policy));
+    run_to_decision(rank);
+    std::vector<Window> windows;
+    for (std::size_t i = 0; i < rank.layers.size(); ++i) {
+      windows.push_back(rank.planning.window(i, 1));
+    }
+    rank.planning.resume(79, rank.planning.in_critical_regime());
+    for (std::size_t i = 0; i < rank.layers.size(); ++i) {
+      rank.layers[i].window = windows[i].sum;
+      rank.layers[i].window_steps = windows[i].steps;
+    }
+    rank.run_to(80);
+    EXPECT_EQ(rank.plan.hash(), expected.hash());
+    EXPECT_EQ(rank.plan.budget, expected.budget);
   });
 }
 

@@ -127,10 +127,11 @@ AggregatorState resize(std::span<const AggregatorState> states, int rank, int si
   for (std::size_t layer = 0; layer < ranks[0]->layers.size(); ++layer) {
     LayerState resized_layer = ranks[0]->layers[layer];
     resized_layer.residual = mean_residual(ranks, layer);
-    // Whichever rank will measure the layer needs what one rank has collected.
+    // Whichever rank will measure the layer needs what one rank has collected. Of copies that were
+    // handed out by an earlier change of ranks, only one went on growing.
     for (const AggregatorState* state : ranks) {
       const LayerState& saved = state->layers[layer];
-      if (saved.window_steps == 0) continue;
+      if (saved.window_steps <= resized_layer.window_steps) continue;
       resized_layer.window = saved.window;
       resized_layer.window_steps = saved.window_steps;
     }

@@ -101,6 +101,17 @@ TEST(Resize, KeepsWhatIsTheSameOnAllRanks) {
   }
 }
 
+TEST(Resize, TheLongestWindowGoesOn) {
+  auto states = saved_by(3);
+  for (AggregatorState& state : states) {
+    state.layers[0].window = {0, 0, static_cast<float>(state.rank)};
+    state.layers[0].window_steps = state.rank == 1 ? 5 : 2;
+  }
+  const AggregatorState resized = resize(states, 0, 2);
+  EXPECT_EQ(resized.layers[0].window_steps, 5u);
+  EXPECT_EQ(resized.layers[0].window[2], 1);
+}
+
 TEST(Resize, NothingYetCountsAsZeros) {
   auto states = saved_by(2);
   states[0].layers[0].residual.clear();

@@ -52,7 +52,8 @@ class Search {
       const std::size_t kept = decide_next(known.selection);
       states_left -= std::min(states_left, (kWorkOfKeeping - 1) * kept);
     }
-    known.lower_bound = std::max(known.lower_bound, lower_bound(known.selection.cost));
+    // What is left does not fit, be it by a rounding.
+    known.lower_bound = std::max(known.lower_bound, std::min(known.selection.cost, guess_));
     return true;
   }
 

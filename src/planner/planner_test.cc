@@ -296,6 +296,16 @@ TEST(ExactSolver, TakesABudgetThatIsMetToTheLastBit) {
   }
 }
 
+// The cheapest choice misses the budget by a rounding: no reason to look for it for ever.
+TEST(Planner, ProvesAPlanBesideOneThatDoesNotFitByARounding) {
+  const std::vector<PlannerRow> rows = {
+      {{9, 10}, {1, .1}}, {{5, 7}, {.7, .5}}, {{2, 11}, {1.1, 0}}};
+  const Solution solution =
+      solve(rows, 1.7, std::nullopt, {.solver = Solver::exact, .max_states = 1000});
+  EXPECT_EQ(solution.cost, 25);
+  EXPECT_EQ(solution.lower_bound, 25);
+}
+
 TEST(Planner, RefusesWrongInput) {
   const std::vector<PlannerRow> good = {{{1}, {1}}};
   const std::vector<std::size_t> reference = {0}, outside = {1}, longer = {0, 0};

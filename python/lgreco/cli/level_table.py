@@ -52,8 +52,12 @@ class LevelTable:
         return np.where(diverges, np.inf, harms)
 
 
-def load_level_table(source: Path, reference: Method, candidates: Sequence[Method]) -> LevelTable:
+def load_level_table(
+    source: Path, reference: Method, candidates: Sequence[Method], ranks: int
+) -> LevelTable:
     """From gradients as .npz, measured at the reference and the candidates, or from a JSON table.
+
+    `ranks`: in how many pieces layers are compressed.
 
     Raises ConfigError saying what is wrong with the file.
     """
@@ -64,11 +68,11 @@ def load_level_table(source: Path, reference: Method, candidates: Sequence[Metho
             gradients = {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, AttributeError) as error:
         raise ConfigError(f"[cli] cannot read {source} as .npz gradients: {error}") from error
-    return _measured(gradients, list(dict.fromkeys([reference, *candidates])))
+    return _measured(gradients, list(dict.fromkeys([reference, *candidates])), ranks)
 
 
-def _measured(gradients: dict[str, np.ndarray], levels: list[Method]) -> LevelTable:
-    table = cost_table(gradients, levels)
+def _measured(gradients: dict[str, np.ndarray], levels: list[Method], ranks: int) -> LevelTable:
+    table = cost_table(gradients, levels, pieces=ranks)
     shapes = [list(gradient.shape) for gradient in gradients.values()]
     dense = np.array([payload_bytes(Dense(), shape) for shape in shapes], dtype=np.float64)
     resolved = [

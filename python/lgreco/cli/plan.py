@@ -11,7 +11,7 @@ from lgreco import _core
 from lgreco.cli.level_plan import LevelPlan, plan_levels
 from lgreco.cli.level_table import LevelTable, load_level_table
 from lgreco.cli.output import AsJson, print_json, print_table
-from lgreco.cli.plan_view import MEASURES, bound_line, compared, gap
+from lgreco.cli.plan_view import MEASURES, compared, gap, print_bound
 from lgreco.errors import ConfigError
 from lgreco.methods import Method
 from lgreco.methods import method as parse_method
@@ -45,13 +45,17 @@ def plan(
     ] = None,
     alpha: Annotated[float, typer.Option(min=0, help="Budget in multiples of that sum.")] = 1.0,
     solver: Annotated[str, typer.Option(help="exact, or dp (the paper's).")] = "exact",
+    ranks: Annotated[
+        int, typer.Option(min=1, help="How many sum the layers, in as many pieces; for topk.")
+    ] = 2,
     output: Annotated[Path | None, typer.Option(help="Where to save the plan.")] = None,
     json: AsJson = False,
 ) -> None:
     """Fewest bytes within the reference's error, one level per layer."""
     reference_method = parse_method(reference)
     budget = budget or ("squared" if levels == "mixed" else "norm")
-    table = load_level_table(source, reference_method, _candidates(reference_method, levels, level))
+    candidates = _candidates(reference_method, levels, level)
+    table = load_level_table(source, reference_method, candidates, ranks)
     if reference_method not in table.costs.levels:
         raise ConfigError(f"[cli] {source} has no column for the reference {reference_method}")
     column = table.costs.levels.index(reference_method)
@@ -102,4 +106,4 @@ def _print(table: LevelTable, planned: LevelPlan, reference_bytes: float, budget
     print(f"bytes {result.bytes:,.0f}, {compared(result.bytes, reference_bytes)}")
     within = "within" if planned.solution.feasible else "EXCEEDS"
     print(f"{MEASURES[budget]} {result.error:.6g} {within} the budget {result.budget:.6g}")
-    print(bound_line(result))
+    print_bound(result)

@@ -10,13 +10,18 @@ from lgreco.plan import Estimate, LayerEstimate, Plan
 MEASURES = {"norm": "error", "squared": "squared error"}
 
 
-def gap(plan: Plan) -> float:
-    """How far above the proven bound the plan's bytes can be: 0 for a proven optimum."""
-    return plan.bytes / plan.lower_bound - 1 if plan.lower_bound else 0.0
+def gap(plan: Plan) -> float | None:
+    """How far above the proven bound the plan's bytes can be: 0 for a proven optimum.
+
+    None when nothing is proven, as of plans for time and levels that were not planned.
+    """
+    return plan.bytes / plan.lower_bound - 1 if plan.lower_bound else None
 
 
-def bound_line(plan: Plan) -> str:
-    return f"no plan has fewer than {plan.lower_bound:,.0f} bytes: gap {100 * gap(plan):.3f} %"
+def print_bound(plan: Plan) -> None:
+    known = gap(plan)
+    if known is not None:
+        print(f"no plan has fewer than {plan.lower_bound:,.0f} bytes: gap {100 * known:.3f} %")
 
 
 def compared(chosen: float, other: float, name: str = "reference") -> str:
@@ -33,8 +38,9 @@ def print_plan(plan: Plan) -> None:
     else:
         print_table(title, ["layer", "level"], list(plan.items()), text_columns=["level"])
         print(f"{plan.bytes:,.0f} payload bytes")
-    print(bound_line(plan))
-    print(f"error {plan.error:.6g}, budget {plan.budget:.6g}")
+    print_bound(plan)
+    if plan.budget:
+        print(f"error {plan.error:.6g}, budget {plan.budget:.6g}, in the budget's measure")
 
 
 def total_of(estimates: Sequence[Estimate]) -> Estimate:

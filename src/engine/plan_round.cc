@@ -1,0 +1,227 @@
+#include "src/engine/plan_round.h"
+
+#include <algorithm>
+#include <cstring>
+#include <span>
+#include <system_error>
+
+#include "lgreco/status.h"
+#include "src/base/stopwatch.h"
+#include "src/engine/codec_rates.h"
+#include "src/kernels/elementwise.h"
+
+namespace lgreco {
+namespace {
+
+// How long a step waits for its own planner before all ranks drop the plan. In a usual run many
+// steps lie between measuring and effect, and nothing waits; with short intervals waiting keeps
+// runs reproducible.
+constexpr std::chrono::seconds kPatience(10);
+
+// What precedes a rank's rows.
+constexpr float kGood = 1, kFailed = 0;
+
+template <typename Result>
+bool ends(const std::future<Result>& job, std::chrono::milliseconds time) {
+  return !job.valid() || job.wait_for(time) == std::future_status::ready;
+}
+
+}  // namespace
+
+PlanRound::PlanRound(PlanMaking& making, const PlanningSteps& at, std::vector<Window> windows,
+                     double grad_scale)
+    : making_(making),
+      at_(at),
+      windows_(std::move(windows)),
+      grad_scale_(grad_scale),
+      layers_of_rank_(static_cast<std::size_t>(making.place.ranks)) {
+  const auto ranks =
+      measuring_ranks(making.layers, making.candidates, making.place.ranks, at.number);
+  for (std::size_t layer = 0; layer < ranks.size(); ++layer) {
+    if (making.candidates[layer].size() < 2) continue;  // there is nothing to choose
+    layers_of_rank_[static_cast<std::size_t>(ranks[layer])].push_back(layer);
+  }
+}
+
+bool PlanRound::runs() const { return !ends_within(std::chrono::milliseconds(0)); }
+
+bool PlanRound::ends_within(std::chrono::milliseconds time) const {
+  return ends(rows_, time) && ends(solved_, time);
+}
+
+Window PlanRound::window(std::size_t layer, double grad_scale) const {
+  Window window = windows_[layer];
+  if (grad_scale != grad_scale_) {
+    kernels::scale(window.sum.data(), static_cast<float>(grad_scale / grad_scale_),
+                   window.sum.size(), window.sum.data());
+  }
+  return window;
+}
+
+// When there is no thread to be had, this rank will have no result, and the plan is dropped.
+template <typename Work>
+auto PlanRound::in_background(const char* name, Work work) {
+  using Result = decltype(work());
+  try {
+    return std::async(std::launch::async, [this, name, work = std::move(work)] {
+      const TraceSpan span(making_.trace, name, "planner", at_.effect, 0);
+      Timed<Result> timed;
+      {
+        const Stopwatch watch(timed.seconds);
+        timed.result = work();
+      }
+      return timed;
+    });
+  } catch (const std::system_error&) {
+    return std::future<Timed<Result>>();
+  }
+}
+
+template <typename Result>
+std::optional<Result> PlanRound::result_of(std::future<Timed<Result>>& job, Stats& stats) const {
+  const auto patience = std::min<std::chrono::milliseconds>(kPatience, making_.timeout / 4);
+  if (!job.valid() || !ends(job, patience)) return std::nullopt;
+  try {
+    Timed<Result> timed = job.get();
+    stats.plan_s += timed.seconds;
+    return std::move(timed.result);
+  } catch (...) {  // whatever it was: the ranks are told, and keep their plan
+    return std::nullopt;
+  }
+}
+
+// -- Measuring. Rows travel as floats: the rates of the distinct levels in plans for time, then of
+// each layer its norm and the error of each candidate.
+
+void PlanRound::start_measuring() {
+  rows_ = in_background("measure", [this] { return measure(); });
+}
+
+PlanRound::Rows PlanRound::measure() const {
+  Rows rows;
+  if (making_.for_time()) {
+    if (making_.codec_rates.empty()) {
+      making_.codec_rates = seconds_per_element(making_.distinct_levels, making_.place.ranks);
+    }
+    for (const double rate : making_.codec_rates) {
+      rows.push_back(static_cast<float>(rate / making_.threads));
+    }
+  }
+  const auto unscale = static_cast<float>(1 / grad_scale_);
+  for (const std::size_t i : layers_of_rank_[static_cast<std::size_t>(making_.place.rank)]) {
+    if (given_up_) break;
+    const CostRow row = making_.measure(windows_[i], making_.layers[i].shape, making_.candidates[i],
+                                        making_.place.ranks);
+    rows.push_back(row.norm * unscale);
+    for (const float error : row.errors) rows.push_back(error * unscale);
+  }
+  return rows;
+}
+
+std::size_t PlanRound::floats_of(std::size_t rank) const {
+  std::size_t floats = making_.for_time() ? making_.distinct_levels.size() : 0;
+  for (const std::size_t layer : layers_of_rank_[rank]) {
+    floats += 1 + making_.candidates[layer].size();
+  }
+  return floats;
+}
+
+void PlanRound::share(const StepEnd& end, const std::vector<Level>& references, Stats& stats) {
+  is_shared_ = true;
+  buckets_ = end.buckets;
+  const auto rank = static_cast<std::size_t>(making_.place.rank);
+  std::optional<Rows> own = result_of(rows_, stats);
+  if (own && own->size() != floats_of(rank)) own.reset();
+  std::vector<std::size_t> bytes;
+  for (std::size_t r = 0; r < layers_of_rank_.size(); ++r) {
+    bytes.push_back((1 + floats_of(r)) * sizeof(float));
+  }
+  Messages messages(Messages::Kind::gather, Phase::planning, making_.place, 0, bytes);
+  const std::span<std::byte> body = messages.outgoing(making_.place.rank);
+  const float verdict = own ? kGood : kFailed;
+  std::memcpy(body.data(), &verdict, sizeof verdict);
+  if (own) std::memcpy(body.data() + sizeof verdict, own->data(), own->size() * sizeof(float));
+  messages.exchange(end.communicator, end.frame, Clock::now() + making_.timeout);
+  for (std::size_t r = 0; r < layers_of_rank_.size(); ++r) {
+    const std::byte* received = messages.incoming(static_cast<int>(r)).data();
+    float good;
+    std::memcpy(&good, received, sizeof good);
+    is_dropped_ |= good != kGood;
+    Rows& rows = of_rank_.emplace_back(floats_of(r));
+    std::memcpy(rows.data(), received + sizeof good, rows.size() * sizeof(float));
+  }
+  if (!is_dropped_) start_solving(references);
+}
+
+// -- Solving.
+
+void PlanRound::start_solving(const std::vector<Level>& references) {
+  references_ = references;
+  solved_ = in_background("solve", [this, references] { return solve(references); });
+}
+
+SolvedPlan PlanRound::solve(const std::vector<Level>& references) const {
+  std::vector<std::span<const float>> unread(of_rank_.begin(), of_rank_.end());
+  const auto take = [&](std::size_t rank, std::size_t floats) {
+    const auto taken = unread[rank].first(floats);
+    unread[rank] = unread[rank].subspan(floats);
+    return taken;
+  };
+  std::vector<double> rates;
+  if (making_.for_time()) {
+    rates.assign(making_.distinct_levels.size(), 0.0);
+    for (std::size_t rank = 0; rank < unread.size(); ++rank) {
+      const auto own = take(rank, rates.size());
+      for (std::size_t i = 0; i < rates.size(); ++i) rates[i] += own[i];
+    }
+    for (double& rate : rates) rate /= static_cast<double>(unread.size());
+  }
+  std::vector<CostRow> rows;
+  for (const Candidates& candidates : making_.candidates) {
+    rows.push_back({0, std::vector<float>(candidates.size(), 0)});
+  }
+  for (std::size_t rank = 0; rank < unread.size(); ++rank) {
+    for (const std::size_t layer : layers_of_rank_[rank]) {
+      rows[layer].norm = take(rank, 1)[0];
+      const auto errors = take(rank, rows[layer].errors.size());
+      rows[layer].errors.assign(errors.begin(), errors.end());
+    }
+  }
+  const auto& distinct = making_.distinct_levels;
+  std::vector<std::vector<double>> codec_seconds(rates.empty() ? 0 : rows.size());
+  for (std::size_t layer = 0; layer < codec_seconds.size(); ++layer) {
+    for (const Level& level : making_.candidates[layer]) {
+      const auto found = std::find(distinct.begin(), distinct.end(), level);
+      codec_seconds[layer].push_back(rates[static_cast<std::size_t>(found - distinct.begin())] *
+                                     static_cast<double>(making_.layers[layer].shape.count()));
+    }
+  }
+  return solve_plan({.policy = making_.policy,
+                     .layers = making_.layers,
+                     .candidates = making_.candidates,
+                     .rows = rows,
+                     .references = references,
+                     .ranks = making_.place.ranks,
+                     .buckets = buckets_,
+                     .network = making_.network,
+                     .codec_seconds = codec_seconds});
+}
+
+std::optional<SolvedPlan> PlanRound::agree(const StepEnd& end, const std::vector<Level>& references,
+                                           Stats& stats) {
+  if (is_dropped_) return std::nullopt;
+  std::optional<SolvedPlan> solved = result_of(solved_, stats);
+  if (solved && references != references_) {  // Accordion decided in between
+    start_solving(references);
+    solved = result_of(solved_, stats);
+  }
+  std::optional<Failure> own;
+  if (!solved) own = Failure{Failure::Kind::other, "[planning] failed, or was late"};
+  const std::uint64_t identity = solved ? solved->plan.hash() | 1 : 0;  // 0 is not compared
+  const auto outcome =
+      end.commit.agree(end.communicator, end.frame, Clock::now() + making_.timeout, own, identity);
+  if (outcome.failure || outcome.values_differ) return std::nullopt;
+  return solved;
+}
+
+}  // namespace lgreco
