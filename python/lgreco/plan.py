@@ -52,10 +52,10 @@ class Plan(Mapping[str, Method]):
 
     Attributes:
         levels: the mapping itself.
-        step: the first step that uses the plan.
+        step: from which on it was made to be used.
         version: 0 for the first plan, growing with each change.
         bytes: payload of the whole model, of all rounds, as one rank hands it over.
-        error: summed error of the table that the plan was solved on; 0 when it was not planned.
+        error: summed over the layers, as the policy's budget measures it; 0 when not planned.
         budget: what `error` had to stay within.
         lower_bound: no plan within the budget has fewer bytes; 0 when nothing is proven.
         estimates: by layer; empty when the plan was not made from measurements.
