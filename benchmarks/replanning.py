@@ -29,13 +29,12 @@ from experiments.resnet18.model import cifar100
 IMAGE = (3, 32, 32)
 BATCH = 4
 EVERY = 40
-PLANS = 6
+PLANS = 5
 USUAL_INTERVAL = 1_000
 TARGET = 0.01
 POLICIES = {
     "ranks 2-8": ("low_rank:4", {}),
     "ranks 1-16": ("low_rank:8", {}),
-    "2-8 bits": ("quantize:4", {}),
     "mixed": ("low_rank:4", {"levels": "mixed"}),
 }
 OUTPUT = Path("benchmarks/results/replanning.json")

@@ -50,8 +50,9 @@ class LGreCo(Policy):
         levels: "same" for the reference's own family, "mixed" for all families, or a list of
             methods to choose from.
         alpha: budget as a multiple of the reference's error.
-        budget: "norm" sums the layers' error norms (the paper's), "squared" their squares. None:
-            "squared" with levels="mixed" (docs/budget_study.md says why), otherwise "norm".
+        budget: "norm" sums the layers' error norms (the paper's), "squared" their squares, "debt"
+            the squares of what error feedback still owes of the last three gradients. None: "debt"
+            with levels="mixed" (docs/budget_study.md says why), otherwise "norm".
         objective: what to minimise: "bytes", or "time": seconds to encode, send and decode, when
             nothing is hidden behind compute. Layers travel dense where that is faster.
         solver: "exact", or "dp" for the paper's dynamic programme.
@@ -73,7 +74,7 @@ class LGreCo(Policy):
     latency: float | None = None
 
     def __post_init__(self) -> None:
-        _one_of("budget", self.budget, (None, "norm", "squared"))
+        _one_of("budget", self.budget, (None, "norm", "squared", "debt"))
         _one_of("objective", self.objective, ("bytes", "time"))
         _one_of("solver", self.solver, ("exact", "dp"))
         _one_of("layers", self.layers, ("all", "reference"))
@@ -105,7 +106,7 @@ class LGreCo(Policy):
 
     def settings_for(self, references: Sequence[Method]) -> dict[str, object]:
         """The engine's view, when each layer's reference is one of these."""
-        default = "squared" if self.levels == "mixed" else "norm"
+        default = "debt" if self.levels == "mixed" else "norm"
         return {
             "kind": "lgreco",
             "every": self.every,

@@ -129,7 +129,7 @@ def test_plan_mixes_families(tmp_path):
     assert {"low_rank", "quantize"} <= families or {"low_rank", "topk"} <= families
 
 
-@pytest.mark.parametrize("budget", ["norm", "squared"])
+@pytest.mark.parametrize("budget", ["norm", "squared", "debt"])
 def test_plan_keeps_the_budget_by_its_own_measure(tmp_path, budget):
     gradients = write_gradients(tmp_path / "g.npz")
     result = json.loads(
@@ -167,7 +167,7 @@ def test_levels_that_lose_all_of_a_layer_are_no_choice(tmp_path):
 
 def test_an_unknown_budget_is_refused(tmp_path):
     write_gradients(tmp_path / "g.npz")
-    with pytest.raises(lgreco.ConfigError, match="'norm' or 'squared'"):
+    with pytest.raises(lgreco.ConfigError, match="'norm', 'squared' or 'debt'"):
         run("plan", tmp_path / "g.npz", "--reference=low_rank:4", "--budget=cubed")
 
 

@@ -153,7 +153,7 @@ def test_mixed_plans_choose_from_all_families():
     settings = lgreco.LGreCo(levels="mixed").settings([], lgreco.PowerSGD(4))
     families = {lgreco.method(level).__class__ for level in settings["candidates"]}
     assert families >= {lgreco.PowerSGD, lgreco.Quantize, lgreco.TopK, lgreco.Cast, lgreco.Dense}
-    assert settings["budget"] == "squared"
+    assert settings["budget"] == "debt"
     assert lgreco.LGreCo().settings([], lgreco.PowerSGD(4))["budget"] == "norm"
 
 

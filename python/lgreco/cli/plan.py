@@ -39,8 +39,9 @@ def plan(
     budget: Annotated[
         str | None,
         typer.Option(
-            help="What is summed over the layers: the error's norm, or norms squared. "
-            "Default: squared with --levels mixed, otherwise norm."
+            help="What is summed over the layers: norm (of the error), squared (norms), or debt "
+            "(what error feedback still owes of three gradients, squared). "
+            "Default: debt with --levels mixed, otherwise norm."
         ),
     ] = None,
     alpha: Annotated[float, typer.Option(min=0, help="Budget in multiples of that sum.")] = 1.0,
@@ -53,7 +54,7 @@ def plan(
 ) -> None:
     """Fewest bytes within the reference's error, one level per layer."""
     reference_method = parse_method(reference)
-    budget = budget or ("squared" if levels == "mixed" else "norm")
+    budget = budget or ("debt" if levels == "mixed" else "norm")
     candidates = _candidates(reference_method, levels, level)
     table = load_level_table(source, reference_method, candidates, ranks)
     if reference_method not in table.costs.levels:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from lgreco.cli.output import print_table
 from lgreco.plan import Estimate, LayerEstimate, Plan
 
-MEASURES = {"norm": "error", "squared": "squared error"}
+MEASURES = {"norm": "error", "squared": "squared error", "debt": "debt"}
 
 
 def gap(plan: Plan) -> float | None:

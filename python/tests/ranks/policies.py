@@ -74,7 +74,7 @@ def planned(policy: lgreco.Policy) -> lgreco.Aggregator:
 def plans() -> None:
     settings = {"every": 5, "start": 5, "window": 2}
     mixed = planned(lgreco.LGreCo(levels="mixed", alpha=1.5, **settings)).plan
-    same = planned(lgreco.LGreCo(alpha=1.5, budget="squared", **settings)).plan
+    same = planned(lgreco.LGreCo(alpha=1.5, budget="debt", **settings)).plan
     assert mixed.bytes <= same.bytes, (mixed, same)
     for bandwidth, dense in [(1e3, False), (1e13, True)]:
         policy = lgreco.LGreCo(
