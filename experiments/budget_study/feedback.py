@@ -30,9 +30,7 @@ class _Coded:
         self.owner_owes = 0.0
 
     def __call__(self, corrected: np.ndarray, step: int) -> np.ndarray:
-        sent = np.stack(
-            [self._through(one, worker, step) for worker, one in enumerate(corrected)]
-        )
+        sent = np.stack([self._through(one, worker, step) for worker, one in enumerate(corrected)])
         mean = sent.mean(axis=0) + self.owner_owes
         self.owner_owes = mean - self._through(mean, len(corrected), step)
         return corrected - sent

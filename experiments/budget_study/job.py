@@ -14,12 +14,11 @@ import typer
 
 import lgreco
 from experiments.budget_study.measures import MEASURES, Evidence
-from experiments.budget_study.plans import plan_of_ratio
+from experiments.budget_study.plans import payload, plan_of_ratio, uniform_plan
 from experiments.budget_study.settings import Setting, candidates
 from experiments.budget_study.tasks import TASKS, Task
 from experiments.budget_study.training import record_window, train
 from experiments.budget_study.window import Window
-from lgreco.codec import payload_bytes
 
 
 def window_of(task: Task, seed: int, path: Path) -> Window:
@@ -55,14 +54,13 @@ def run_all(task: Task, seed: int, settings: list[Setting], log: Path) -> None:
             continue
         result = train(task, seed, plan)
         if dist.get_rank() == 0:
-            shapes = {name: list(g.shape[2:]) for name, g in window.layers.items()}
             entry = {
                 "name": setting.name,
                 **asdict(setting),
                 "task": task.name,
                 "seed": seed,
                 "steps": task.steps,
-                "payload": sum(payload_bytes(m, shapes[name]) for name, m in plan.items()),
+                "payload": payload(window.shapes, plan),
                 "dense_payload": 4 * sum(g[0, 0].size for g in window.layers.values()),
                 **asdict(result),
                 "plan": {name: str(m) for name, m in plan.items()},
@@ -84,7 +82,7 @@ def _same_everywhere(setting: Setting, evidence: Evidence) -> dict[str, lgreco.M
 
 def _plan(setting: Setting, evidence: Evidence) -> dict[str, lgreco.Method] | None:
     if setting.level:
-        return dict.fromkeys(evidence.table.names, lgreco.method(setting.level))
+        return uniform_plan(evidence.window.shapes, lgreco.method(setting.level))
     return plan_of_ratio(evidence.table, MEASURES[setting.measure](evidence), setting.ratio)
 
 

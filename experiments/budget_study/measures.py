@@ -14,7 +14,8 @@ import numpy as np
 
 from experiments.budget_study.feedback import undelivered
 from experiments.budget_study.window import Window
-from lgreco import CostTable, Method, cost_table
+from experiments.budget_study.plans import table_of
+from lgreco import CostTable, Method
 
 Measure = Callable[["Evidence"], np.ndarray]
 REPEATS = 3
@@ -32,7 +33,7 @@ class Evidence:
     def of(cls, window: Window, levels: list[Method]) -> Evidence:
         mean = window.mean()
         norms = np.array([np.linalg.norm(gradient) for gradient in mean.values()])
-        return cls(cost_table(mean, levels), norms, window)
+        return cls(table_of(mean, levels), norms, window)
 
     @property
     def eps(self) -> np.ndarray:
@@ -53,9 +54,7 @@ class Evidence:
         for row, name in enumerate(self.table.names):
             for column, level in enumerate(self.table.levels):
                 if self.table.errors[row, column] > 0:
-                    owed[row, column] = list(
-                        undelivered(self.window.layers[name], level, rounds)
-                    )
+                    owed[row, column] = list(undelivered(self.window.layers[name], level, rounds))
         return owed
 
 

@@ -2,11 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
-from lgreco import CostTable, Method, solve
+from lgreco import CostTable, Method, _core, cost_table, method, solve
+from lgreco.codec import payload_bytes
 
 BISECTIONS = 60
+
+
+def in_effect(level: Method, shape: Sequence[int]) -> Method:
+    """What the library makes of a level: layers that it does not suit travel dense."""
+    return method(_core.resolve(str(level), list(shape)))
+
+
+def table_of(gradients: Mapping[str, np.ndarray], levels: Sequence[Method]) -> CostTable:
+    """The cost table with levels in effect."""
+    table = cost_table(gradients, levels)
+    for row, gradient in enumerate(gradients.values()):
+        for column, level in enumerate(levels):
+            if str(in_effect(level, gradient.shape)) == "dense":
+                table.costs[row, column] = gradient.nbytes
+                table.errors[row, column] = 0.0
+    return table
+
+
+def uniform_plan(shapes: Mapping[str, Sequence[int]], level: Method) -> dict[str, Method]:
+    return {name: in_effect(level, shape) for name, shape in shapes.items()}
+
+
+def payload(shapes: Mapping[str, Sequence[int]], plan: Mapping[str, Method]) -> int:
+    """Bytes of all layers."""
+    return sum(payload_bytes(level, shapes[name]) for name, level in plan.items())
 
 
 def dense_payload(table: CostTable) -> float:

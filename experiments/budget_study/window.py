@@ -19,6 +19,10 @@ class Window:
         """Over steps and workers: the gradient that levels are measured on."""
         return {name: gradients.mean(axis=(0, 1)) for name, gradients in self.layers.items()}
 
+    @property
+    def shapes(self) -> dict[str, list[int]]:
+        return {name: list(gradients.shape[2:]) for name, gradients in self.layers.items()}
+
     def save(self, path: Path) -> None:
         with path.open("wb") as file:
             np.savez(file, **self.layers)

@@ -1,0 +1,154 @@
+"""What the logs say: means over seeds, rank correlations, curves against uniform settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from experiments.budget_study.measures import MEASURES, Evidence
+from experiments.budget_study.plans import levels_on
+from experiments.budget_study.settings import candidates, family
+from experiments.budget_study.window import Window
+from lgreco import method
+
+Entry = dict
+
+
+@dataclass(frozen=True)
+class Point:
+    """A setting over all seeds. `payload` is in bytes a step, `ratio` dense over payload."""
+
+    name: str
+    level: str
+    measure: str
+    payload: float
+    ratio: float
+    accuracies: tuple[float, ...]
+    losses: tuple[float, ...]
+
+    @property
+    def accuracy(self) -> float:
+        return float(np.mean(self.accuracies))
+
+    @property
+    def loss(self) -> float:
+        return float(np.mean(self.losses))
+
+    @property
+    def group(self) -> str:
+        """Its measure, or the family of a uniform setting."""
+        return self.measure or family(self.level)
+
+
+def read_log(path: Path) -> list[Entry]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def points(entries: Iterable[Entry]) -> list[Point]:
+    """One for each setting, by falling payload."""
+    by_name: dict[str, list[Entry]] = {}
+    for entry in entries:
+        by_name.setdefault(entry["name"], []).append(entry)
+    found = [_point(name, runs) for name, runs in by_name.items()]
+    return sorted(found, key=lambda point: -point.payload)
+
+
+def _point(name: str, runs: Sequence[Entry]) -> Point:
+    payload = float(np.mean([run["payload"] for run in runs]))
+    return Point(
+        name,
+        runs[0]["level"],
+        runs[0]["measure"],
+        payload,
+        runs[0]["dense_payload"] / payload,
+        tuple(run["accuracy"] for run in runs),
+        tuple(run["loss"] for run in runs),
+    )
+
+
+def ranks(values: Sequence[float]) -> np.ndarray:
+    """From 0; equal values share the mean of theirs, and what is no number comes last."""
+    array = np.nan_to_num(np.asarray(values, dtype=float), nan=np.inf, posinf=np.inf)
+    _, inverse, counts = np.unique(array, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts + 1) / 2)[inverse]
+
+
+def spearman(first: Sequence[float], second: Sequence[float]) -> float:
+    """Correlation of the ranks; NaN when all of one are equal."""
+    a, b = ranks(first), ranks(second)
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return float("nan")
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def harms(entries: Sequence[Entry], window: Window) -> dict[str, list[float]]:
+    """For each measure, and for the payload alone, its sum over the layers of each run."""
+    evidence = Evidence.of(window, candidates())
+    chosen = [
+        levels_on(evidence.table, {name: method(m) for name, m in entry["plan"].items()})
+        for entry in entries
+    ]
+    rows = np.arange(len(evidence.table.names))
+    sums = {
+        name: [float(harm[rows, columns].sum()) for columns in chosen]
+        for name, harm in ((name, measure(evidence)) for name, measure in MEASURES.items())
+    }
+    return {"bytes alone": [-entry["payload"] for entry in entries], **sums}
+
+
+def correlations(entries: Sequence[Entry], window: Window) -> dict[str, float]:
+    """Spearman's, of each measure with the final test loss over all runs of one seed."""
+    losses = [entry["loss"] for entry in entries]
+    return {name: spearman(sums, losses) for name, sums in harms(entries, window).items()}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A uniform setting against a curve of mixed plans.
+
+    `gain` is the curve's accuracy at the setting's payload minus the setting's; `fewer` how many
+    times fewer bytes the curve needs for the setting's accuracy, and None if the curve does not
+    reach it.
+    """
+
+    setting: Point
+    gain: float
+    fewer: float | None
+
+
+def compare(curve: Sequence[Point], setting: Point) -> Comparison | None:
+    """None when the setting's payload is outside of the curve's."""
+    payloads = np.log([point.payload for point in reversed(curve)])
+    accuracies = np.array([point.accuracy for point in reversed(curve)])
+    at = np.log(setting.payload)
+    if not payloads[0] - 0.02 <= at <= payloads[-1] + 0.02:
+        return None
+    gain = float(np.interp(at, payloads, accuracies)) - setting.accuracy
+    needed = least_payload(np.exp(payloads), accuracies, setting.accuracy)
+    return Comparison(setting, gain, needed and setting.payload / needed)
+
+
+def least_payload(payloads: np.ndarray, accuracies: np.ndarray, wanted: float) -> float | None:
+    """Where the curve (rising payloads, joined in the logarithm) first reaches `wanted`."""
+    if accuracies[0] >= wanted:
+        return float(payloads[0])
+    for i in range(1, len(payloads)):
+        if accuracies[i] >= wanted:
+            share = (wanted - accuracies[i - 1]) / (accuracies[i] - accuracies[i - 1])
+            low, high = np.log(payloads[i - 1 : i + 1])
+            return float(np.exp(low + share * (high - low)))
+    return None
+
+
+def curve_of(found: Iterable[Point], measure: str) -> list[Point]:
+    """The mixed plans of a measure, by falling payload."""
+    return [point for point in found if point.measure == measure]
+
+
+def mean_of(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of each key, over the mappings."""
+    return {key: float(np.mean([value[key] for value in values])) for key in values[0]}
