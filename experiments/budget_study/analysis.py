@@ -122,6 +122,8 @@ class Comparison:
 
 def compare(curve: Sequence[Point], setting: Point) -> Comparison | None:
     """None when the setting's payload is outside of the curve's."""
+    if not curve:
+        return None
     payloads = np.log([point.payload for point in reversed(curve)])
     accuracies = np.array([point.accuracy for point in reversed(curve)])
     at = np.log(setting.payload)

@@ -9,17 +9,16 @@ import numpy as np
 from lgreco import Method, PowerSGD, decode, encode
 
 
-def undelivered(gradients: np.ndarray, level: Method, rounds: int = 1) -> Iterator[float]:
-    """After each step, the norm of what the mean gradient still owes; the window is repeated.
+def owed(gradients: np.ndarray, level: Method, rounds: int = 1) -> Iterator[np.ndarray]:
+    """After each step, what the mean gradient has not delivered yet; the window is repeated.
 
     `gradients` is (steps, workers, *shape).
     """
     exchange = _LowRank(level, gradients) if isinstance(level, PowerSGD) else _Coded(level)
-    owed = np.zeros_like(gradients[0])  # by each worker
+    by_worker = np.zeros_like(gradients[0])
     for step in range(rounds * len(gradients)):
-        corrected = owed + gradients[step % len(gradients)]
-        owed = exchange(corrected, step)
-        yield float(np.linalg.norm(exchange.total_owed(owed)))
+        by_worker = exchange(by_worker + gradients[step % len(gradients)], step)
+        yield exchange.total_owed(by_worker)
 
 
 class _Coded:
@@ -35,8 +34,8 @@ class _Coded:
         self.owner_owes = mean - self._through(mean, len(corrected), step)
         return corrected - sent
 
-    def total_owed(self, owed: np.ndarray) -> np.ndarray:
-        return owed.mean(axis=0) + self.owner_owes
+    def total_owed(self, by_worker: np.ndarray) -> np.ndarray:
+        return by_worker.mean(axis=0) + self.owner_owes
 
     def _through(self, array: np.ndarray, seed: int, step: int) -> np.ndarray:
         array = array.astype(np.float32)
@@ -58,5 +57,5 @@ class _LowRank:
         self.right = matrix.T @ left
         return corrected - (left @ self.right.T).reshape(mean.shape)
 
-    def total_owed(self, owed: np.ndarray) -> np.ndarray:
-        return owed.mean(axis=0)
+    def total_owed(self, by_worker: np.ndarray) -> np.ndarray:
+        return by_worker.mean(axis=0)

@@ -7,18 +7,32 @@ Infinite means: never choose this.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.budget_study.feedback import undelivered
-from experiments.budget_study.window import Window
+from experiments.budget_study.feedback import owed
 from experiments.budget_study.plans import table_of
-from lgreco import CostTable, Method
+from experiments.budget_study.window import Window
+from lgreco import Cast, CostTable, Method, Quantize
 
 Measure = Callable[["Evidence"], np.ndarray]
 REPEATS = 3
+STEPS = 30
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What is owed: its norm after the first and the last step, and then along the gradient.
+
+    All are (layers, levels); `along` is the inner product with the mean gradient.
+    """
+
+    first: np.ndarray
+    last: np.ndarray
+    along: np.ndarray
 
 
 @dataclass
@@ -39,23 +53,28 @@ class Evidence:
     def eps(self) -> np.ndarray:
         return self.table.errors / np.maximum(self.norms, np.finfo(float).tiny)[:, None]
 
-    def simulated(self, rounds: int) -> np.ndarray:
-        """(layers, levels, steps): the norm of what is owed after each step."""
+    def simulated(self, rounds: int) -> Simulation:
+        """Error feedback over the window, `rounds` times."""
         if rounds not in self._simulations:
             self._simulations[rounds] = self._simulate(rounds)
         return self._simulations[rounds]
 
     def __post_init__(self) -> None:
-        self._simulations: dict[int, np.ndarray] = {}
+        self._simulations: dict[int, Simulation] = {}
 
-    def _simulate(self, rounds: int) -> np.ndarray:
-        steps = rounds * len(next(iter(self.window.layers.values())))
-        owed = np.zeros((*self.table.errors.shape, steps))
+    def _simulate(self, rounds: int) -> Simulation:
+        shape = self.table.errors.shape
+        found = Simulation(np.zeros(shape), np.zeros(shape), np.zeros(shape))
         for row, name in enumerate(self.table.names):
+            gradients = self.window.layers[name]
+            mean = gradients.mean(axis=(0, 1))
             for column, level in enumerate(self.table.levels):
                 if self.table.errors[row, column] > 0:
-                    owed[row, column] = list(undelivered(self.window.layers[name], level, rounds))
-        return owed
+                    steps = list(owed(gradients, level, rounds))
+                    found.first[row, column] = np.linalg.norm(steps[0])
+                    found.last[row, column] = np.linalg.norm(steps[-1])
+                    found.along[row, column] = np.vdot(steps[-1], mean)
+        return found
 
 
 def norm(evidence: Evidence) -> np.ndarray:
@@ -98,24 +117,71 @@ def debt_of_noise(evidence: Evidence) -> np.ndarray:
 
 def one_step(evidence: Evidence) -> np.ndarray:
     """Squared error of the mean of what the workers send, without error feedback's past."""
-    return evidence.simulated(1)[:, :, 0] ** 2
+    return evidence.simulated(1).first ** 2
 
 
 def horizon(evidence: Evidence) -> np.ndarray:
     """Squared norm of what is owed at the end of the window."""
-    return evidence.simulated(1)[:, :, -1] ** 2
+    return evidence.simulated(1).last ** 2
 
 
 def long_horizon(evidence: Evidence) -> np.ndarray:
     """As `horizon`, with the window repeated."""
-    return evidence.simulated(REPEATS)[:, :, -1] ** 2
+    return evidence.simulated(REPEATS).last ** 2
+
+
+def lag(rounds: int) -> Measure:
+    """Descent that is still owed: the inner product of what is owed with the mean gradient.
+
+    What is owed in random directions, as by unbiased rounding, counts as much as chance has it.
+    """
+
+    def measure(evidence: Evidence) -> np.ndarray:
+        simulated = evidence.simulated(rounds)
+        return np.maximum(simulated.along, by_chance(evidence, simulated.last))
+
+    return measure
+
+
+def geometric_lag(evidence: Evidence) -> np.ndarray:
+    """`lag` from `eps` alone.
+
+    Low rank and top-k: each of `STEPS` steps delivers 1 - eps^2 of what is owed of a constant
+    gradient. Rounding: chance, at the size where the range of what is owed settles.
+    """
+    kept = np.minimum(evidence.eps**2, 1.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        steps = np.where(kept < 1, kept * (1 - kept**STEPS) / (1 - kept), STEPS)
+    harm = steps * evidence.norms[:, None] ** 2
+    rounding = [isinstance(level, Cast | Quantize) for level in evidence.table.levels]
+    settled = np.where(evidence.table.errors > 0, evidence.table.errors, np.nan)
+    settled = settled * [growth(level) for level in evidence.table.levels]
+    harm = np.where(rounding, by_chance(evidence, settled), harm)
+    return np.where(evidence.table.errors > 0, harm, 0.0)
+
+
+def growth(level: Method) -> float:
+    """How much larger than one step's error what rounding owes becomes; infinite for one bit.
+
+    What is owed has up to twice the range of a unit, and widens the next range by as much.
+    """
+    if not isinstance(level, Quantize):
+        return 1.0
+    units = 2**level.bits - 1
+    return 1 / (1 - 2 / units) if units > 2 else np.inf
+
+
+def by_chance(evidence: Evidence, owed_norms: np.ndarray) -> np.ndarray:
+    """Size of the inner product of the gradients with random vectors of these norms."""
+    sizes = np.array([math.prod(shape) for shape in evidence.window.shapes.values()])
+    return np.where(owed_norms > 0, owed_norms * (evidence.norms / np.sqrt(sizes))[:, None], 0.0)
 
 
 def relative(measure: Measure) -> Measure:
     """Layers weigh as their number of values, not as their gradient's norm."""
 
     def weighted(evidence: Evidence) -> np.ndarray:
-        sizes = [gradients[0, 0].size for gradients in evidence.window.layers.values()]
+        sizes = [math.prod(shape) for shape in evidence.window.shapes.values()]
         scale = np.array(sizes) / np.maximum(evidence.norms, np.finfo(float).tiny) ** 2
         return measure(evidence) * scale[:, None]
 
@@ -133,7 +199,11 @@ MEASURES: dict[str, Measure] = {
     "one_step": one_step,
     "horizon": horizon,
     "long_horizon": long_horizon,
+    "lag": lag(REPEATS),
+    "short_lag": lag(1),
+    "geometric_lag": geometric_lag,
     "relative_squared": relative(squared),
     "relative_debt": relative(debt),
     "relative_horizon": relative(horizon),
+    "relative_lag": relative(lag(REPEATS)),
 }

@@ -1,0 +1,167 @@
+"""Tables, plot and summary from the logs of a sweep.
+
+python -m experiments.budget_study.tables --plot docs/budget_study.svg \
+    --summary benchmarks/results/budget_study.json
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import stdev
+from typing import Annotated
+
+import typer
+
+from experiments.budget_study.analysis import (
+    Entry,
+    Point,
+    compare,
+    correlations,
+    curve_of,
+    mean_of,
+    points,
+    read_log,
+)
+from experiments.budget_study.plot import write_plot
+from experiments.budget_study.settings import RATIOS, family
+from experiments.budget_study.window import Window
+
+Logs = dict[str, dict[Path, list[Entry]]]
+
+
+def read_logs(folder: Path) -> Logs:
+    """By task, then by file: one for each seed."""
+    logs: Logs = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        entries = read_log(path)
+        logs.setdefault(entries[0]["task"], {})[path] = entries
+    return logs
+
+
+def print_rows(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    print("\n| " + " | ".join(heading) + " |\n|---|" + "--:|" * (len(heading) - 1))
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean, and standard deviation over the seeds where there are several."""
+    mean = sum(values) / len(values)
+    return f"{mean:.2f} ± {stdev(values):.2f}" if len(values) > 1 else f"{mean:.2f}"
+
+
+def print_uniform(task: str, found: Sequence[Point]) -> None:
+    rows = [
+        (
+            p.level,
+            f"{p.payload / 1e3:.1f}",
+            f"{p.ratio:.1f}x",
+            spread(p.accuracies),
+            f"{p.loss:.3f}",
+        )
+        for p in found
+        if p.level
+    ]
+    print_rows((f"{task}: uniform", "kB/step", "ratio", "accuracy, %", "loss"), rows)
+
+
+def print_mixed(task: str, found: Sequence[Point], what: str, cell: Callable[[Point], str]) -> None:
+    """One row for each measure, one column for each ratio."""
+    by_name = {point.name: point for point in found}
+    measures = list(dict.fromkeys(point.measure for point in found if point.measure))
+    rows = []
+    for measure in measures:
+        cells = [by_name.get(f"{measure}@{ratio:g}") for ratio in RATIOS]
+        rows.append((measure, *(cell(point) if point else "-" for point in cells)))
+    print_rows((f"{task}: mixed, {what}", *(f"{ratio:g}x" for ratio in RATIOS)), rows)
+
+
+def print_correlations(by_task: dict[str, dict[str, float]]) -> None:
+    measures = list(next(iter(by_task.values())))
+    rows = [(m, *(f"{by_task[task][m]:.3f}" for task in by_task)) for m in measures]
+    print_rows(("rank correlation with the test loss", *by_task), rows)
+
+
+def print_comparisons(task: str, measure: str, found: Sequence[Point]) -> None:
+    """The mixed curve against each uniform setting within its bytes."""
+    rows = []
+    curve = curve_of(found, measure)
+    for setting in found:
+        result = compare(curve, setting) if setting.level else None
+        if result is not None:
+            fewer = f"{result.fewer:.2f}x" if result.fewer else "not reached"
+            best = setting in uniform_front(found)
+            name = f"**{setting.level}**" if best else setting.level
+            rows.append((name, f"{setting.ratio:.1f}x", f"{result.gain:+.2f}", fewer))
+    heading = (f"{task}: {measure} against", "ratio", "points at equal bytes", "fewer bytes")
+    print_rows(heading, rows)
+
+
+def uniform_front(found: Sequence[Point]) -> list[Point]:
+    """Uniform settings that no other one of at most their bytes reaches in accuracy."""
+    uniform = [point for point in found if point.level]
+    return [
+        one
+        for one in uniform
+        if not any(
+            other.payload <= one.payload and other.accuracy >= one.accuracy
+            for other in uniform
+            if other is not one
+        )
+    ]
+
+
+def summary_of(found: Sequence[Point]) -> list[dict]:
+    """What is kept of each setting."""
+    return [
+        {
+            "name": p.name,
+            "family": family(p.level) if p.level else "mixed",
+            "payload": round(p.payload),
+            "ratio": round(p.ratio, 2),
+            "accuracies": [round(a, 2) for a in p.accuracies],
+            "losses": [round(loss, 4) for loss in p.losses],
+        }
+        for p in found
+    ]
+
+
+def main(
+    logs: Annotated[Path, typer.Option(help="Folder of the logs.")] = Path("runs/budget_study"),
+    plot: Annotated[Path | None, typer.Option(help="Where the curves go, as SVG or PNG.")] = None,
+    summary: Annotated[Path | None, typer.Option(help="Where the summary goes, as JSON.")] = None,
+    measures: Annotated[str, typer.Option(help="To compare with uniform.")] = "debt,horizon",
+) -> None:
+    """Print the tables; write the plot and the summary."""
+    tasks = read_logs(logs)
+    by_task = {
+        task: points(entry for entries in files.values() for entry in entries)
+        for task, files in tasks.items()
+    }
+    for task, found in by_task.items():
+        print_uniform(task, found)
+        print_mixed(task, found, "accuracy, %", lambda p: spread(p.accuracies))
+        print_mixed(task, found, "test loss", lambda p: f"{p.loss:.3f}")
+        for measure in measures.split(","):
+            print_comparisons(task, measure, found)
+    ranked = {
+        task: mean_of(
+            [
+                correlations(entries, Window.load(path.with_suffix(".window.npz")))
+                for path, entries in files.items()
+            ]
+        )
+        for task, files in tasks.items()
+    }
+    print_correlations(ranked)
+    if plot is not None:
+        write_plot(by_task, measures.split(","), plot)
+    if summary is not None:
+        content = {"settings": {task: summary_of(found) for task, found in by_task.items()}}
+        summary.write_text(json.dumps({**content, "rank_correlation": ranked}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)
