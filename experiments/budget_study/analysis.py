@@ -62,7 +62,7 @@ def _point(name: str, runs: Sequence[Entry]) -> Point:
     return Point(
         name,
         runs[0]["level"],
-        runs[0]["measure"],
+        "/".join(filter(None, (runs[0]["measure"], runs[0].get("within", "")))),
         payload,
         runs[0]["dense_payload"] / payload,
         tuple(run["accuracy"] for run in runs),

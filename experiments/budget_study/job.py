@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 import torch.distributed as dist
 import typer
@@ -15,7 +16,7 @@ import typer
 import lgreco
 from experiments.budget_study.measures import MEASURES, Evidence
 from experiments.budget_study.plans import payload, plan_of_ratio, uniform_plan
-from experiments.budget_study.settings import Setting, candidates
+from experiments.budget_study.settings import Setting, allowed, candidates
 from experiments.budget_study.tasks import TASKS, Task
 from experiments.budget_study.training import record_window, train
 from experiments.budget_study.window import Window
@@ -83,7 +84,9 @@ def _same_everywhere(setting: Setting, evidence: Evidence) -> dict[str, lgreco.M
 def _plan(setting: Setting, evidence: Evidence) -> dict[str, lgreco.Method] | None:
     if setting.level:
         return uniform_plan(evidence.window.shapes, lgreco.method(setting.level))
-    return plan_of_ratio(evidence.table, MEASURES[setting.measure](evidence), setting.ratio)
+    harm = MEASURES[setting.measure](evidence)
+    harm = np.where(allowed(setting.within), harm, np.inf)
+    return plan_of_ratio(evidence.table, harm, setting.ratio)
 
 
 def _line(entry: dict) -> str:

@@ -21,6 +21,7 @@ from lgreco import Cast, CostTable, Method, Quantize
 Measure = Callable[["Evidence"], np.ndarray]
 REPEATS = 3
 STEPS = 30
+NOISE_WEIGHT = 0.03
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,8 @@ def debt(evidence: Evidence) -> np.ndarray:
     """Bound of what error feedback owes in the long run (Karimireddy et al. 2019), squared."""
     eps2 = np.minimum(evidence.eps**2, 1.0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        owed = eps2 / (1 - eps2) ** 2 * evidence.norms[:, None] ** 2
-    return np.where(evidence.eps < 1, owed, np.inf)
+        bound = eps2 / (1 - eps2) ** 2 * evidence.norms[:, None] ** 2
+    return np.where(evidence.eps < 1, bound, np.inf)
 
 
 def debt_root(evidence: Evidence) -> np.ndarray:
@@ -111,8 +112,8 @@ def debt_of_noise(evidence: Evidence) -> np.ndarray:
     """What error feedback owes in the long run when consecutive gradients are independent."""
     eps2 = np.minimum(evidence.eps**2, 1.0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        owed = eps2 / (1 - eps2) * evidence.norms[:, None] ** 2
-    return np.where(evidence.eps < 1, owed, np.inf)
+        bound = eps2 / (1 - eps2) * evidence.norms[:, None] ** 2
+    return np.where(evidence.eps < 1, bound, np.inf)
 
 
 def one_step(evidence: Evidence) -> np.ndarray:
@@ -153,11 +154,33 @@ def geometric_lag(evidence: Evidence) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         steps = np.where(kept < 1, kept * (1 - kept**STEPS) / (1 - kept), STEPS)
     harm = steps * evidence.norms[:, None] ** 2
-    rounding = [isinstance(level, Cast | Quantize) for level in evidence.table.levels]
     settled = np.where(evidence.table.errors > 0, evidence.table.errors, np.nan)
     settled = settled * [growth(level) for level in evidence.table.levels]
-    harm = np.where(rounding, by_chance(evidence, settled), harm)
+    harm = np.where(is_rounding(evidence), by_chance(evidence, settled), harm)
     return np.where(evidence.table.errors > 0, harm, 0.0)
+
+
+def energy(norm_power: float, root: bool = False) -> Measure:
+    """Share of a layer's energy that is lost, times a power of its gradient's norm.
+
+    Low rank and top-k: eps^2, which sending nothing brings to 1. Rounding is noise, which costs
+    `NOISE_WEIGHT` of the energy at which what is owed settles.
+    """
+
+    def measure(evidence: Evidence) -> np.ndarray:
+        share = np.minimum(evidence.eps**2, 1.0)
+        settled = np.where(evidence.eps > 0, evidence.eps, np.nan)
+        settled = (settled * [growth(level) for level in evidence.table.levels]) ** 2
+        lost = np.where(is_rounding(evidence), NOISE_WEIGHT * settled, share)
+        lost = np.where(evidence.eps > 0, lost, 0.0)
+        return (np.sqrt(lost) if root else lost) * evidence.norms[:, None] ** norm_power
+
+    return measure
+
+
+def is_rounding(evidence: Evidence) -> np.ndarray:
+    """Of each level."""
+    return np.array([isinstance(level, Cast | Quantize) for level in evidence.table.levels])
 
 
 def growth(level: Method) -> float:
@@ -202,6 +225,9 @@ MEASURES: dict[str, Measure] = {
     "lag": lag(REPEATS),
     "short_lag": lag(1),
     "geometric_lag": geometric_lag,
+    "energy": energy(1),
+    "energy_share": energy(0),
+    "energy_root": energy(1, root=True),
     "relative_squared": relative(squared),
     "relative_debt": relative(debt),
     "relative_horizon": relative(horizon),

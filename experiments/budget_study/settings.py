@@ -12,25 +12,37 @@ UNIFORM = (
     "quantize:1", "quantize:2", "quantize:4", "quantize:8",
     "topk:0.1", "topk:0.03", "topk:0.01", "topk:0.003", "topk:0.001",
 )  # fmt: skip
+SIXTEEN_BIT = ("dense", "cast")  # for small layers, whatever the family
 RATIOS = (10.0, 25.0, 60.0, 120.0, 200.0)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One run: a level for all layers, or the mixed plan of a measure at a ratio."""
+    """One run: a level for all layers, or the plan of a measure at a ratio.
+
+    `within` names the one family that a plan chooses from; empty for all.
+    """
 
     level: str = ""
     measure: str = ""
     ratio: float = 0.0
+    within: str = ""
 
     @property
     def name(self) -> str:
-        return self.level or f"{self.measure}@{self.ratio:g}"
+        if self.level:
+            return self.level
+        return "/".join(filter(None, (self.measure, self.within))) + f"@{self.ratio:g}"
 
 
 def candidates() -> list[lgreco.Method]:
     """What a mixed plan chooses from: the uniform settings."""
     return [lgreco.method(level) for level in UNIFORM]
+
+
+def allowed(within: str) -> list[bool]:
+    """Of each candidate, whether a plan within this family may use it."""
+    return [not within or family(level) in (within, *SIXTEEN_BIT) for level in UNIFORM]
 
 
 def family(level: str) -> str:

@@ -34,13 +34,16 @@ def run_job(task: str, seed: int, settings: list[Setting], log: Path, steps: int
 
 def chosen_settings(levels: str, measures: str, ratios: str) -> list[Setting]:
     """From lists separated by commas. Raises typer.BadParameter on an unknown measure."""
-    names = [measure for measure in measures.split(",") if measure]
-    for measure in names:
+    uniform = [Setting(level=level) for level in levels.split(",") if level]
+    planned = [measure.partition("/") for measure in measures.split(",") if measure]
+    for measure, _, _ in planned:
         if measure not in MEASURES:
             raise typer.BadParameter(f"'{measure}' is none of {', '.join(MEASURES)}")
-    uniform = [Setting(level=level) for level in levels.split(",") if level]
-    wanted = [float(ratio) for ratio in ratios.split(",")]
-    return uniform + [Setting(measure=name, ratio=ratio) for ratio in wanted for name in names]
+    return uniform + [
+        Setting(measure=measure, ratio=float(ratio), within=within)
+        for ratio in ratios.split(",")
+        for measure, _, within in planned
+    ]
 
 
 def main(
@@ -48,7 +51,9 @@ def main(
     seeds: Annotated[int, typer.Option(min=1)] = 3,
     first_seed: Annotated[int, typer.Option(min=0)] = 0,
     levels: Annotated[str, typer.Option(help="Uniform settings.")] = ",".join(UNIFORM),
-    measures: Annotated[str, typer.Option(help="Of mixed plans.")] = "norm,squared,debt,horizon",
+    measures: Annotated[
+        str, typer.Option(help="Of plans; squared/topk is within top-k.")
+    ] = "norm,squared,debt,horizon",
     ratios: Annotated[str, typer.Option()] = ",".join(f"{ratio:g}" for ratio in RATIOS),
     steps: Annotated[int, typer.Option(min=0, help="0: the task's own.")] = 0,
     output: Annotated[Path, typer.Option(help="Folder of the logs.")] = Path("runs/budget_study"),
