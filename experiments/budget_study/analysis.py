@@ -16,6 +16,7 @@ from experiments.budget_study.window import Window
 from lgreco import method
 
 Entry = dict
+LEAST_PLANS = 3
 
 
 @dataclass(frozen=True)
@@ -100,10 +101,36 @@ def harms(entries: Sequence[Entry], window: Window) -> dict[str, list[float]]:
     return {"bytes alone": [-entry["payload"] for entry in entries], **sums}
 
 
-def correlations(entries: Sequence[Entry], window: Window) -> dict[str, float]:
-    """Spearman's, of each measure with the final test loss over all runs of one seed."""
-    losses = [entry["loss"] for entry in entries]
-    return {name: spearman(sums, losses) for name, sums in harms(entries, window).items()}
+@dataclass(frozen=True)
+class Correlation:
+    """Of a measure with the final test loss: over all runs, and over plans of equal bytes."""
+
+    all_runs: float
+    equal_bytes: float
+
+
+def correlations(entries: Sequence[Entry], window: Window) -> dict[str, Correlation]:
+    """Spearman's, of each measure, over the runs of one seed."""
+    losses = np.array([entry["loss"] for entry in entries])
+    groups = _plans_by_ratio(entries)
+    found = {}
+    for name, sums in harms(entries, window).items():
+        array = np.array(sums)
+        each = [spearman(array[group], losses[group]) for group in groups]
+        each = [value for value in each if np.isfinite(value)]
+        found[name] = Correlation(
+            spearman(array, losses), float(np.mean(each)) if each else float("nan")
+        )
+    return found
+
+
+def _plans_by_ratio(entries: Sequence[Entry]) -> list[list[int]]:
+    """Positions of the mixed plans of each ratio that has several, equal plans once."""
+    groups: dict[float, dict[str, int]] = {}
+    for i, entry in enumerate(entries):
+        if entry["measure"]:
+            groups.setdefault(entry["ratio"], {})[json.dumps(entry["plan"])] = i
+    return [list(group.values()) for group in groups.values() if len(group) >= LEAST_PLANS]
 
 
 @dataclass(frozen=True)
@@ -151,6 +178,12 @@ def curve_of(found: Iterable[Point], measure: str) -> list[Point]:
     return [point for point in found if point.measure == measure]
 
 
-def mean_of(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Of each key, over the mappings."""
-    return {key: float(np.mean([value[key] for value in values])) for key in values[0]}
+def mean_correlations(seeds: Sequence[Mapping[str, Correlation]]) -> dict[str, Correlation]:
+    """Of each measure, over the seeds."""
+    return {
+        name: Correlation(
+            float(np.mean([seed[name].all_runs for seed in seeds])),
+            float(np.nanmean([seed[name].equal_bytes for seed in seeds])),
+        )
+        for name in seeds[0]
+    }

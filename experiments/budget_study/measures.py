@@ -116,6 +116,18 @@ def debt_of_noise(evidence: Evidence) -> np.ndarray:
     return np.where(evidence.eps < 1, bound, np.inf)
 
 
+def debt_within(steps: int) -> Measure:
+    """What is owed after so many steps, of independent gradients: between `squared` and
+    `debt_of_noise`, and finite for a level that sends nothing.
+    """
+
+    def measure(evidence: Evidence) -> np.ndarray:
+        powers = sum(evidence.eps ** (2 * step) for step in range(1, steps + 1))
+        return powers * evidence.norms[:, None] ** 2
+
+    return measure
+
+
 def one_step(evidence: Evidence) -> np.ndarray:
     """Squared error of the mean of what the workers send, without error feedback's past."""
     return evidence.simulated(1).first ** 2
@@ -200,17 +212,6 @@ def by_chance(evidence: Evidence, owed_norms: np.ndarray) -> np.ndarray:
     return np.where(owed_norms > 0, owed_norms * (evidence.norms / np.sqrt(sizes))[:, None], 0.0)
 
 
-def relative(measure: Measure) -> Measure:
-    """Layers weigh as their number of values, not as their gradient's norm."""
-
-    def weighted(evidence: Evidence) -> np.ndarray:
-        sizes = [math.prod(shape) for shape in evidence.window.shapes.values()]
-        scale = np.array(sizes) / np.maximum(evidence.norms, np.finfo(float).tiny) ** 2
-        return measure(evidence) * scale[:, None]
-
-    return weighted
-
-
 MEASURES: dict[str, Measure] = {
     "norm": norm,
     "squared": squared,
@@ -219,6 +220,8 @@ MEASURES: dict[str, Measure] = {
     "debt": debt,
     "debt_root": debt_root,
     "debt_of_noise": debt_of_noise,
+    "debt3": debt_within(3),
+    "debt10": debt_within(10),
     "one_step": one_step,
     "horizon": horizon,
     "long_horizon": long_horizon,
@@ -228,8 +231,4 @@ MEASURES: dict[str, Measure] = {
     "energy": energy(1),
     "energy_share": energy(0),
     "energy_root": energy(1, root=True),
-    "relative_squared": relative(squared),
-    "relative_debt": relative(debt),
-    "relative_horizon": relative(horizon),
-    "relative_lag": relative(lag(REPEATS)),
 }

@@ -15,12 +15,13 @@ from typing import Annotated
 import typer
 
 from experiments.budget_study.analysis import (
+    Correlation,
     Entry,
     Point,
     compare,
     correlations,
     curve_of,
-    mean_of,
+    mean_correlations,
     points,
     read_log,
 )
@@ -78,10 +79,16 @@ def print_mixed(task: str, found: Sequence[Point], what: str, cell: Callable[[Po
     print_rows((f"{task}: mixed, {what}", *(f"{ratio:g}x" for ratio in RATIOS)), rows)
 
 
-def print_correlations(by_task: dict[str, dict[str, float]]) -> None:
-    measures = list(next(iter(by_task.values())))
-    rows = [(m, *(f"{by_task[task][m]:.3f}" for task in by_task)) for m in measures]
-    print_rows(("rank correlation with the test loss", *by_task), rows)
+def print_correlations(by_task: dict[str, dict[str, Correlation]]) -> None:
+    columns = [
+        column for task in by_task for column in (f"{task}, all runs", "plans of equal bytes")
+    ]
+    rows = []
+    for measure in next(iter(by_task.values())):
+        found = [ranked[measure] for ranked in by_task.values()]
+        cells = [f"{value:.2f}" for one in found for value in (one.all_runs, one.equal_bytes)]
+        rows.append((measure, *cells))
+    print_rows(("rank correlation with the test loss", *columns), rows)
 
 
 def print_comparisons(task: str, measure: str, found: Sequence[Point]) -> None:
@@ -128,11 +135,21 @@ def summary_of(found: Sequence[Point]) -> list[dict]:
     ]
 
 
+def _plain(ranked: dict[str, dict[str, Correlation]]) -> dict:
+    return {
+        task: {
+            name: [round(one.all_runs, 3), round(one.equal_bytes, 3)]
+            for name, one in by_measure.items()
+        }
+        for task, by_measure in ranked.items()
+    }
+
+
 def main(
     logs: Annotated[Path, typer.Option(help="Folder of the logs.")] = Path("runs/budget_study"),
     plot: Annotated[Path | None, typer.Option(help="Where the curves go, as SVG or PNG.")] = None,
     summary: Annotated[Path | None, typer.Option(help="Where the summary goes, as JSON.")] = None,
-    measures: Annotated[str, typer.Option(help="To compare with uniform.")] = "debt,horizon",
+    measures: Annotated[str, typer.Option(help="To compare with uniform.")] = "squared",
 ) -> None:
     """Print the tables; write the plot and the summary."""
     tasks = read_logs(logs)
@@ -147,7 +164,7 @@ def main(
         for measure in measures.split(","):
             print_comparisons(task, measure, found)
     ranked = {
-        task: mean_of(
+        task: mean_correlations(
             [
                 correlations(entries, Window.load(path.with_suffix(".window.npz")))
                 for path, entries in files.items()
@@ -160,7 +177,9 @@ def main(
         write_plot(by_task, measures.split(","), plot)
     if summary is not None:
         content = {"settings": {task: summary_of(found) for task, found in by_task.items()}}
-        summary.write_text(json.dumps({**content, "rank_correlation": ranked}, indent=1) + "\n")
+        summary.write_text(
+            json.dumps({**content, "rank_correlation": _plain(ranked)}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from experiments.budget_study import measures
 from experiments.budget_study.analysis import (
     Point,
     compare,
+    correlations,
     least_payload,
     points,
     read_log,
@@ -22,7 +23,8 @@ from experiments.budget_study.analysis import (
 from experiments.budget_study.feedback import owed
 from experiments.budget_study.measures import MEASURES, Evidence
 from experiments.budget_study.plans import dense_payload, plan_of_ratio, uniform_plan
-from experiments.budget_study.settings import candidates
+from experiments.budget_study.settings import UNIFORM, allowed, candidates, family
+from experiments.budget_study.sweep import chosen_settings
 from experiments.budget_study.window import Window
 from lgreco import CostTable
 
@@ -113,6 +115,32 @@ def test_no_plan_beyond_the_smallest():
 def test_layers_that_a_level_does_not_suit_are_dense():
     plan = uniform_plan({"wide": [64, 96], "bias": [48]}, lgreco.PowerSGD(4))
     assert plan == {"wide": lgreco.PowerSGD(4), "bias": lgreco.Dense()}
+
+
+def test_plans_within_a_family():
+    chosen = chosen_settings("dense", "squared,norm/topk", "25,60")
+    names = ["dense", "squared@25", "norm/topk@25", "squared@60", "norm/topk@60"]
+    assert [setting.name for setting in chosen] == names
+    families = {family(level) for level, ok in zip(UNIFORM, allowed("topk"), strict=True) if ok}
+    assert families == {"dense", "cast", "topk"} and all(allowed(""))
+
+
+def run_of(name, loss, level="", measure="", plan="topk:0.01"):
+    return {
+        "name": name, "level": level, "measure": measure, "ratio": 25.0, "loss": loss,
+        "payload": 1, "plan": {"wide": plan, "small": plan, "bias": "dense"},
+    }  # fmt: skip
+
+
+def test_correlation_of_plans_of_equal_bytes():
+    runs = [
+        run_of("dense", 9.0, level="dense", plan="dense"),
+        run_of("a@25", 1.0, measure="a", plan="topk:0.1"),
+        run_of("b@25", 2.0, measure="b", plan="topk:0.01"),
+        run_of("c@25", 3.0, measure="c", plan="topk:0.001"),
+    ]
+    found = correlations(runs, random_window())["squared"]
+    assert found.equal_bytes == pytest.approx(1) and found.all_runs == pytest.approx(-0.2)
 
 
 def test_spearman_by_hand():
