@@ -17,6 +17,7 @@ from lgreco import method
 
 Entry = dict
 LEAST_PLANS = 3
+SLACK = 1.02  # plans hit their ratio from below
 
 
 @dataclass(frozen=True)
@@ -117,10 +118,7 @@ def correlations(entries: Sequence[Entry], window: Window) -> dict[str, Correlat
     for name, sums in harms(entries, window).items():
         array = np.array(sums)
         each = [spearman(array[group], losses[group]) for group in groups]
-        each = [value for value in each if np.isfinite(value)]
-        found[name] = Correlation(
-            spearman(array, losses), float(np.mean(each)) if each else float("nan")
-        )
+        found[name] = Correlation(spearman(array, losses), _mean(each))
     return found
 
 
@@ -135,30 +133,37 @@ def _plans_by_ratio(entries: Sequence[Entry]) -> list[list[int]]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A uniform setting against a curve of mixed plans.
+    """A plan against the uniform settings of every family, of one seed.
 
-    `gain` is the curve's accuracy at the setting's payload minus the setting's; `fewer` how many
-    times fewer bytes the curve needs for the setting's accuracy, and None if the curve does not
-    reach it.
+    `gain`: its accuracy minus the best family's at the same bytes. `fewer`: how many times more
+    bytes the best family needs for its accuracy; infinite if no family reaches it.
     """
 
-    setting: Point
     gain: float
-    fewer: float | None
+    fewer: float
 
 
-def compare(curve: Sequence[Point], setting: Point) -> Comparison | None:
-    """None when the setting's payload is outside of the curve's."""
-    if not curve:
+def compare(plan: Point, uniform: Sequence[Point]) -> Comparison | None:
+    """Settings of a family are joined by lines; None where no family has the plan's bytes."""
+    heights, needed = [], []
+    for line in _families(uniform):
+        payloads = np.array([point.payload for point in line])
+        accuracies = np.array([point.accuracy for point in line])
+        if payloads[0] <= plan.payload * SLACK and plan.payload <= payloads[-1] * SLACK:
+            heights.append(np.interp(np.log(plan.payload), np.log(payloads), accuracies))
+        needed.append(least_payload(payloads, accuracies, plan.accuracy))
+    if not heights:
         return None
-    payloads = np.log([point.payload for point in reversed(curve)])
-    accuracies = np.array([point.accuracy for point in reversed(curve)])
-    at = np.log(setting.payload)
-    if not payloads[0] - 0.02 <= at <= payloads[-1] + 0.02:
-        return None
-    gain = float(np.interp(at, payloads, accuracies)) - setting.accuracy
-    needed = least_payload(np.exp(payloads), accuracies, setting.accuracy)
-    return Comparison(setting, gain, needed and setting.payload / needed)
+    least = min((payload for payload in needed if payload is not None), default=np.inf)
+    return Comparison(plan.accuracy - float(max(heights)), float(least / plan.payload))
+
+
+def _families(uniform: Sequence[Point]) -> list[list[Point]]:
+    """Each by rising payload."""
+    lines: dict[str, list[Point]] = {}
+    for point in sorted(uniform, key=lambda point: point.payload):
+        lines.setdefault(family(point.level), []).append(point)
+    return list(lines.values())
 
 
 def least_payload(payloads: np.ndarray, accuracies: np.ndarray, wanted: float) -> float | None:
@@ -173,17 +178,18 @@ def least_payload(payloads: np.ndarray, accuracies: np.ndarray, wanted: float) -
     return None
 
 
-def curve_of(found: Iterable[Point], measure: str) -> list[Point]:
-    """The mixed plans of a measure, by falling payload."""
-    return [point for point in found if point.measure == measure]
-
-
 def mean_correlations(seeds: Sequence[Mapping[str, Correlation]]) -> dict[str, Correlation]:
     """Of each measure, over the seeds."""
     return {
         name: Correlation(
-            float(np.mean([seed[name].all_runs for seed in seeds])),
-            float(np.nanmean([seed[name].equal_bytes for seed in seeds])),
+            _mean([seed[name].all_runs for seed in seeds]),
+            _mean([seed[name].equal_bytes for seed in seeds]),
         )
-        for name in seeds[0]
+        for name in (seeds[0] if seeds else ())
     }
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Of those that are numbers."""
+    numbers = [value for value in values if np.isfinite(value)]
+    return float(np.mean(numbers)) if numbers else float("nan")

@@ -7,6 +7,7 @@ python -m experiments.budget_study.tables --plot docs/budget_study.svg \
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import stdev
@@ -15,12 +16,12 @@ from typing import Annotated
 import typer
 
 from experiments.budget_study.analysis import (
+    Comparison,
     Correlation,
     Entry,
     Point,
     compare,
     correlations,
-    curve_of,
     mean_correlations,
     points,
     read_log,
@@ -29,6 +30,7 @@ from experiments.budget_study.plot import write_plot
 from experiments.budget_study.settings import RATIOS, family
 from experiments.budget_study.window import Window
 
+LEAST_RUNS = 12  # of a seed, to rank measures by
 Logs = dict[str, dict[Path, list[Entry]]]
 
 
@@ -91,33 +93,26 @@ def print_correlations(by_task: dict[str, dict[str, Correlation]]) -> None:
     print_rows(("rank correlation with the test loss", *columns), rows)
 
 
-def print_comparisons(task: str, measure: str, found: Sequence[Point]) -> None:
-    """The mixed curve against each uniform setting within its bytes."""
+def print_comparisons(task: str, measure: str, seeds: Sequence[Sequence[Point]]) -> None:
+    """The plans of a measure against the best uniform setting, seed by seed."""
     rows = []
-    curve = curve_of(found, measure)
-    for setting in found:
-        result = compare(curve, setting) if setting.level else None
-        if result is not None:
-            fewer = f"{result.fewer:.2f}x" if result.fewer else "not reached"
-            best = setting in uniform_front(found)
-            name = f"**{setting.level}**" if best else setting.level
-            rows.append((name, f"{setting.ratio:.1f}x", f"{result.gain:+.2f}", fewer))
-    heading = (f"{task}: {measure} against", "ratio", "points at equal bytes", "fewer bytes")
-    print_rows(heading, rows)
+    for ratio in RATIOS:
+        found = [_comparison(f"{measure}@{ratio:g}", points) for points in seeds]
+        found = [one for one in found if one is not None]
+        if found:
+            gains = ", ".join(f"{one.gain:+.2f}" for one in found)
+            fewer = ", ".join(_times(one.fewer) for one in found)
+            rows.append((f"{ratio:g}x", gains, fewer))
+    print_rows((f"{task}: {measure}", "points at equal bytes", "fewer bytes"), rows)
 
 
-def uniform_front(found: Sequence[Point]) -> list[Point]:
-    """Uniform settings that no other one of at most their bytes reaches in accuracy."""
-    uniform = [point for point in found if point.level]
-    return [
-        one
-        for one in uniform
-        if not any(
-            other.payload <= one.payload and other.accuracy >= one.accuracy
-            for other in uniform
-            if other is not one
-        )
-    ]
+def _times(fewer: float) -> str:
+    return f"{fewer:.2f}x" if math.isfinite(fewer) else "no setting"
+
+
+def _comparison(name: str, found: Sequence[Point]) -> Comparison | None:
+    plan = next((point for point in found if point.name == name), None)
+    return plan and compare(plan, [point for point in found if point.level])
 
 
 def summary_of(found: Sequence[Point]) -> list[dict]:
@@ -162,12 +157,13 @@ def main(
         print_mixed(task, found, "accuracy, %", lambda p: spread(p.accuracies))
         print_mixed(task, found, "test loss", lambda p: f"{p.loss:.3f}")
         for measure in measures.split(","):
-            print_comparisons(task, measure, found)
+            print_comparisons(task, measure, [points(run) for run in tasks[task].values()])
     ranked = {
         task: mean_correlations(
             [
                 correlations(entries, Window.load(path.with_suffix(".window.npz")))
                 for path, entries in files.items()
+                if len(entries) >= LEAST_RUNS
             ]
         )
         for task, files in tasks.items()

@@ -149,18 +149,26 @@ def test_spearman_by_hand():
     assert spearman([1, 1, 2, 3], [1, 2, 3, 4]) == pytest.approx(4.5 / math.sqrt(4.5 * 5))
 
 
-def point(name, payload, accuracy, measure=""):
-    return Point(name, "" if measure else name, measure, payload, 1.0, (accuracy,), (1.0,))
+def point(level, payload, accuracy):
+    return Point(level, level, "", payload, 1.0, (accuracy,), (1.0,))
 
 
-def test_a_curve_against_a_uniform_setting():
-    curve = [point("a", 400, 90.0, "m"), point("b", 100, 80.0, "m")]
-    result = compare(curve, point("topk:0.1", 200, 80.0))
-    assert result.gain == pytest.approx(5) and result.fewer == pytest.approx(2)
-    assert compare(curve, point("dense", 200, 95.0)).fewer is None
-    assert compare(curve, point("dense", 4000, 95.0)) is None
-    middle = least_payload(np.array([100.0, 400.0]), np.array([80.0, 90.0]), 85.0)
-    assert middle == pytest.approx(200)
+def test_a_plan_against_uniform_settings():
+    uniform = [
+        point("topk:0.1", 400, 90.0), point("topk:0.01", 100, 80.0), point("low_rank:1", 250, 84.0)
+    ]  # fmt: skip
+    found = compare(point("", 200, 90.0), uniform)
+    assert found.gain == pytest.approx(5) and found.fewer == pytest.approx(2)
+    assert compare(point("", 100, 84.0), uniform).fewer == pytest.approx(4**0.4)
+    assert compare(point("", 200, 91.0), uniform).fewer == math.inf
+    assert compare(point("", 50, 91.0), uniform) is None
+
+
+def test_least_payload_between_points():
+    payloads, accuracies = np.array([100.0, 400.0]), np.array([80.0, 90.0])
+    assert least_payload(payloads, accuracies, 85.0) == pytest.approx(200)
+    assert least_payload(payloads, accuracies, 79.0) == 100
+    assert least_payload(payloads, accuracies, 95.0) is None
 
 
 def sweep(output):
