@@ -99,9 +99,8 @@ def capped(limit: float) -> Measure:
 def debt(evidence: Evidence) -> np.ndarray:
     """Bound of what error feedback owes in the long run (Karimireddy et al. 2019), squared."""
     eps2 = np.minimum(evidence.eps**2, 1.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        bound = eps2 / (1 - eps2) ** 2 * evidence.norms[:, None] ** 2
-    return np.where(evidence.eps < 1, bound, np.inf)
+    with np.errstate(divide="ignore"):
+        return eps2 / (1 - eps2) ** 2 * evidence.norms[:, None] ** 2
 
 
 def debt_root(evidence: Evidence) -> np.ndarray:
@@ -111,9 +110,8 @@ def debt_root(evidence: Evidence) -> np.ndarray:
 def debt_of_noise(evidence: Evidence) -> np.ndarray:
     """What error feedback owes in the long run when consecutive gradients are independent."""
     eps2 = np.minimum(evidence.eps**2, 1.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        bound = eps2 / (1 - eps2) * evidence.norms[:, None] ** 2
-    return np.where(evidence.eps < 1, bound, np.inf)
+    with np.errstate(divide="ignore"):
+        return eps2 / (1 - eps2) * evidence.norms[:, None] ** 2
 
 
 def debt_within(steps: int) -> Measure:

@@ -152,12 +152,13 @@ def main(
         task: points(entry for entries in files.values() for entry in entries)
         for task, files in tasks.items()
     }
+    by_seed = {task: [points(run) for run in files.values()] for task, files in tasks.items()}
     for task, found in by_task.items():
         print_uniform(task, found)
         print_mixed(task, found, "accuracy, %", lambda p: spread(p.accuracies))
         print_mixed(task, found, "test loss", lambda p: f"{p.loss:.3f}")
         for measure in measures.split(","):
-            print_comparisons(task, measure, [points(run) for run in tasks[task].values()])
+            print_comparisons(task, measure, by_seed[task])
     ranked = {
         task: mean_correlations(
             [
@@ -170,7 +171,7 @@ def main(
     }
     print_correlations(ranked)
     if plot is not None:
-        write_plot(by_task, measures.split(","), plot)
+        write_plot(by_seed, measures.split(","), plot)
     if summary is not None:
         content = {"settings": {task: summary_of(found) for task, found in by_task.items()}}
         summary.write_text(

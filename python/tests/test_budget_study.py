@@ -149,6 +149,9 @@ def test_spearman_by_hand():
     assert spearman([1, 1, 2, 3], [1, 2, 3, 4]) == pytest.approx(4.5 / math.sqrt(4.5 * 5))
 
 
+LOG_2_5 = math.log(2.5) / math.log(4)  # how far 250 is from 100 to 400
+
+
 def point(level, payload, accuracy):
     return Point(level, level, "", payload, 1.0, (accuracy,), (1.0,))
 
@@ -162,6 +165,7 @@ def test_a_plan_against_uniform_settings():
     assert compare(point("", 100, 84.0), uniform).fewer == pytest.approx(4**0.4)
     assert compare(point("", 200, 91.0), uniform).fewer == math.inf
     assert compare(point("", 50, 91.0), uniform) is None
+    assert compare(point("", 250, 90.0), uniform).gain == pytest.approx(90 - 80 - 10 * LOG_2_5)
 
 
 def test_least_payload_between_points():
