@@ -30,7 +30,7 @@ from experiments.budget_study.plot import write_plot
 from experiments.budget_study.settings import RATIOS, family
 from experiments.budget_study.window import Window
 
-LEAST_RUNS = 12  # of a seed, to rank measures by
+LEAST_RUNS = 30  # of a seed, to rank measures by
 Logs = dict[str, dict[Path, list[Entry]]]
 
 
