@@ -124,16 +124,21 @@ def summary_of(found: Sequence[Point]) -> list[dict]:
             "payload": round(p.payload),
             "ratio": round(p.ratio, 2),
             "accuracies": [round(a, 2) for a in p.accuracies],
-            "losses": [round(loss, 4) for loss in p.losses],
+            "losses": [_number(loss, 4) for loss in p.losses],
         }
         for p in found
     ]
 
 
+def _number(value: float, digits: int) -> float | None:
+    """As JSON knows it: None for what is no number."""
+    return round(value, digits) if math.isfinite(value) else None
+
+
 def _plain(ranked: dict[str, dict[str, Correlation]]) -> dict:
     return {
         task: {
-            name: [round(one.all_runs, 3), round(one.equal_bytes, 3)]
+            name: [_number(one.all_runs, 3), _number(one.equal_bytes, 3)]
             for name, one in by_measure.items()
         }
         for task, by_measure in ranked.items()
