@@ -39,9 +39,17 @@ def panel_grid(heights: Sequence[float], columns: int) -> tuple[Figure, np.ndarr
     return figure, grid
 
 
+class _FewTicks(LogLocator):
+    """1, 2, 5, 10, ... on up to three decades, then 1, 10, ...: labels must not overlap."""
+
+    def tick_values(self, vmin: float, vmax: float) -> np.ndarray:
+        self.set_params(subs=(1, 2, 5) if vmax < 1000 * vmin else (1,))
+        return super().tick_values(vmin, vmax)
+
+
 def plain_log_axis(axis: Axis) -> None:
-    """Ticks at 1, 2, 5, 10, ... written as numbers, also when the axis spans less than a decade."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+    """Ticks written as numbers, also when the axis spans less than a decade."""
+    axis.set_major_locator(_FewTicks(numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())
 
