@@ -26,7 +26,7 @@ ACCORDION_RUNS = (
         "accordion+lgreco",
         high="low_rank:4",
         levels="mixed",
-        alpha=0.7,
+        alpha=0.35,
     ),
 )
 STUDIES = {"demo": RUNS, "accordion": ACCORDION_RUNS}
