@@ -29,7 +29,7 @@ from experiments.resnet18.model import cifar100
 IMAGE = (3, 32, 32)
 BATCH = 4
 EVERY = 40
-PLANS = 5
+PLANS = 4
 USUAL_INTERVAL = 1_000
 TARGET = 0.01
 POLICIES = {
