@@ -1,0 +1,197 @@
+#include "src/kernels/pack_codes.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "src/kernels/simd.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "src/kernels/pack_codes.cc"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace lgreco::kernels::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using Words = hn::ScalableTag<std::uint64_t>;
+
+// Every `distance` bits of a word, the lowest `bits` ones.
+constexpr std::uint64_t fields(int bits, int distance) {
+  std::uint64_t mask = 0;
+  for (int at = 0; at < 64; at += distance) mask |= ((std::uint64_t{1} << bits) - 1) << at;
+  return mask;
+}
+
+// Moves the upper of two neighbouring fields of kBits, which lie kDistance apart, next to the lower
+// one; `Split` is the inverse.
+template <int kBits, int kDistance>
+HWY_INLINE std::uint64_t Join(std::uint64_t word) {
+  constexpr std::uint64_t kLower = fields(kBits, 2 * kDistance);
+  return (word & kLower) | ((word >> (kDistance - kBits)) & (kLower << kBits));
+}
+template <int kBits, int kDistance>
+HWY_INLINE std::uint64_t Split(std::uint64_t word) {
+  return (word | (word << (kDistance - kBits))) & fields(kBits, kDistance);
+}
+template <int kBits, int kDistance>
+HWY_INLINE hn::Vec<Words> Join(hn::Vec<Words> word) {
+  constexpr std::uint64_t kLower = fields(kBits, 2 * kDistance);
+  const auto upper = hn::ShiftRight<kDistance - kBits>(word);
+  return hn::Or(hn::And(word, hn::Set(Words(), kLower)),
+                hn::And(upper, hn::Set(Words(), kLower << kBits)));
+}
+template <int kBits, int kDistance>
+HWY_INLINE hn::Vec<Words> Split(hn::Vec<Words> word) {
+  const auto upper = hn::ShiftLeft<kDistance - kBits>(word);
+  return hn::And(hn::Or(word, upper), hn::Set(Words(), fields(kBits, kDistance)));
+}
+
+// The 8 bytes of a word to its lowest 8 * kBits bits, and back.
+template <int kBits, typename Word>
+HWY_INLINE Word Narrow(Word word) {
+  return Join<4 * kBits, 32>(Join<2 * kBits, 16>(Join<kBits, 8>(word)));
+}
+template <int kBits, typename Word>
+HWY_INLINE Word Widen(Word word) {
+  return Split<kBits, 8>(Split<2 * kBits, 16>(Split<4 * kBits, 32>(word)));
+}
+
+// What 8 codes of 1, 2 or 4 bits make. Other widths go word by word.
+template <int kBits>
+struct Packed {
+  static constexpr bool kIsType = false;
+};
+template <>
+struct Packed<1> {
+  static constexpr bool kIsType = true;
+  using Type = std::uint8_t;
+};
+template <>
+struct Packed<2> {
+  static constexpr bool kIsType = true;
+  using Type = std::uint16_t;
+};
+template <>
+struct Packed<4> {
+  static constexpr bool kIsType = true;
+  using Type = std::uint32_t;
+};
+
+HWY_INLINE hn::Vec<Words> Promote(hn::Vec<hn::Rebind<std::uint32_t, Words>> packed) {
+  return hn::PromoteTo(Words(), packed);
+}
+template <typename Vector>
+HWY_INLINE hn::Vec<Words> Promote(Vector packed) {
+  return hn::PromoteTo(Words(), hn::PromoteTo(hn::Rebind<std::uint32_t, Words>(), packed));
+}
+
+template <int kBits>
+void PackWords(const std::uint8_t* codes, std::size_t count, std::uint8_t* packed) {
+  const std::size_t bytes = packed_bytes(count, kBits);
+  std::size_t i = 0;
+  if constexpr (Packed<kBits>::kIsType) {
+    const Words d;
+    const hn::Repartition<std::uint8_t, Words> d8;
+    const hn::Rebind<typename Packed<kBits>::Type, Words> narrow;
+    const hn::Repartition<std::uint8_t, decltype(narrow)> narrow8;
+    for (; i + 8 * hn::Lanes(d) <= count; i += 8 * hn::Lanes(d)) {
+      const auto words = Narrow<kBits>(hn::BitCast(d, hn::LoadU(d8, codes + i)));
+      hn::StoreU(hn::BitCast(narrow8, hn::TruncateTo(narrow, words)), narrow8,
+                 packed + i / 8 * kBits);
+    }
+  }
+  for (; i < count; i += 8) {
+    std::uint64_t word;
+    std::memcpy(&word, codes + i, sizeof word);
+    word = Narrow<kBits>(word);
+    std::memcpy(packed + i / 8 * kBits, &word,
+                std::min<std::size_t>(kBits, bytes - i / 8 * kBits));
+  }
+}
+
+template <int kBits>
+void UnpackWords(const std::uint8_t* packed, std::size_t count, std::uint8_t* codes) {
+  const std::size_t bytes = packed_bytes(count, kBits);
+  std::size_t i = 0;
+  if constexpr (Packed<kBits>::kIsType) {
+    const Words d;
+    const hn::Repartition<std::uint8_t, Words> d8;
+    const hn::Rebind<typename Packed<kBits>::Type, Words> narrow;
+    const hn::Repartition<std::uint8_t, decltype(narrow)> narrow8;
+    for (; i + 8 * hn::Lanes(d) <= count; i += 8 * hn::Lanes(d)) {
+      const auto words = hn::BitCast(narrow, hn::LoadU(narrow8, packed + i / 8 * kBits));
+      hn::StoreU(hn::BitCast(d8, Widen<kBits>(Promote(words))), d8, codes + i);
+    }
+  }
+  for (; i < count; i += 8) {
+    const std::size_t at = i / 8 * kBits;
+    std::uint64_t word = 0;
+    std::memcpy(&word, packed + at, std::min<std::size_t>(kBits, bytes - at));
+    word = Widen<kBits>(word);
+    std::memcpy(codes + i, &word, sizeof word);
+  }
+}
+
+void PackCodes(const std::uint8_t* codes, std::size_t count, int bits, std::uint8_t* packed) {
+  switch (bits) {
+    case 1:
+      return PackWords<1>(codes, count, packed);
+    case 2:
+      return PackWords<2>(codes, count, packed);
+    case 3:
+      return PackWords<3>(codes, count, packed);
+    case 4:
+      return PackWords<4>(codes, count, packed);
+    case 5:
+      return PackWords<5>(codes, count, packed);
+    case 6:
+      return PackWords<6>(codes, count, packed);
+    case 7:
+      return PackWords<7>(codes, count, packed);
+    default:
+      std::memcpy(packed, codes, count);
+  }
+}
+
+void UnpackCodes(const std::uint8_t* packed, std::size_t count, int bits, std::uint8_t* codes) {
+  switch (bits) {
+    case 1:
+      return UnpackWords<1>(packed, count, codes);
+    case 2:
+      return UnpackWords<2>(packed, count, codes);
+    case 3:
+      return UnpackWords<3>(packed, count, codes);
+    case 4:
+      return UnpackWords<4>(packed, count, codes);
+    case 5:
+      return UnpackWords<5>(packed, count, codes);
+    case 6:
+      return UnpackWords<6>(packed, count, codes);
+    case 7:
+      return UnpackWords<7>(packed, count, codes);
+    default:
+      std::memcpy(codes, packed, count);
+  }
+}
+
+}  // namespace lgreco::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace lgreco::kernels {
+
+HWY_EXPORT(PackCodes);
+HWY_EXPORT(UnpackCodes);
+
+void pack_codes(std::uint8_t* codes, std::size_t count, int bits, std::uint8_t* packed) {
+  std::memset(codes + count, 0, kCodePadding);
+  HWY_DYNAMIC_DISPATCH(PackCodes)(codes, count, bits, packed);
+}
+
+void unpack_codes(const std::uint8_t* packed, std::size_t count, int bits, std::uint8_t* codes) {
+  HWY_DYNAMIC_DISPATCH(UnpackCodes)(packed, count, bits, codes);
+}
+
+}  // namespace lgreco::kernels
+#endif  // HWY_ONCE
