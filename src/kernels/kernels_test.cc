@@ -154,6 +154,13 @@ TEST_P(KernelsTest, QuantizeAndBack) {
         scalar::quantize_pack(values.data(), count, bits, range.low, unit, random, 77,
                               expected.data());
         ASSERT_EQ(packed, expected) << bits << " bits, " << count;
+        auto loss = values, expected_loss = values;
+        quantize_pack_keep_loss(loss.data(), count, bits, range.low, unit, random, 77,
+                                packed.data());
+        ASSERT_EQ(packed, expected) << bits << " bits, " << count;
+        scalar::quantize_pack_keep_loss(expected_loss.data(), count, bits, range.low, unit, random,
+                                        77, expected.data());
+        ASSERT_TRUE(same_bits(loss, expected_loss)) << bits << " bits, " << count;
         auto sum = gaussian(count);
         auto expected_sum = sum;
         unpack_dequantize_add(packed.data(), count, bits, range.low, unit, sum.data());
@@ -161,6 +168,80 @@ TEST_P(KernelsTest, QuantizeAndBack) {
                                       expected_sum.data());
         ASSERT_TRUE(same_bits(sum, expected_sum)) << bits << " bits, " << count;
       }
+    }
+  }
+}
+
+TEST_P(KernelsTest, QuantizeOfAnEmptyRange) {
+  const std::vector<float> values(70, -3.0f);
+  std::vector<std::uint8_t> packed(packed_bytes(values.size(), 3), 0xFF), expected(packed);
+  auto loss = values, expected_loss = values;
+  quantize_pack_keep_loss(loss.data(), loss.size(), 3, -3, 0, nullptr, 0, packed.data());
+  scalar::quantize_pack_keep_loss(expected_loss.data(), loss.size(), 3, -3, 0, nullptr, 0,
+                                  expected.data());
+  EXPECT_EQ(packed, expected);
+  EXPECT_TRUE(same_bits(loss, expected_loss));
+  EXPECT_EQ(loss, std::vector<float>(values.size(), 0.0f));
+}
+
+TEST_P(KernelsTest, PackedCodesComeBack) {
+  for (int bits = 1; bits <= 8; ++bits) {
+    for (std::size_t count : kCounts) {
+      std::vector<std::uint8_t> codes(count + kCodePadding), back(codes.size());
+      for (auto& code : codes) code = static_cast<std::uint8_t>(generator_() % (1u << bits));
+      const auto expected = codes;
+      std::vector<std::uint8_t> packed(packed_bytes(count, bits), 0xFF);
+      pack_codes(codes.data(), count, bits, packed.data());
+      unpack_codes(packed.data(), count, bits, back.data());
+      for (std::size_t i = 0; i < count; ++i) ASSERT_EQ(back[i], expected[i]) << bits << " bits";
+      const std::size_t used = count * static_cast<std::size_t>(bits);
+      if (used % 8 != 0) {
+        EXPECT_EQ(packed[used / 8] >> (used % 8), 0) << "spare bits";
+      }
+    }
+  }
+}
+
+TEST_P(KernelsTest, AddAndFindRange) {
+  for (std::size_t count : kCounts) {
+    if (count == 0) continue;
+    const auto addend = gaussian(count);
+    for (const float* added : {static_cast<const float*>(nullptr), addend.data()}) {
+      auto values = gaussian(count), expected = values;
+      Range range, plain;
+      EXPECT_TRUE(add_and_find_range(added, count, values.data(), range));
+      EXPECT_TRUE(scalar::add_and_find_range(added, count, expected.data(), plain));
+      EXPECT_TRUE(same_bits(values, expected));
+      EXPECT_EQ(range.low, plain.low);
+      EXPECT_EQ(range.high, plain.high);
+    }
+  }
+}
+
+TEST_P(KernelsTest, AddAndFindRangeSeesEveryValueThatIsNotFinite) {
+  for (std::size_t count : {1, 17, 100}) {
+    for (std::size_t i = 0; i < count; ++i) {
+      for (float bad : {std::nanf(""), INFINITY, -INFINITY}) {
+        auto values = gaussian(count);
+        values[i] = bad;
+        Range range;
+        EXPECT_FALSE(add_and_find_range(nullptr, count, values.data(), range)) << i;
+      }
+    }
+  }
+}
+
+// Equal inputs give equal headers on every CPU, whichever of two equal zeros a minimum takes.
+TEST_P(KernelsTest, RangeHasNoNegativeZero) {
+  for (std::size_t count : {1, 5, 16, 33, 70}) {
+    std::vector<float> values(count, -0.0f);
+    for (std::size_t i = 0; i < count; i += 2) values[i] = 0.0f;
+    Range range;
+    ASSERT_TRUE(add_and_find_range(nullptr, count, values.data(), range));
+    for (const Range& found :
+         {range, range_of(values.data(), count), scalar::range_of(values.data() + count - 1, 1)}) {
+      EXPECT_FALSE(std::signbit(found.low)) << count;
+      EXPECT_FALSE(std::signbit(found.high)) << count;
     }
   }
 }

@@ -1,6 +1,7 @@
 #include "src/kernels/pack_codes.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "src/kernels/simd.h"
@@ -32,7 +33,8 @@ HWY_INLINE std::uint64_t Join(std::uint64_t word) {
 }
 template <int kBits, int kDistance>
 HWY_INLINE std::uint64_t Split(std::uint64_t word) {
-  return (word | (word << (kDistance - kBits))) & fields(kBits, kDistance);
+  constexpr std::uint64_t kLower = fields(kBits, 2 * kDistance);
+  return (word & kLower) | ((word << (kDistance - kBits)) & (kLower << kDistance));
 }
 template <int kBits, int kDistance>
 HWY_INLINE hn::Vec<Words> Join(hn::Vec<Words> word) {
@@ -43,6 +45,7 @@ HWY_INLINE hn::Vec<Words> Join(hn::Vec<Words> word) {
 }
 template <int kBits, int kDistance>
 HWY_INLINE hn::Vec<Words> Split(hn::Vec<Words> word) {
+  static_assert(2 * kBits <= kDistance);  // so that the fields do not run into each other
   const auto upper = hn::ShiftLeft<kDistance - kBits>(word);
   return hn::And(hn::Or(word, upper), hn::Set(Words(), fields(kBits, kDistance)));
 }
@@ -57,74 +60,81 @@ HWY_INLINE Word Widen(Word word) {
   return Split<kBits, 8>(Split<2 * kBits, 16>(Split<4 * kBits, 32>(word)));
 }
 
-// What 8 codes of 1, 2 or 4 bits make. Other widths go word by word.
+// Whole vectors of words, for codes of 1, 2 or 4 bits: 8 of them make a number of kBits bytes.
+// Return how many codes they did.
+#if HWY_TARGET == HWY_SCALAR
 template <int kBits>
-struct Packed {
-  static constexpr bool kIsType = false;
-};
-template <>
-struct Packed<1> {
-  static constexpr bool kIsType = true;
-  using Type = std::uint8_t;
-};
-template <>
-struct Packed<2> {
-  static constexpr bool kIsType = true;
-  using Type = std::uint16_t;
-};
-template <>
-struct Packed<4> {
-  static constexpr bool kIsType = true;
-  using Type = std::uint32_t;
-};
+std::size_t PackVectors(const std::uint8_t*, std::size_t, std::uint8_t*) {
+  return 0;
+}
+template <int kBits>
+std::size_t UnpackVectors(const std::uint8_t*, std::size_t, std::uint8_t*) {
+  return 0;
+}
+#else
+template <int kBits>
+using Packed = hn::Rebind<hwy::UnsignedFromSize<kBits>, Words>;
+template <typename D>
+using Bytes = hn::Repartition<std::uint8_t, D>;
 
-HWY_INLINE hn::Vec<Words> Promote(hn::Vec<hn::Rebind<std::uint32_t, Words>> packed) {
-  return hn::PromoteTo(Words(), packed);
+template <int kBits>
+std::size_t PackVectors(const std::uint8_t* codes, std::size_t count, std::uint8_t* packed) {
+  if constexpr (!std::has_single_bit(static_cast<unsigned>(kBits))) {
+    return 0;
+  } else {
+    const Words d;
+    const Packed<kBits> narrow;
+    std::size_t i = 0;
+    for (; i + 8 * hn::Lanes(d) <= count; i += 8 * hn::Lanes(d)) {
+      const auto words = hn::BitCast(d, hn::LoadU(Bytes<Words>(), codes + i));
+      const auto bytes =
+          hn::BitCast(Bytes<Packed<kBits> >(), hn::TruncateTo(narrow, Narrow<kBits>(words)));
+      hn::StoreU(bytes, Bytes<Packed<kBits> >(), packed + i / 8 * kBits);
+    }
+    return i;
+  }
 }
-template <typename Vector>
-HWY_INLINE hn::Vec<Words> Promote(Vector packed) {
-  return hn::PromoteTo(Words(), hn::PromoteTo(hn::Rebind<std::uint32_t, Words>(), packed));
+
+template <int kBits>
+std::size_t UnpackVectors(const std::uint8_t* packed, std::size_t count, std::uint8_t* codes) {
+  if constexpr (!std::has_single_bit(static_cast<unsigned>(kBits))) {
+    return 0;
+  } else {
+    const Words d;
+    const hn::Rebind<std::uint32_t, Words> half;
+    std::size_t i = 0;
+    for (; i + 8 * hn::Lanes(d) <= count; i += 8 * hn::Lanes(d)) {
+      const auto bytes = hn::LoadU(Bytes<Packed<kBits> >(), packed + i / 8 * kBits);
+      const auto narrow = hn::BitCast(Packed<kBits>(), bytes);
+      hn::Vec<Words> words;
+      if constexpr (kBits == 4) {
+        words = hn::PromoteTo(d, narrow);
+      } else {
+        words = hn::PromoteTo(d, hn::PromoteTo(half, narrow));
+      }
+      hn::StoreU(hn::BitCast(Bytes<Words>(), Widen<kBits>(words)), Bytes<Words>(), codes + i);
+    }
+    return i;
+  }
 }
+#endif
 
 template <int kBits>
 void PackWords(const std::uint8_t* codes, std::size_t count, std::uint8_t* packed) {
   const std::size_t bytes = packed_bytes(count, kBits);
-  std::size_t i = 0;
-  if constexpr (Packed<kBits>::kIsType) {
-    const Words d;
-    const hn::Repartition<std::uint8_t, Words> d8;
-    const hn::Rebind<typename Packed<kBits>::Type, Words> narrow;
-    const hn::Repartition<std::uint8_t, decltype(narrow)> narrow8;
-    for (; i + 8 * hn::Lanes(d) <= count; i += 8 * hn::Lanes(d)) {
-      const auto words = Narrow<kBits>(hn::BitCast(d, hn::LoadU(d8, codes + i)));
-      hn::StoreU(hn::BitCast(narrow8, hn::TruncateTo(narrow, words)), narrow8,
-                 packed + i / 8 * kBits);
-    }
-  }
-  for (; i < count; i += 8) {
+  for (std::size_t i = PackVectors<kBits>(codes, count, packed); i < count; i += 8) {
+    const std::size_t at = i / 8 * kBits;
     std::uint64_t word;
     std::memcpy(&word, codes + i, sizeof word);
     word = Narrow<kBits>(word);
-    std::memcpy(packed + i / 8 * kBits, &word,
-                std::min<std::size_t>(kBits, bytes - i / 8 * kBits));
+    std::memcpy(packed + at, &word, std::min<std::size_t>(kBits, bytes - at));
   }
 }
 
 template <int kBits>
 void UnpackWords(const std::uint8_t* packed, std::size_t count, std::uint8_t* codes) {
   const std::size_t bytes = packed_bytes(count, kBits);
-  std::size_t i = 0;
-  if constexpr (Packed<kBits>::kIsType) {
-    const Words d;
-    const hn::Repartition<std::uint8_t, Words> d8;
-    const hn::Rebind<typename Packed<kBits>::Type, Words> narrow;
-    const hn::Repartition<std::uint8_t, decltype(narrow)> narrow8;
-    for (; i + 8 * hn::Lanes(d) <= count; i += 8 * hn::Lanes(d)) {
-      const auto words = hn::BitCast(narrow, hn::LoadU(narrow8, packed + i / 8 * kBits));
-      hn::StoreU(hn::BitCast(d8, Widen<kBits>(Promote(words))), d8, codes + i);
-    }
-  }
-  for (; i < count; i += 8) {
+  for (std::size_t i = UnpackVectors<kBits>(packed, count, codes); i < count; i += 8) {
     const std::size_t at = i / 8 * kBits;
     std::uint64_t word = 0;
     std::memcpy(&word, packed + at, std::min<std::size_t>(kBits, bytes - at));

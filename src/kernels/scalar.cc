@@ -106,7 +106,13 @@ void from_f16(const std::uint16_t* values, std::size_t count, float* out) {
 
 Range range_of(const float* values, std::size_t count) {
   const auto [low, high] = std::minmax_element(values, values + count);
-  return {*low, *high};
+  return {*low + 0.0f, *high + 0.0f};
+}
+
+bool add_and_find_range(const float* addend, std::size_t count, float* values, Range& range) {
+  if (addend != nullptr) add(values, addend, count, values);
+  range = range_of(values, count);
+  return all_finite(values, count);
 }
 
 std::uint8_t code_of(float value, int bits, float low, float unit, const RandomStream* stream,
@@ -128,6 +134,13 @@ void quantize_pack(const float* values, std::size_t count, int bits, float low, 
     const std::size_t spill = bit % 8 + static_cast<std::size_t>(bits);
     if (spill > 8) packed[bit / 8 + 1] |= static_cast<std::uint8_t>(code >> (8 - bit % 8));
   }
+}
+
+void quantize_pack_keep_loss(float* values, std::size_t count, int bits, float low, float unit,
+                             const RandomStream* stream, std::uint32_t first,
+                             std::uint8_t* packed) {
+  quantize_pack(values, count, bits, low, unit, stream, first, packed);
+  unpack_dequantize_add(packed, count, bits, -low, -unit, values);
 }
 
 void unpack_dequantize_add(const std::uint8_t* packed, std::size_t count, int bits, float low,
