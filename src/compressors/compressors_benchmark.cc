@@ -1,16 +1,18 @@
 // Speed of compressors and kernels, one repetition of one case at a time, so that the caller can
 // take what it compares in turn: reads names of cases from standard input, a line each, and answers
-// with the seconds that one pass took on this thread. Without input: lists the cases as JSON.
+// with the values of gradient that one pass handles and the seconds of CPU that it took.
 
 #include <time.h>
 
 #include <algorithm>
-#include <cstdio>
+#include <bit>
 #include <cstring>
 #include <functional>
 #include <iostream>
 #include <map>
+#include <memory>
 #include <random>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -28,6 +30,7 @@ namespace {
 
 constexpr std::size_t kCount = 16'000'000;  // of most cases: larger than the caches
 constexpr std::size_t kTopKCount = 10'000'000;
+constexpr std::size_t kBlock = 1024;
 constexpr MatrixShape kShape{512, 4608};  // of low_rank
 
 struct Case {
@@ -54,8 +57,9 @@ class Cases {
   Cases() {
     add_memory();
     add_kernels();
-    for (const char* level : {"dense", "cast:bf16", "cast:fp16", "quantize:1", "quantize:2",
-                              "quantize:4", "quantize:4:rounding=nearest", "quantize:8"}) {
+    for (const char* level :
+         {"dense", "cast:bf16", "cast:fp16", "quantize:1", "quantize:2", "quantize:3", "quantize:4",
+          "quantize:4:rounding=nearest", "quantize:8", "quantize:8:rounding=nearest"}) {
       add_coded(level, kCount);
     }
     for (const char* level : {"topk:0.01", "topk:0.001"}) add_coded(level, kTopKCount);
@@ -70,33 +74,66 @@ class Cases {
     for (std::size_t count : {kCount, kTopKCount, kShape.count()}) {
       const std::string size = " " + std::to_string(count);
       cases_["memcpy" + size] = {
-          count,
-          [=, this] { std::memcpy(other_.data(), gradient_.data(), count * sizeof(float)); }};
+          count, [=, this] { std::memcpy(out_.data(), gradient_.data(), count * sizeof(float)); }};
       cases_["e = g + e" + size] = {
-          count,
-          [=, this] { kernels::add(gradient_.data(), other_.data(), count, other_.data()); }};
+          count, [=, this] { kernels::add(gradient_.data(), out_.data(), count, out_.data()); }};
       cases_["e = f * e" + size] = {
-          count, [=, this] { kernels::scale(other_.data(), -1.0f, count, other_.data()); }};
+          count, [=, this] { kernels::scale(out_.data(), -1.0f, count, out_.data()); }};
     }
   }
 
-  void add_kernel(const char* name, std::function<void()> pass) {
-    cases_[std::string("kernel ") + name] = {kCount, std::move(pass)};
+  void add_kernel(const std::string& name, std::function<void()> pass) {
+    cases_["kernel " + name] = {kCount, std::move(pass)};
   }
 
   void add_kernels() {
     const float* g = gradient_.data();
     auto* halves = reinterpret_cast<std::uint16_t*>(payload_.data());
-    add_kernel("add", [=, this] { kernels::add(g, other_.data(), kCount, other_.data()); });
-    add_kernel("scale", [=, this] { kernels::scale(g, 0.5f, kCount, other_.data()); });
+    add_kernel("add", [=, this] { kernels::add(g, out_.data(), kCount, out_.data()); });
+    add_kernel("scale", [=, this] { kernels::scale(g, 0.5f, kCount, out_.data()); });
     add_kernel("all_finite", [=, this] { sink_ = kernels::all_finite(g, kCount); });
     add_kernel("max_magnitude", [=, this] { sink_ = kernels::max_magnitude(g, kCount); });
     add_kernel("sum_squares", [=, this] { sink_ = kernels::sum_squares(g, kCount); });
     add_kernel("range_of", [=, this] { sink_ = kernels::range_of(g, kCount).low; });
     add_kernel("to_bf16", [=] { kernels::to_bf16(g, kCount, halves); });
-    add_kernel("from_bf16", [=, this] { kernels::from_bf16(halves, kCount, other_.data()); });
+    add_kernel("from_bf16", [=, this] { kernels::from_bf16(halves, kCount, out_.data()); });
     add_kernel("to_f16", [=] { kernels::to_f16(g, kCount, halves); });
-    add_kernel("from_f16", [=, this] { kernels::from_f16(halves, kCount, other_.data()); });
+    add_kernel("from_f16", [=, this] { kernels::from_f16(halves, kCount, out_.data()); });
+    for (int bits : {1, 2, 3, 4, 8}) {
+      const std::string suffix = " " + std::to_string(bits);
+      const float unit = 8.0f / static_cast<float>((1 << bits) - 1);
+      auto* packed = reinterpret_cast<std::uint8_t*>(payload_.data());
+      add_kernel("quantize_pack" + suffix, [=] {
+        const RandomStream stream = stream_of({1, 2, 3});
+        kernels::quantize_pack(g, kCount, bits, -4, unit, &stream, 0, packed);
+      });
+      add_kernel("unpack_dequantize_add" + suffix, [=, this] {
+        kernels::unpack_dequantize_add(packed, kCount, bits, -4, unit, out_.data());
+      });
+    }
+    add_kernel("rounding_loss", [=, this] {
+      for (std::size_t at = 0; at < kCount; at += kBlock) {
+        sink_ = kernels::rounding_loss(g + at, kBlock, -4, 8.0f / 15, true);
+      }
+    });
+    add_kernel("find_threshold",
+               [=, this] { sink_ = kernels::find_threshold(g, kCount, kCount / 100).magnitude; });
+    add_kernel("select_block", [=, this] {
+      kernels::TopKThreshold threshold{std::bit_cast<std::uint32_t>(2.576f), 1};  // about 1 %
+      std::uint32_t indices[kBlock];
+      for (std::size_t at = 0; at < kCount; at += kBlock) {
+        sink_ = static_cast<double>(kernels::select_block(g + at, kBlock, threshold, indices));
+      }
+    });
+    constexpr std::size_t kRank = 4, kRows = 2000, kCols = kCount / kRows;
+    const float* left = left_.data();
+    const float* right = right_.data();
+    float* out = out_.data();
+    add_kernel("multiply 4", [=] { kernels::multiply(g, kRows, kCols, right, kRank, out); });
+    add_kernel("multiply_transposed 4",
+               [=] { kernels::multiply_transposed(g, kRows, kCols, left, kRank, out); });
+    add_kernel("reconstruct 4",
+               [=, this] { kernels::reconstruct(left, right, kRows, kCols, kRank, out_.data()); });
   }
 
   // One step with error feedback; what was not sent is the residual of the next one.
@@ -106,7 +143,7 @@ class Cases {
     const auto payload = std::make_shared<std::vector<std::byte>>(bytes);
     cases_["encode " + spelling] = {
         count, [=, this] {
-          const std::span<float> values(other_.data(), count);
+          const std::span<float> values(residual_.data(), count);
           const auto gradient = std::span(gradient_).first(count);
           if (!codec->encode_keep_loss(values, gradient, {1, ++step_, 0}, 0, *payload)) {
             throw std::runtime_error(spelling);
@@ -114,7 +151,7 @@ class Cases {
         }};
     cases_["decode " + spelling] = {
         count, [=, this] {
-          if (!codec->decode_add(*payload, std::span(other_).first(count)).is_ok()) {
+          if (!codec->decode_add(*payload, std::span(out_).first(count)).is_ok()) {
             throw std::runtime_error(spelling);
           }
         }};
@@ -151,8 +188,11 @@ class Cases {
   }
 
   std::vector<float> gradient_ = gaussian(kCount, 1);
-  std::vector<float> other_ = std::vector<float>(kCount, 0.0f);
+  std::vector<float> residual_ = std::vector<float>(kCount, 0.0f);
+  std::vector<float> out_ = std::vector<float>(kCount, 0.0f);
   std::vector<std::byte> payload_ = std::vector<std::byte>(4 * kCount);
+  std::vector<float> left_ = std::vector<float>(4 * 2000, 0.5f);
+  std::vector<float> right_ = std::vector<float>(4 * 8000, 0.5f);
   std::uint64_t step_ = 0;
   volatile double sink_ = 0;
   std::map<std::string, Case> cases_;
@@ -172,6 +212,7 @@ int main() {
     }
     const double begin = lgreco::thread_seconds();
     found->second.pass();
-    std::cout << lgreco::thread_seconds() - begin << std::endl;
+    const double seconds = lgreco::thread_seconds() - begin;
+    std::cout << found->second.count << ' ' << seconds << std::endl;
   }
 }

@@ -69,6 +69,9 @@ TEST_P(KernelsTest, Elementwise) {
       add(a.data() + shift, b.data() + shift, count, out.data());
       scalar::add(a.data() + shift, b.data() + shift, count, expected.data());
       EXPECT_TRUE(same_bits(out, expected));
+      std::fill(out.begin(), out.end(), 0.0f);
+      EXPECT_TRUE(add_finite(a.data() + shift, b.data() + shift, count, out.data()));
+      EXPECT_TRUE(same_bits(out, expected));
       subtract(a.data() + shift, b.data() + shift, count, out.data());
       scalar::subtract(a.data() + shift, b.data() + shift, count, expected.data());
       EXPECT_TRUE(same_bits(out, expected));
@@ -91,6 +94,8 @@ TEST_P(KernelsTest, AllFiniteFindsEveryPosition) {
         auto broken = values;
         broken[i] = bad;
         EXPECT_FALSE(all_finite(broken.data(), count)) << i << " of " << count;
+        std::vector<float> sum(count);
+        EXPECT_FALSE(add_finite(values.data(), broken.data(), count, sum.data())) << i;
       }
     }
   }
@@ -292,6 +297,46 @@ TEST_P(KernelsTest, TopKWithTies) {
             << k << " of " << count << " in blocks of " << block;
         ASSERT_EQ(select(values, threshold, block, scalar::select_block), expected);
       }
+    }
+  }
+}
+
+// Long enough for a sample to say where the threshold is; some that mislead it, or where too much
+// is as large as the threshold.
+TEST_P(KernelsTest, TopKOfManyValues) {
+  constexpr std::size_t kCount = 150'001;
+  auto most_zero = gaussian(kCount), misleading = most_zero, sorted = most_zero;
+  for (std::size_t i = 0; i < kCount; ++i) {
+    if (i % 50 != 0) most_zero[i] = 0.0f;
+    if (i % 36 < 18) misleading[i] *= 1000.0f;
+  }
+  std::sort(sorted.begin(), sorted.end());
+  const std::vector<float> equal(kCount, -2.0f);
+  for (const auto& values :
+       {gaussian(kCount), with_ties(gaussian(kCount)), most_zero, misleading, sorted, equal}) {
+    for (std::size_t k : {std::size_t{1}, std::size_t{150}, kCount / 60, kCount / 2, kCount}) {
+      const TopKThreshold threshold = find_threshold(values.data(), kCount, k);
+      ASSERT_EQ(threshold, scalar::find_threshold(values.data(), kCount, k)) << k;
+      ASSERT_EQ(select(values, threshold, 1024, select_block),
+                select(values, threshold, 1024, scalar::select_block))
+          << k;
+    }
+  }
+}
+
+TEST_P(KernelsTest, AddAndFindThreshold) {
+  for (std::size_t count : {std::size_t{1}, std::size_t{1000}, std::size_t{150'001}}) {
+    const std::size_t k = 1 + count / 100;
+    const auto addend = gaussian(count);
+    for (const float* added : {static_cast<const float*>(nullptr), addend.data()}) {
+      auto values = gaussian(count), expected = values;
+      TopKThreshold threshold, plain;
+      ASSERT_TRUE(add_and_find_threshold(added, count, k, values.data(), threshold));
+      ASSERT_TRUE(scalar::add_and_find_threshold(added, count, k, expected.data(), plain));
+      EXPECT_TRUE(same_bits(values, expected));
+      EXPECT_EQ(threshold, plain) << count;
+      values[count / 2] = std::nanf("");
+      EXPECT_FALSE(add_and_find_threshold(added, count, k, values.data(), threshold));
     }
   }
 }

@@ -62,6 +62,11 @@ void add(const float* a, const float* b, std::size_t count, float* out) {
   for (std::size_t i = 0; i < count; ++i) out[i] = a[i] + b[i];
 }
 
+bool add_finite(const float* a, const float* b, std::size_t count, float* out) {
+  add(a, b, count, out);
+  return all_finite(out, count);
+}
+
 void subtract(const float* a, const float* b, std::size_t count, float* out) {
   for (std::size_t i = 0; i < count; ++i) out[i] = a[i] - b[i];
 }
@@ -161,6 +166,14 @@ TopKThreshold find_threshold(const float* values, std::size_t count, std::size_t
   const std::uint32_t smallest = magnitudes[k - 1];
   const auto kept = magnitudes.begin() + static_cast<std::ptrdiff_t>(k);
   return {smallest, static_cast<std::uint64_t>(std::count(magnitudes.begin(), kept, smallest))};
+}
+
+bool add_and_find_threshold(const float* addend, std::size_t count, std::size_t k, float* values,
+                            TopKThreshold& threshold) {
+  if (addend != nullptr) add(values, addend, count, values);
+  if (!all_finite(values, count)) return false;
+  threshold = find_threshold(values, count, k);
+  return true;
 }
 
 std::size_t select_block(const float* values, std::size_t count, TopKThreshold& threshold,

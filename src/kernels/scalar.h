@@ -13,6 +13,7 @@
 namespace lgreco::kernels::scalar {
 
 void add(const float* a, const float* b, std::size_t count, float* out);
+bool add_finite(const float* a, const float* b, std::size_t count, float* out);
 void subtract(const float* a, const float* b, std::size_t count, float* out);
 void scale(const float* a, float factor, std::size_t count, float* out);
 bool all_finite(const float* values, std::size_t count);
@@ -36,6 +37,8 @@ void unpack_dequantize_add(const std::uint8_t* packed, std::size_t count, int bi
                            float unit, float* accumulator);
 
 TopKThreshold find_threshold(const float* values, std::size_t count, std::size_t k);
+bool add_and_find_threshold(const float* addend, std::size_t count, std::size_t k, float* values,
+                            TopKThreshold& threshold);
 std::size_t select_block(const float* values, std::size_t count, TopKThreshold& threshold,
                          std::uint32_t* indices);
 
