@@ -57,8 +57,12 @@ class Quantize final : public CodedCompressor {
       if (!kernels::add_and_find_range(addend, bucket.count, bucket_values, range)) return false;
       const QuantizeGrid grid(range, bits_);
       if (!write_header(grid, bucket)) return false;
+      const bool is_last = values.size() - bucket.at < 2 * bucket.count;
+      const std::size_t next = is_last ? 0 : bucket.count;
+      const float* next_addend = addend == nullptr ? bucket_values : addend + next;
       kernels::quantize_pack_keep_loss(bucket_values, bucket.count, bits_, grid.low(), grid.unit(),
-                                       bucket.random(), bucket.first, bucket.codes());
+                                       bucket.random(), bucket.first, bucket.codes(),
+                                       {bucket_values + next, next_addend});
       return true;
     });
   }

@@ -161,7 +161,7 @@ TEST_P(KernelsTest, QuantizeAndBack) {
         ASSERT_EQ(packed, expected) << bits << " bits, " << count;
         auto loss = values, expected_loss = values;
         quantize_pack_keep_loss(loss.data(), count, bits, range.low, unit, random, 77,
-                                packed.data());
+                                packed.data(), {values.data(), values.data()});
         ASSERT_EQ(packed, expected) << bits << " bits, " << count;
         scalar::quantize_pack_keep_loss(expected_loss.data(), count, bits, range.low, unit, random,
                                         77, expected.data());
@@ -181,7 +181,8 @@ TEST_P(KernelsTest, QuantizeOfAnEmptyRange) {
   const std::vector<float> values(70, -3.0f);
   std::vector<std::uint8_t> packed(packed_bytes(values.size(), 3), 0xFF), expected(packed);
   auto loss = values, expected_loss = values;
-  quantize_pack_keep_loss(loss.data(), loss.size(), 3, -3, 0, nullptr, 0, packed.data());
+  quantize_pack_keep_loss(loss.data(), loss.size(), 3, -3, 0, nullptr, 0, packed.data(),
+                          {loss.data(), loss.data()});
   scalar::quantize_pack_keep_loss(expected_loss.data(), loss.size(), 3, -3, 0, nullptr, 0,
                                   expected.data());
   EXPECT_EQ(packed, expected);

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "hwy/cache_control.h"
 #include "src/kernels/scalar.h"
 #include "src/kernels/simd.h"
 
@@ -110,7 +111,8 @@ HWY_INLINE hn::Vec<Floats> AddUniform(hn::Vec<Floats> quotient, const RandomStre
 // One code a byte. With kKeepLoss, values[i] becomes what its code leaves.
 template <bool kStochastic, bool kKeepLoss, typename Float>
 void CodesOf(Float* values, std::size_t count, int bits, float low, float unit,
-             const RandomStream* stream, std::uint32_t first, std::uint8_t* codes) {
+             const RandomStream* stream, std::uint32_t first, std::uint8_t* codes,
+             [[maybe_unused]] const Upcoming& upcoming) {
   const Floats d;
   const Words dw;
   const hn::Rebind<std::uint8_t, Floats> bytes;
@@ -121,6 +123,10 @@ void CodesOf(Float* values, std::size_t count, int bits, float low, float unit,
   auto index = hn::Iota(dw, first);
   std::size_t i = 0;
   for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) {
+    if constexpr (kKeepLoss) {
+      hwy::Prefetch(upcoming.values + i);
+      hwy::Prefetch(upcoming.addend + i);
+    }
     const auto value = hn::LoadU(d, values + i);
     auto steps = hn::Div(hn::Sub(value, lows), units);
     if constexpr (kStochastic) {
@@ -146,14 +152,17 @@ void CodesOf(Float* values, std::size_t count, int bits, float low, float unit,
 
 void Codes(const float* values, std::size_t count, int bits, float low, float unit,
            const RandomStream* stream, std::uint32_t first, std::uint8_t* codes) {
-  stream == nullptr ? CodesOf<false, false>(values, count, bits, low, unit, stream, first, codes)
-                    : CodesOf<true, false>(values, count, bits, low, unit, stream, first, codes);
+  stream == nullptr
+      ? CodesOf<false, false>(values, count, bits, low, unit, stream, first, codes, {})
+      : CodesOf<true, false>(values, count, bits, low, unit, stream, first, codes, {});
 }
 
 void CodesKeepLoss(float* values, std::size_t count, int bits, float low, float unit,
-                   const RandomStream* stream, std::uint32_t first, std::uint8_t* codes) {
-  stream == nullptr ? CodesOf<false, true>(values, count, bits, low, unit, stream, first, codes)
-                    : CodesOf<true, true>(values, count, bits, low, unit, stream, first, codes);
+                   const RandomStream* stream, std::uint32_t first, std::uint8_t* codes,
+                   const Upcoming& upcoming) {
+  stream == nullptr
+      ? CodesOf<false, true>(values, count, bits, low, unit, stream, first, codes, upcoming)
+      : CodesOf<true, true>(values, count, bits, low, unit, stream, first, codes, upcoming);
 }
 
 void DequantizeAdd(const std::uint8_t* codes, std::size_t count, float low, float unit,
@@ -215,8 +224,8 @@ void quantize_pack(const float* values, std::size_t count, int bits, float low, 
 }
 
 void quantize_pack_keep_loss(float* values, std::size_t count, int bits, float low, float unit,
-                             const RandomStream* stream, std::uint32_t first,
-                             std::uint8_t* packed) {
+                             const RandomStream* stream, std::uint32_t first, std::uint8_t* packed,
+                             const Upcoming& upcoming) {
   if (unit == 0) {
     std::fill_n(packed, packed_bytes(count, bits), std::uint8_t{0});
     for (std::size_t i = 0; i < count; ++i) values[i] += -low + 0.0f * -unit;
@@ -226,7 +235,8 @@ void quantize_pack_keep_loss(float* values, std::size_t count, int bits, float l
   for (std::size_t at = 0; at < count; at += kBlock) {
     const std::size_t length = std::min(kBlock, count - at);
     HWY_DYNAMIC_DISPATCH(CodesKeepLoss)
-    (values + at, length, bits, low, unit, stream, first + static_cast<std::uint32_t>(at), codes);
+    (values + at, length, bits, low, unit, stream, first + static_cast<std::uint32_t>(at), codes,
+     {upcoming.values + at, upcoming.addend + at});
     pack_codes(codes, length, bits, packed + packed_bytes(at, bits));
   }
 }

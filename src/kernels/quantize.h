@@ -29,10 +29,17 @@ bool add_and_find_range(const float* addend, std::size_t count, float* values, R
 void quantize_pack(const float* values, std::size_t count, int bits, float low, float unit,
                    const RandomStream* stream, std::uint32_t first, std::uint8_t* packed);
 
+/// What is read next, brought into the cache in the meantime: `count` readable values each.
+struct Upcoming {
+  const float* values;
+  const float* addend;
+};
+
 /// The same, and then unpack_dequantize_add(packed, count, bits, -low, -unit, values): leaves in
 /// `values` what the codes do not say.
 void quantize_pack_keep_loss(float* values, std::size_t count, int bits, float low, float unit,
-                             const RandomStream* stream, std::uint32_t first, std::uint8_t* packed);
+                             const RandomStream* stream, std::uint32_t first, std::uint8_t* packed,
+                             const Upcoming& upcoming);
 
 /// accumulator[i] += low + code_i * unit (one multiplication, then two additions, no FMA).
 void unpack_dequantize_add(const std::uint8_t* packed, std::size_t count, int bits, float low,
