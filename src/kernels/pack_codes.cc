@@ -1,6 +1,5 @@
 #include "src/kernels/pack_codes.h"
 
-#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -121,26 +120,31 @@ std::size_t UnpackVectors(const std::uint8_t* packed, std::size_t count, std::ui
 
 template <int kBits>
 void PackWords(const std::uint8_t* codes, std::size_t count, std::uint8_t* packed) {
-  const std::size_t bytes = packed_bytes(count, kBits);
-  for (std::size_t i = PackVectors<kBits>(codes, count, packed); i < count; i += 8) {
-    const std::size_t at = i / 8 * kBits;
+  std::size_t i = PackVectors<kBits>(codes, count, packed);
+  const auto pack_word = [&](std::size_t bytes) HWY_ATTR {
     std::uint64_t word;
     std::memcpy(&word, codes + i, sizeof word);
     word = Narrow<kBits>(word);
-    std::memcpy(packed + at, &word, std::min<std::size_t>(kBits, bytes - at));
-  }
+    std::memcpy(packed + i / 8 * kBits, &word, bytes);
+  };
+  for (; i + 8 <= count; i += 8) pack_word(kBits);
+  if (i < count) pack_word(packed_bytes(count - i, kBits));
 }
 
 template <int kBits>
 void UnpackWords(const std::uint8_t* packed, std::size_t count, std::uint8_t* codes) {
-  const std::size_t bytes = packed_bytes(count, kBits);
-  for (std::size_t i = UnpackVectors<kBits>(packed, count, codes); i < count; i += 8) {
-    const std::size_t at = i / 8 * kBits;
+  std::size_t i = UnpackVectors<kBits>(packed, count, codes);
+  const auto unpack_word = [&](std::size_t bytes) HWY_ATTR {
     std::uint64_t word = 0;
-    std::memcpy(&word, packed + at, std::min<std::size_t>(kBits, bytes - at));
+    std::memcpy(&word, packed + i / 8 * kBits, bytes);
     word = Widen<kBits>(word);
     std::memcpy(codes + i, &word, sizeof word);
-  }
+  };
+  // A whole word is read at once, and what is too much ignored, where that does not end outside.
+  const std::size_t bytes = packed_bytes(count, kBits);
+  for (; i / 8 * kBits + sizeof(std::uint64_t) <= bytes; i += 8) unpack_word(sizeof(std::uint64_t));
+  for (; i + 8 <= count; i += 8) unpack_word(kBits);
+  if (i < count) unpack_word(packed_bytes(count - i, kBits));
 }
 
 void PackCodes(const std::uint8_t* codes, std::size_t count, int bits, std::uint8_t* packed) {
