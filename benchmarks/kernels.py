@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -166,6 +167,7 @@ def torch_topk(density: float) -> Pass:
 
 def torch_quantize() -> Pass:
     """To 8 bits with given scales; the residual, the range and the loss are not in it."""
+    warnings.filterwarnings("ignore", message="torch.quantize_per_tensor")  # deprecated
     x = torch.randn(BUCKETS)
     scales, zeros = torch.full(BUCKETS[:1], 8 / 255), torch.full(BUCKETS[:1], 128)
     return timed(lambda: torch.quantize_per_channel(x, scales, zeros, 0, torch.quint8))
