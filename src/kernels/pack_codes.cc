@@ -1,5 +1,6 @@
 #include "src/kernels/pack_codes.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -164,7 +165,7 @@ void PackCodes(const std::uint8_t* codes, std::size_t count, int bits, std::uint
     case 7:
       return PackWords<7>(codes, count, packed);
     default:
-      std::memcpy(packed, codes, count);
+      std::copy_n(codes, count, packed);
   }
 }
 
@@ -185,7 +186,7 @@ void UnpackCodes(const std::uint8_t* packed, std::size_t count, int bits, std::u
     case 7:
       return UnpackWords<7>(packed, count, codes);
     default:
-      std::memcpy(codes, packed, count);
+      std::copy_n(packed, count, codes);
   }
 }
 
