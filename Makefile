@@ -1,6 +1,7 @@
 # Thin targets over scripts/. `make setup` is called by every other target and is quick when nothing changed.
 .PHONY: help setup demo demo-quick test test-faults test-asan test-tsan fuzz bench bench-bytes \
-  bench-overlap bench-checks bench-analysis bench-planner bench-plans bench-replanning lint format
+  bench-overlap bench-checks bench-analysis bench-planner bench-plans bench-replanning \
+  bench-kernels lint format
 
 help:
 	@echo 'make setup       install everything into .venv/ (called by the others)'
@@ -12,6 +13,7 @@ help:
 	@echo 'make test-tsan   the C++ tests under ThreadSanitizer'
 	@echo 'make fuzz        look for bytes that break a decoder (needs clang; SECONDS_EACH=60)'
 	@echo 'make bench       micro-benchmarks of kernels and planner'
+	@echo 'make bench-kernels speed of kernels and methods against memory and PyTorch (about a minute)'
 	@echo 'make bench-bytes counted bytes against the network interface (needs root)'
 	@echo 'make bench-overlap one lane against two on a slow link (needs root)'
 	@echo 'make bench-plans how many fewer bytes plans send than their uniform reference'
@@ -69,6 +71,9 @@ bench-planner: setup
 
 bench-analysis: setup
 	@.venv/bin/python -m benchmarks.analysis
+
+bench-kernels: setup
+	@.venv/bin/python -m benchmarks.kernels
 
 lint: setup
 	@scripts/lint

@@ -69,6 +69,15 @@ class CodedCompressor {
                                     std::size_t first_element,
                                     std::span<std::byte> payload) const = 0;
 
+  /// encode() with error feedback, in fewer passes: values += residual (which may be empty), encode
+  /// them, and subtract from them what decoding gives. False when a sum is not finite or encode()
+  /// would return false; `values` and `payload` are unspecified then. REQUIRES: as encode(), but
+  /// that `values` need not be finite; `residual` is empty or of the size of `values`.
+  [[nodiscard]] virtual bool encode_keep_loss(std::span<float> values,
+                                              std::span<const float> residual, const RandomKey& key,
+                                              std::size_t first_element,
+                                              std::span<std::byte> payload) const;
+
   /// Add the decoded values to `accumulator`, or subtract them (`sign` -1). Total over all byte
   /// strings: a payload of a wrong size or with an impossible content is refused, and `accumulator`
   /// may then be partly changed. REQUIRES: sign is 1 or -1.

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -110,6 +111,40 @@ TEST_P(CodedTest, DecodeAdds) {
   std::vector<float> sum(values.size(), 1.0f);
   ASSERT_TRUE(codec_->decode_add(payload, sum).is_ok());
   for (std::size_t i = 0; i < sum.size(); ++i) EXPECT_NEAR(sum[i], 1.0f + once[i], 1e-5);
+}
+
+TEST_P(CodedTest, EncodeKeepLossIsAddEncodeAndSubtract) {
+  for (std::size_t count : {0, 1, 2, 65, 1023, 1025, 5000, 20'000}) {
+    const auto gradient = gaussian(count, 15);
+    for (const auto& residual : {std::vector<float>(), gaussian(count, 16, 0.1f)}) {
+      auto values = gradient;
+      for (std::size_t i = 0; i < residual.size(); ++i) values[i] += residual[i];
+      std::vector<std::byte> expected(codec_->payload_bytes(count)), payload(expected.size());
+      ASSERT_TRUE(codec_->encode(values, {7, 1, 3}, 40, expected));
+      ASSERT_TRUE(codec_->decode_add(expected, values, -1.0f).is_ok());
+      auto in_one = gradient;
+      ASSERT_TRUE(codec_->encode_keep_loss(in_one, residual, {7, 1, 3}, 40, payload));
+      EXPECT_EQ(payload, expected) << count;
+      for (std::size_t i = 0; i < count; ++i) {
+        ASSERT_EQ(std::bit_cast<std::uint32_t>(in_one[i]), std::bit_cast<std::uint32_t>(values[i]))
+            << i << " of " << count;
+      }
+    }
+  }
+}
+
+TEST_P(CodedTest, EncodeKeepLossRefusesWhatIsNotFinite) {
+  constexpr std::size_t kCount = 2500;
+  std::vector<std::byte> payload(codec_->payload_bytes(kCount));
+  for (std::size_t at : {0u, 17u, 1023u, 1024u, 2499u}) {
+    for (float bad : {std::nanf(""), INFINITY, -INFINITY}) {
+      auto values = gaussian(kCount, 17), residual = gaussian(kCount, 18);
+      residual[at] = bad;
+      EXPECT_FALSE(codec_->encode_keep_loss(values, residual, {}, 0, payload)) << at;
+      values[at] = bad;
+      EXPECT_FALSE(codec_->encode_keep_loss(values, {}, {}, 0, payload)) << at;
+    }
+  }
 }
 
 // C(2^k x) = 2^k C(x), bit for bit: no absolute threshold anywhere.

@@ -19,6 +19,12 @@ class Dense final : public CodedCompressor {
     return true;
   }
 
+  bool encode_keep_loss(std::span<float> values, std::span<const float> residual,
+                        const RandomKey& key, std::size_t first_element,
+                        std::span<std::byte> payload) const override {
+    return encode_keep_loss_in_blocks(*this, values, residual, key, first_element, payload);
+  }
+
   Status decode_add(std::span<const std::byte> payload, std::span<float> accumulator,
                     float sign) const override {
     if (payload.size() != accumulator.size_bytes()) {

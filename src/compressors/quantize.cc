@@ -5,9 +5,11 @@
 
 #include <cmath>
 #include <cstring>
+#include <optional>
 
 #include "src/base/random.h"
 #include "src/compressors/compressors.h"
+#include "src/compressors/quantize_range.h"
 #include "src/kernels/cast.h"
 #include "src/kernels/quantize.h"
 
@@ -35,19 +37,34 @@ class Quantize final : public CodedCompressor {
 
   bool encode(std::span<const float> values, const RandomKey& key, std::size_t first_element,
               std::span<std::byte> payload) const override {
-    std::byte* out = payload.data();
-    for (std::size_t at = 0; at < values.size(); at += bucket_) {
-      const std::size_t count = std::min<std::size_t>(bucket_, values.size() - at);
-      const std::size_t element = first_element + at;
-      // The counter has 32 bits; what is above goes into the key.
-      const RandomStream stream = stream_of({key.seed ^ (element >> 32), key.step, key.layer});
-      if (!encode_bucket(values.data() + at, count, stream, static_cast<std::uint32_t>(element),
-                         out)) {
-        return false;
-      }
-      out += bucket_bytes(count);
-    }
-    return true;
+    return for_each_bucket(values.size(), key, first_element, payload.data(), [&](Bucket bucket) {
+      const float* bucket_values = values.data() + bucket.at;
+      const QuantizeGrid grid(kernels::range_of(bucket_values, bucket.count), bits_);
+      if (!write_header(grid, bucket)) return false;
+      kernels::quantize_pack(bucket_values, bucket.count, bits_, grid.low(), grid.unit(),
+                             bucket.random(), bucket.first, bucket.codes());
+      return true;
+    });
+  }
+
+  bool encode_keep_loss(std::span<float> values, std::span<const float> residual,
+                        const RandomKey& key, std::size_t first_element,
+                        std::span<std::byte> payload) const override {
+    return for_each_bucket(values.size(), key, first_element, payload.data(), [&](Bucket bucket) {
+      float* bucket_values = values.data() + bucket.at;
+      const float* addend = residual.empty() ? nullptr : residual.data() + bucket.at;
+      kernels::Range range;
+      if (!kernels::add_and_find_range(addend, bucket.count, bucket_values, range)) return false;
+      const QuantizeGrid grid(range, bits_);
+      if (!write_header(grid, bucket)) return false;
+      const bool is_last = values.size() - bucket.at < 2 * bucket.count;
+      const std::size_t next = is_last ? 0 : bucket.count;
+      const float* next_addend = addend == nullptr ? bucket_values : addend + next;
+      kernels::quantize_pack_keep_loss(bucket_values, bucket.count, bits_, grid.low(), grid.unit(),
+                                       bucket.random(), bucket.first, bucket.codes(),
+                                       {bucket_values + next, next_addend});
+      return true;
+    });
   }
 
   Status decode_add(std::span<const std::byte> payload, std::span<float> accumulator,
@@ -89,20 +106,42 @@ class Quantize final : public CodedCompressor {
   }
   int max_code() const { return (1 << bits_) - 1; }
 
-  bool encode_bucket(const float* values, std::size_t count, const RandomStream& stream,
-                     std::uint32_t first, std::byte* out) const {
-    const kernels::Range range = kernels::range_of(values, count);
-    Header header{kernels::bf16_below(range.low), 0};
-    const float low = kernels::bf16_value(header.low);
-    // Halved so that the width of a range over the whole of fp32 does not overflow.
-    const float half_width = range.high * 0.5f - low * 0.5f;
-    header.unit = kernels::bf16_above(half_width / (static_cast<float>(max_code()) * 0.5f));
-    const float unit = kernels::bf16_value(header.unit);
-    if (!std::isfinite(low + static_cast<float>(max_code()) * unit)) return false;
-    std::memcpy(out, &header, sizeof header);
-    kernels::quantize_pack(values, count, bits_, low, unit, stochastic_ ? &stream : nullptr, first,
-                           reinterpret_cast<std::uint8_t*>(out) + sizeof header);
+  struct Bucket {
+    std::size_t at;
+    std::size_t count;
+    std::uint32_t first;  // counter of the random numbers
+    std::optional<RandomStream> stream;
+    std::byte* payload;
+
+    const RandomStream* random() const { return stream ? &*stream : nullptr; }
+    std::uint8_t* codes() const {
+      return reinterpret_cast<std::uint8_t*>(payload + sizeof(Header));
+    }
+  };
+
+  // Until `encode_bucket` returns false, which is returned then.
+  template <typename EncodeBucket>
+  bool for_each_bucket(std::size_t count, const RandomKey& key, std::size_t first_element,
+                       std::byte* payload, const EncodeBucket& encode_bucket) const {
+    for (std::size_t at = 0; at < count; at += bucket_) {
+      const std::size_t element = first_element + at;
+      Bucket bucket{.at = at,
+                    .count = std::min<std::size_t>(bucket_, count - at),
+                    .first = static_cast<std::uint32_t>(element),
+                    .stream = std::nullopt,
+                    .payload = payload};
+      // The counter has 32 bits; what is above goes into the key.
+      if (stochastic_) bucket.stream = stream_of({key.seed ^ (element >> 32), key.step, key.layer});
+      if (!encode_bucket(bucket)) return false;
+      payload += bucket_bytes(bucket.count);
+    }
     return true;
+  }
+
+  bool write_header(const QuantizeGrid& grid, const Bucket& bucket) const {
+    const Header header{grid.low_bits, grid.unit_bits};
+    std::memcpy(bucket.payload, &header, sizeof header);
+    return grid.is_finite(bits_);
   }
 
   int bits_;

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "src/compressors/compressors.h"
+#include "src/compressors/topk_count.h"
 #include "src/kernels/cast.h"
 #include "src/kernels/elementwise.h"
 #include "src/kernels/elias_fano.h"
@@ -31,24 +32,23 @@ class TopK final : public CodedCompressor {
   bool encode(std::span<const float> values, const RandomKey&, std::size_t,
               std::span<std::byte> payload) const override {
     if (values.empty()) return true;
-    const kernels::EliasFano code(values.size(), kept(values.size()));
-    kernels::EliasFanoWriter positions(code, payload.data());
-    std::byte* out = payload.data() + code.bytes();
-    auto threshold = kernels::find_threshold(values.data(), values.size(), code.k);
-    std::uint32_t indices[kBlock];
-    float kept_values[kBlock];
-    for (std::size_t at = 0; at < values.size(); at += kBlock) {
-      const std::size_t length = std::min(kBlock, values.size() - at);
-      const float* block = values.data() + at;
-      const std::size_t found = kernels::select_block(block, length, threshold, indices);
-      for (std::size_t i = 0; i < found; ++i) {
-        positions.append(at + indices[i]);
-        kept_values[i] = block[indices[i]];
-      }
-      if (!write_values({kept_values, found}, out)) return false;
-      out += found * size_of(values_);
-    }
-    return true;
+    const std::size_t k = kept(values.size());
+    return write(values, k, kernels::find_threshold(values.data(), values.size(), k), payload,
+                 [](std::size_t, std::span<const std::uint32_t>, std::span<const float>) {});
+  }
+
+  bool encode_keep_loss(std::span<float> values, std::span<const float> residual, const RandomKey&,
+                        std::size_t, std::span<std::byte> payload) const override {
+    if (values.empty()) return true;
+    const std::size_t k = kept(values.size());
+    const float* addend = residual.empty() ? nullptr : residual.data();
+    kernels::TopKThreshold threshold;
+    return kernels::add_and_find_threshold(addend, values.size(), k, values.data(), threshold) &&
+           write(values, k, threshold, payload,
+                 [&](std::size_t at, std::span<const std::uint32_t> indices,
+                     std::span<const float> sent) {
+                   for (std::size_t i = 0; i < sent.size(); ++i) values[at + indices[i]] -= sent[i];
+                 });
   }
 
   Status decode_add(std::span<const std::byte> payload, std::span<float> accumulator,
@@ -81,23 +81,44 @@ class TopK final : public CodedCompressor {
   }
 
  private:
-  std::size_t kept(std::size_t count) const {
-    const double k = std::round(density_ * static_cast<double>(count));
-    return std::min(count, std::max<std::size_t>(1, static_cast<std::size_t>(k)));
+  std::size_t kept(std::size_t count) const { return topk_count(density_, count); }
+
+  // `on_sent(at, indices, sent)` is told, block by block, what the payload says of the values from
+  // `at` on. False when a value overflows its type.
+  template <typename OnSent>
+  bool write(std::span<const float> values, std::size_t k, kernels::TopKThreshold threshold,
+             std::span<std::byte> payload, const OnSent& on_sent) const {
+    const kernels::EliasFano code(values.size(), k);
+    kernels::EliasFanoWriter positions(code, payload.data());
+    std::byte* out = payload.data() + code.bytes();
+    std::uint32_t indices[kBlock];
+    float sent[kBlock];
+    for (std::size_t at = 0; at < values.size(); at += kBlock) {
+      const std::size_t length = std::min(kBlock, values.size() - at);
+      const float* block = values.data() + at;
+      const std::size_t found = kernels::select_block(block, length, threshold, indices);
+      for (std::size_t i = 0; i < found; ++i) {
+        positions.append(at + indices[i]);
+        sent[i] = block[indices[i]];
+      }
+      if (!write_values({sent, found}, out)) return false;
+      on_sent(at, {indices, found}, {sent, found});
+      out += found * size_of(values_);
+    }
+    return true;
   }
 
-  // False when a value overflows its type.
-  bool write_values(std::span<const float> values, std::byte* out) const {
+  // Leaves in `values` what is written. False when one overflows its type.
+  bool write_values(std::span<float> values, std::byte* out) const {
     if (values_ == DType::f32) {
       std::memcpy(out, values.data(), values.size_bytes());
       return true;
     }
     std::uint16_t halves[kBlock];
-    float rounded[kBlock];
     kernels::to_bf16(values.data(), values.size(), halves);
-    kernels::from_bf16(halves, values.size(), rounded);
+    kernels::from_bf16(halves, values.size(), values.data());
     std::memcpy(out, halves, values.size() * sizeof *halves);
-    return kernels::all_finite(rounded, values.size());
+    return kernels::all_finite(values.data(), values.size());
   }
 
   float read_value(const std::byte* at) const {

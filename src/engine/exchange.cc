@@ -239,11 +239,20 @@ void Exchange::load(Part& part) {
       kernels::max_magnitude(part.values.data(), part.values.size()) != 0) {
     has_gradient_ = true;
   }
-  if (settings_.error_feedback) record.residual.add_to(part.values);
+  const bool sum_is_needed = record.linear != nullptr || collects_window(record);
+  std::span<const float> residual;  // left to be added while encoding
+  if (settings_.error_feedback) {
+    residual = record.residual.floats();
+    if (sum_is_needed || residual.empty()) {
+      record.residual.add_to(part.values);
+      residual = {};
+    }
+  }
+  if (record.linear == nullptr) coded_[part.index].residual = residual;
   if (settings_.error_feedback && record.level.method != Method::dense) {
     record.residual.reserve(part.values.size());
   }
-  if (!all_finite(part.values)) {
+  if (sum_is_needed && !all_finite(part.values)) {
     part.presence = Presence::non_finite;
     std::fill(part.values.begin(), part.values.end(), 0.0f);
   }

@@ -23,6 +23,8 @@ class Residual {
   /// Take the memory for `count` values, so that keeping them cannot fail.
   void reserve(std::size_t count);
 
+  /// What add_to() would add, as far as it can be read in fp32; empty for one kept in bf16.
+  std::span<const float> floats() const { return floats_; }
   /// values += residual. REQUIRES: empty, or values.size() is the layer's.
   void add_to(std::span<float> values) const;
   /// residual = values. `key` draws the rounding of bf16.

@@ -10,9 +10,9 @@ namespace lgreco {
 namespace {
 
 void decode_piece(const Piece& piece, const Addend& addend, std::span<const std::byte> message,
-                  std::size_t first, int peer, float factor, std::span<float> values) {
+                  std::size_t first, int peer, std::span<float> values) {
   const auto payload = message.subspan(first + piece.offset, piece.bytes);
-  const Status status = addend.codec->decode_add(payload, values, factor);
+  const Status status = addend.codec->decode_add(payload, values);
   if (status.is_ok()) return;
   throw ProtocolError("[exchange] layer '" + std::string(addend.name) + "': the payload of rank " +
                       std::to_string(peer) + " is refused: " + status.reason());
@@ -20,6 +20,18 @@ void decode_piece(const Piece& piece, const Addend& addend, std::span<const std:
 
 std::span<float> values_of(const Piece& piece, const Addend& addend) {
   return addend.values.subspan(piece.first, piece.count);
+}
+
+std::span<const float> residual_of(const Piece& piece, const Addend& addend) {
+  if (addend.residual.empty()) return {};
+  return addend.residual.subspan(piece.first, piece.count);
+}
+
+// False when a sum is not finite.
+bool add_residual(std::span<const float> residual, std::span<float> values) {
+  return residual.empty()
+             ? kernels::all_finite(values.data(), values.size())
+             : kernels::add_finite(values.data(), residual.data(), values.size(), values.data());
 }
 
 }  // namespace
@@ -56,16 +68,17 @@ void ShardedSum::encode(std::span<Addend> addends, const RandomKey& key, Message
     const Piece& piece = layout_.pieces[i];
     const Addend& addend = addends[piece.part];
     overflows_[i] = 0;
-    if (piece.owner == place_.rank || !addend.takes_part) return;
+    if (!addend.takes_part) return;
     const std::span<float> values = values_of(piece, addend);
-    const std::size_t at = first[static_cast<std::size_t>(piece.owner)] + piece.offset;
-    const auto payload = scatter.outgoing(piece.owner).subspan(at, piece.bytes);
-    if (!addend.codec->encode(values, key_of(key, addend, 0), piece.first, payload)) {
-      overflows_[i] = 1;
+    const std::span<const float> residual = residual_of(piece, addend);
+    if (piece.owner == place_.rank) {
+      overflows_[i] = !add_residual(residual, values);
       return;
     }
-    decode_piece(piece, addend, scatter.outgoing(piece.owner),
-                 first[static_cast<std::size_t>(piece.owner)], place_.rank, -1.0f, values);
+    const std::size_t at = first[static_cast<std::size_t>(piece.owner)] + piece.offset;
+    const auto payload = scatter.outgoing(piece.owner).subspan(at, piece.bytes);
+    overflows_[i] = !addend.codec->encode_keep_loss(values, residual, key_of(key, addend, 0),
+                                                    piece.first, payload);
   });
   mark(addends);
 }
@@ -82,17 +95,15 @@ void ShardedSum::reduce(std::span<Addend> addends, const RandomKey& key, const M
     const std::span<float> values = values_of(piece, addend);
     for (int peer = 0; peer < place_.ranks; ++peer) {
       if (peer == place_.rank) continue;
-      decode_piece(piece, addend, scatter.incoming(peer), scatter_first, peer, 1.0f, values);
+      decode_piece(piece, addend, scatter.incoming(peer), scatter_first, peer, values);
     }
     kernels::scale(values.data(), 1.0f / ranks, values.size(), values.data());
     const auto message = gather.outgoing(place_.rank);
     const auto payload = message.subspan(gather_first + piece.offset, piece.bytes);
-    if (!kernels::all_finite(values.data(), values.size()) ||
-        !addend.codec->encode(values, key_of(key, addend, 1), piece.first, payload)) {
+    if (!addend.codec->encode_keep_loss(values, {}, key_of(key, addend, 1), piece.first, payload)) {
       overflows_[i] = 1;
       return;
     }
-    decode_piece(piece, addend, message, gather_first, place_.rank, -1.0f, values);
     kernels::scale(values.data(), ranks, values.size(), values.data());
     if (!kernels::all_finite(values.data(), values.size())) overflows_[i] = 1;
   });
@@ -113,7 +124,7 @@ void ShardedSum::decode_into(std::size_t part, const Addend& addend, const Messa
   for (const std::size_t i : pieces_of_[part]) {
     const Piece& piece = layout_.pieces[i];
     decode_piece(piece, addend, gather.incoming(piece.owner),
-                 first[static_cast<std::size_t>(piece.owner)], piece.owner, 1.0f,
+                 first[static_cast<std::size_t>(piece.owner)], piece.owner,
                  result.subspan(piece.first, piece.count));
   }
 }

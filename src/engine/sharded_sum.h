@@ -23,13 +23,15 @@ namespace lgreco {
 /// A vector to be averaged.
 struct Addend {
   std::span<float> values;
+  /// What encode() adds to them first, if anything.
+  std::span<const float> residual = {};
   const CodedCompressor* codec = nullptr;
   std::span<const int> owners;  // of its pieces
   std::uint64_t layer = 0;      // for RandomKey
   std::string_view name;        // of the layer, for messages
   /// false: left out of the next encode / reduce / decode.
   bool takes_part = true;
-  /// Set when a value cannot be represented, here or in the mean.
+  /// Set when a value is not finite or cannot be represented, here or in the mean.
   bool overflowed = false;
 };
 
@@ -44,7 +46,7 @@ class ShardedSum {
   }
 
   /// `first` is the place of these payloads in the body of each message.
-  /// Encode what others own; what the encoding loses stays in `values`.
+  /// Add the residuals and encode what others own; what the encoding loses stays in `values`.
   void encode(std::span<Addend> addends, const RandomKey& key, Messages& scatter,
               const std::vector<std::size_t>& first, WorkerPool& pool) const;
   /// Add the peers' pieces to the own ones and encode the means; the loss stays in `values`.

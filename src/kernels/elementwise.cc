@@ -23,6 +23,20 @@ void Add(const float* a, const float* b, std::size_t count, float* out) {
   scalar::add(a + i, b + i, count - i, out + i);
 }
 
+// x - x is 0 for a finite x and NaN otherwise, so one sum tells.
+bool AddFinite(const float* a, const float* b, std::size_t count, float* out) {
+  const Floats d;
+  auto zero = hn::Zero(d);
+  std::size_t i = 0;
+  for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) {
+    const auto sum = hn::Add(hn::LoadU(d, a + i), hn::LoadU(d, b + i));
+    hn::StoreU(sum, d, out + i);
+    zero = hn::Add(zero, hn::Sub(sum, sum));
+  }
+  return hn::AllTrue(d, hn::Eq(zero, hn::Zero(d))) &
+         scalar::add_finite(a + i, b + i, count - i, out + i);
+}
+
 void Subtract(const float* a, const float* b, std::size_t count, float* out) {
   const Floats d;
   std::size_t i = 0;
@@ -42,7 +56,6 @@ void Scale(const float* a, float factor, std::size_t count, float* out) {
   scalar::scale(a + i, factor, count - i, out + i);
 }
 
-// x - x is 0 for a finite x and NaN otherwise, so one sum tells.
 bool AllFinite(const float* values, std::size_t count) {
   const Floats d;
   auto sum = hn::Zero(d);
@@ -98,6 +111,7 @@ HWY_AFTER_NAMESPACE();
 namespace lgreco::kernels {
 
 HWY_EXPORT(Add);
+HWY_EXPORT(AddFinite);
 HWY_EXPORT(Subtract);
 HWY_EXPORT(Scale);
 HWY_EXPORT(AllFinite);
@@ -106,6 +120,9 @@ HWY_EXPORT(SumSquares);
 
 void add(const float* a, const float* b, std::size_t count, float* out) {
   HWY_DYNAMIC_DISPATCH(Add)(a, b, count, out);
+}
+bool add_finite(const float* a, const float* b, std::size_t count, float* out) {
+  return HWY_DYNAMIC_DISPATCH(AddFinite)(a, b, count, out);
 }
 void subtract(const float* a, const float* b, std::size_t count, float* out) {
   HWY_DYNAMIC_DISPATCH(Subtract)(a, b, count, out);

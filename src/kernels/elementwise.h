@@ -5,7 +5,9 @@
 
 namespace lgreco::kernels {
 
-void add(const float* a, const float* b, std::size_t count, float* out);       // out = a + b
+void add(const float* a, const float* b, std::size_t count, float* out);  // out = a + b
+/// The same; false when a sum is not finite.
+bool add_finite(const float* a, const float* b, std::size_t count, float* out);
 void subtract(const float* a, const float* b, std::size_t count, float* out);  // out = a - b
 void scale(const float* a, float factor, std::size_t count, float* out);       // out = a * factor
 

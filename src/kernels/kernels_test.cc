@@ -69,6 +69,9 @@ TEST_P(KernelsTest, Elementwise) {
       add(a.data() + shift, b.data() + shift, count, out.data());
       scalar::add(a.data() + shift, b.data() + shift, count, expected.data());
       EXPECT_TRUE(same_bits(out, expected));
+      std::fill(out.begin(), out.end(), 0.0f);
+      EXPECT_TRUE(add_finite(a.data() + shift, b.data() + shift, count, out.data()));
+      EXPECT_TRUE(same_bits(out, expected));
       subtract(a.data() + shift, b.data() + shift, count, out.data());
       scalar::subtract(a.data() + shift, b.data() + shift, count, expected.data());
       EXPECT_TRUE(same_bits(out, expected));
@@ -91,6 +94,8 @@ TEST_P(KernelsTest, AllFiniteFindsEveryPosition) {
         auto broken = values;
         broken[i] = bad;
         EXPECT_FALSE(all_finite(broken.data(), count)) << i << " of " << count;
+        std::vector<float> sum(count);
+        EXPECT_FALSE(add_finite(values.data(), broken.data(), count, sum.data())) << i;
       }
     }
   }
@@ -154,6 +159,13 @@ TEST_P(KernelsTest, QuantizeAndBack) {
         scalar::quantize_pack(values.data(), count, bits, range.low, unit, random, 77,
                               expected.data());
         ASSERT_EQ(packed, expected) << bits << " bits, " << count;
+        auto loss = values, expected_loss = values;
+        quantize_pack_keep_loss(loss.data(), count, bits, range.low, unit, random, 77,
+                                packed.data(), {values.data(), values.data()});
+        ASSERT_EQ(packed, expected) << bits << " bits, " << count;
+        scalar::quantize_pack_keep_loss(expected_loss.data(), count, bits, range.low, unit, random,
+                                        77, expected.data());
+        ASSERT_TRUE(same_bits(loss, expected_loss)) << bits << " bits, " << count;
         auto sum = gaussian(count);
         auto expected_sum = sum;
         unpack_dequantize_add(packed.data(), count, bits, range.low, unit, sum.data());
@@ -161,6 +173,81 @@ TEST_P(KernelsTest, QuantizeAndBack) {
                                       expected_sum.data());
         ASSERT_TRUE(same_bits(sum, expected_sum)) << bits << " bits, " << count;
       }
+    }
+  }
+}
+
+TEST_P(KernelsTest, QuantizeOfAnEmptyRange) {
+  const std::vector<float> values(70, -3.0f);
+  std::vector<std::uint8_t> packed(packed_bytes(values.size(), 3), 0xFF), expected(packed);
+  auto loss = values, expected_loss = values;
+  quantize_pack_keep_loss(loss.data(), loss.size(), 3, -3, 0, nullptr, 0, packed.data(),
+                          {loss.data(), loss.data()});
+  scalar::quantize_pack_keep_loss(expected_loss.data(), loss.size(), 3, -3, 0, nullptr, 0,
+                                  expected.data());
+  EXPECT_EQ(packed, expected);
+  EXPECT_TRUE(same_bits(loss, expected_loss));
+  EXPECT_EQ(loss, std::vector<float>(values.size(), 0.0f));
+}
+
+TEST_P(KernelsTest, PackedCodesComeBack) {
+  for (int bits = 1; bits <= 8; ++bits) {
+    for (std::size_t count : kCounts) {
+      std::vector<std::uint8_t> codes(count + kCodePadding), back(codes.size());
+      for (auto& code : codes) code = static_cast<std::uint8_t>(generator_() % (1u << bits));
+      const auto expected = codes;
+      std::vector<std::uint8_t> packed(packed_bytes(count, bits), 0xFF);
+      pack_codes(codes.data(), count, bits, packed.data());
+      unpack_codes(packed.data(), count, bits, back.data());
+      for (std::size_t i = 0; i < count; ++i) ASSERT_EQ(back[i], expected[i]) << bits << " bits";
+      const std::size_t used = count * static_cast<std::size_t>(bits);
+      if (used % 8 != 0) {
+        EXPECT_EQ(packed[used / 8] >> (used % 8), 0) << "spare bits";
+      }
+    }
+  }
+}
+
+TEST_P(KernelsTest, AddAndFindRange) {
+  for (std::size_t count : kCounts) {
+    if (count == 0) continue;
+    const auto addend = gaussian(count);
+    for (const float* added : {static_cast<const float*>(nullptr), addend.data()}) {
+      auto values = gaussian(count), expected = values;
+      Range range, plain;
+      EXPECT_TRUE(add_and_find_range(added, count, values.data(), range));
+      EXPECT_TRUE(scalar::add_and_find_range(added, count, expected.data(), plain));
+      EXPECT_TRUE(same_bits(values, expected));
+      EXPECT_EQ(range.low, plain.low);
+      EXPECT_EQ(range.high, plain.high);
+    }
+  }
+}
+
+TEST_P(KernelsTest, AddAndFindRangeSeesEveryValueThatIsNotFinite) {
+  for (std::size_t count : {1, 17, 100}) {
+    for (std::size_t i = 0; i < count; ++i) {
+      for (float bad : {std::nanf(""), INFINITY, -INFINITY}) {
+        auto values = gaussian(count);
+        values[i] = bad;
+        Range range;
+        EXPECT_FALSE(add_and_find_range(nullptr, count, values.data(), range)) << i;
+      }
+    }
+  }
+}
+
+// Equal inputs give equal headers on every CPU, whichever of two equal zeros a minimum takes.
+TEST_P(KernelsTest, RangeHasNoNegativeZero) {
+  for (std::size_t count : {1, 5, 16, 33, 70}) {
+    std::vector<float> values(count, -0.0f);
+    for (std::size_t i = 0; i < count; i += 2) values[i] = 0.0f;
+    Range range;
+    ASSERT_TRUE(add_and_find_range(nullptr, count, values.data(), range));
+    for (const Range& found :
+         {range, range_of(values.data(), count), scalar::range_of(values.data() + count - 1, 1)}) {
+      EXPECT_FALSE(std::signbit(found.low)) << count;
+      EXPECT_FALSE(std::signbit(found.high)) << count;
     }
   }
 }
@@ -211,6 +298,50 @@ TEST_P(KernelsTest, TopKWithTies) {
             << k << " of " << count << " in blocks of " << block;
         ASSERT_EQ(select(values, threshold, block, scalar::select_block), expected);
       }
+    }
+  }
+}
+
+// Long enough for a sample to say where the threshold is; some that mislead it, or where too much
+// is as large as the threshold.
+TEST_P(KernelsTest, TopKOfManyValues) {
+  constexpr std::size_t kCount = 150'001;
+  auto most_zero = gaussian(kCount), most_equal = most_zero, misleading = most_zero,
+       sorted = most_zero;
+  for (std::size_t i = 0; i < kCount; ++i) {
+    if (i % 50 != 0) most_zero[i] = 0.0f;
+    if (i % 10 != 0) most_equal[i] = 0.5f;
+    if (i % 36 < 18) misleading[i] *= 1000.0f;
+  }
+  std::sort(sorted.begin(), sorted.end());
+  const std::vector<float> equal(kCount, -2.0f);
+  for (const auto& values : {gaussian(kCount), with_ties(gaussian(kCount)), most_zero, most_equal,
+                             misleading, sorted, equal}) {
+    // 617 of 10,000: about as many are larger than 0.5 in `most_equal`.
+    for (std::size_t k : {std::size_t{1}, std::size_t{150}, kCount / 60, kCount * 617 / 10'000,
+                          kCount / 2, kCount}) {
+      const TopKThreshold threshold = find_threshold(values.data(), kCount, k);
+      ASSERT_EQ(threshold, scalar::find_threshold(values.data(), kCount, k)) << k;
+      ASSERT_EQ(select(values, threshold, 1024, select_block),
+                select(values, threshold, 1024, scalar::select_block))
+          << k;
+    }
+  }
+}
+
+TEST_P(KernelsTest, AddAndFindThreshold) {
+  for (std::size_t count : {std::size_t{1}, std::size_t{1000}, std::size_t{150'001}}) {
+    const std::size_t k = 1 + count / 100;
+    const auto addend = gaussian(count);
+    for (const float* added : {static_cast<const float*>(nullptr), addend.data()}) {
+      auto values = gaussian(count), expected = values;
+      TopKThreshold threshold, plain;
+      ASSERT_TRUE(add_and_find_threshold(added, count, k, values.data(), threshold));
+      ASSERT_TRUE(scalar::add_and_find_threshold(added, count, k, expected.data(), plain));
+      EXPECT_TRUE(same_bits(values, expected));
+      EXPECT_EQ(threshold, plain) << count;
+      values[count / 2] = std::nanf("");
+      EXPECT_FALSE(add_and_find_threshold(added, count, k, values.data(), threshold));
     }
   }
 }

@@ -31,29 +31,49 @@ float Fold(const Vector (&sums)[kVectors], const float* row, const float* right,
   return lanes[0];
 }
 
-template <std::size_t kCount>
-void MultiplyColumns(const float* matrix, std::size_t rows, std::size_t cols, const float* right,
-                     float* left) {
+// kRows rows by kCount columns.
+template <std::size_t kRows, std::size_t kCount>
+void MultiplyRows(const float* matrix, std::size_t rows, std::size_t cols, const float* right,
+                  float* left) {
   const Sixteen d;
   const std::size_t whole = cols / 16 * 16;
-  for (std::size_t i = 0; i < rows; ++i) {
-    const float* row = matrix + i * cols;
-    Vector sums[kCount][kVectors];
-    for (auto& column : sums) {
+  Vector sums[kRows][kCount][kVectors];
+  for (auto& row : sums) {
+    for (auto& column : row) {
       for (Vector& sum : column) sum = hn::Zero(d);
     }
-    for (std::size_t j = 0; j < whole; j += 16) {
-      for (std::size_t v = 0; v < kVectors; ++v) {
-        const Vector value = hn::LoadU(d, row + j + v * kLanes);
-        for (std::size_t k = 0; k < kCount; ++k) {
-          const Vector factor = hn::LoadU(d, right + k * cols + j + v * kLanes);
-          sums[k][v] = hn::Add(sums[k][v], hn::Mul(value, factor));
+  }
+  for (std::size_t j = 0; j < whole; j += 16) {
+    for (std::size_t v = 0; v < kVectors; ++v) {
+      const std::size_t at = j + v * kLanes;
+      Vector values[kRows];
+      for (std::size_t i = 0; i < kRows; ++i) values[i] = hn::LoadU(d, matrix + i * cols + at);
+      for (std::size_t k = 0; k < kCount; ++k) {
+        const Vector factor = hn::LoadU(d, right + k * cols + at);
+        for (std::size_t i = 0; i < kRows; ++i) {
+          sums[i][k][v] = hn::Add(sums[i][k][v], hn::Mul(values[i], factor));
         }
       }
     }
+  }
+  for (std::size_t i = 0; i < kRows; ++i) {
+    const float* rest = matrix + i * cols + whole;
     for (std::size_t k = 0; k < kCount; ++k) {
-      left[k * rows + i] = Fold(sums[k], row + whole, right + k * cols + whole, cols - whole);
+      left[k * rows + i] = Fold(sums[i][k], rest, right + k * cols + whole, cols - whole);
     }
+  }
+}
+
+template <std::size_t kCount>
+void MultiplyColumns(const float* matrix, std::size_t rows, std::size_t cols, const float* right,
+                     float* left) {
+  constexpr std::size_t kRows = kVectors == 1 ? 4 : 1;  // as far as registers hold the sums
+  std::size_t i = 0;
+  for (; i + kRows <= rows; i += kRows) {
+    MultiplyRows<kRows, kCount>(matrix + i * cols, rows, cols, right, left + i);
+  }
+  for (; i < rows; ++i) {
+    MultiplyRows<1, kCount>(matrix + i * cols, rows, cols, right, left + i);
   }
 }
 
@@ -68,20 +88,41 @@ void Multiply(const float* matrix, std::size_t rows, std::size_t cols, const flo
   }
 }
 
-// right[j] += matrix[i][j] * left[i] for kRows rows in ascending order.
-template <std::size_t kRows>
-void AddRows(const float* matrix, std::size_t cols, const float* left, float* right) {
+// right[k][j] += matrix[i][j] * left[k][i] for kRows rows in ascending order and kCount columns.
+template <std::size_t kRows, std::size_t kCount>
+void AddRows(const float* matrix, std::size_t rows, std::size_t cols, const float* left,
+             float* right) {
   const hn::ScalableTag<float> d;
   std::size_t j = 0;
   for (; j + hn::Lanes(d) <= cols; j += hn::Lanes(d)) {
-    auto sum = hn::LoadU(d, right + j);
+    hn::Vec<decltype(d)> sums[kCount];
+    for (std::size_t k = 0; k < kCount; ++k) sums[k] = hn::LoadU(d, right + k * cols + j);
     for (std::size_t i = 0; i < kRows; ++i) {
-      sum = hn::Add(sum, hn::Mul(hn::LoadU(d, matrix + i * cols + j), hn::Set(d, left[i])));
+      const auto value = hn::LoadU(d, matrix + i * cols + j);
+      for (std::size_t k = 0; k < kCount; ++k) {
+        sums[k] = hn::Add(sums[k], hn::Mul(value, hn::Set(d, left[k * rows + i])));
+      }
     }
-    hn::StoreU(sum, d, right + j);
+    for (std::size_t k = 0; k < kCount; ++k) hn::StoreU(sums[k], d, right + k * cols + j);
   }
   for (; j < cols; ++j) {
-    for (std::size_t i = 0; i < kRows; ++i) right[j] += matrix[i * cols + j] * left[i];
+    for (std::size_t k = 0; k < kCount; ++k) {
+      for (std::size_t i = 0; i < kRows; ++i) {
+        right[k * cols + j] += matrix[i * cols + j] * left[k * rows + i];
+      }
+    }
+  }
+}
+
+template <std::size_t kRows>
+void AddRowsToAll(const float* matrix, std::size_t rows, std::size_t cols, const float* left,
+                  std::size_t rank, float* right) {
+  std::size_t k = 0;
+  for (; k + kColumns <= rank; k += kColumns) {
+    AddRows<kRows, kColumns>(matrix, rows, cols, left + k * rows, right + k * cols);
+  }
+  for (; k < rank; ++k) {
+    AddRows<kRows, 1>(matrix, rows, cols, left + k * rows, right + k * cols);
   }
 }
 
@@ -91,15 +132,9 @@ void MultiplyTransposed(const float* matrix, std::size_t rows, std::size_t cols,
   std::fill_n(right, rank * cols, 0.0f);
   std::size_t i = 0;
   for (; i + kRows <= rows; i += kRows) {
-    for (std::size_t k = 0; k < rank; ++k) {
-      AddRows<kRows>(matrix + i * cols, cols, left + k * rows + i, right + k * cols);
-    }
+    AddRowsToAll<kRows>(matrix + i * cols, rows, cols, left + i, rank, right);
   }
-  for (; i < rows; ++i) {
-    for (std::size_t k = 0; k < rank; ++k) {
-      AddRows<1>(matrix + i * cols, cols, left + k * rows + i, right + k * cols);
-    }
-  }
+  for (; i < rows; ++i) AddRowsToAll<1>(matrix + i * cols, rows, cols, left + i, rank, right);
 }
 
 // out (+)= sum over kCount columns of left[k][row] * right[k][j]; kFirst starts from the product.

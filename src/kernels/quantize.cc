@@ -1,7 +1,10 @@
 #include "src/kernels/quantize.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
+#include "hwy/cache_control.h"
 #include "src/kernels/scalar.h"
 #include "src/kernels/simd.h"
 
@@ -16,6 +19,56 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 using Floats = hn::ScalableTag<float>;
 using Words = hn::RebindToUnsigned<Floats>;
+
+template <bool kAdd>
+bool AddAndRange(const float* addend, std::size_t count, float* values, Range& range) {
+  const Floats d;
+  const std::size_t lanes = hn::Lanes(d);
+  constexpr std::size_t kChains = 4;  // that do not wait for each other
+  const auto infinity = hn::Set(d, std::numeric_limits<float>::infinity());
+  hn::Vec<Floats> low[kChains], high[kChains], zero[kChains];
+  for (std::size_t c = 0; c < kChains; ++c) {
+    low[c] = infinity;
+    high[c] = hn::Neg(infinity);
+    zero[c] = hn::Zero(d);
+  }
+  const auto take = [&](std::size_t c, std::size_t i) HWY_ATTR {
+    auto value = hn::LoadU(d, values + i);
+    if constexpr (kAdd) {
+      value = hn::Add(value, hn::LoadU(d, addend + i));
+      hn::StoreU(value, d, values + i);
+    }
+    low[c] = hn::Min(low[c], value);
+    high[c] = hn::Max(high[c], value);
+    // x - x is 0 for a finite x and NaN otherwise.
+    zero[c] = hn::Add(zero[c], hn::Sub(value, value));
+  };
+  std::size_t i = 0;
+  for (; i + kChains * lanes <= count; i += kChains * lanes) {
+    for (std::size_t c = 0; c < kChains; ++c) take(c, i + c * lanes);
+  }
+  for (; i + lanes <= count; i += lanes) take(0, i);
+  for (std::size_t c = 1; c < kChains; ++c) {
+    low[0] = hn::Min(low[0], low[c]);
+    high[0] = hn::Max(high[0], high[c]);
+    zero[0] = hn::Add(zero[0], zero[c]);
+  }
+  bool finite = hn::AllTrue(d, hn::Eq(zero[0], hn::Zero(d)));
+  range = {hn::GetLane(hn::MinOfLanes(d, low[0])), hn::GetLane(hn::MaxOfLanes(d, high[0]))};
+  for (; i < count; ++i) {
+    if constexpr (kAdd) values[i] += addend[i];
+    range.low = std::min(range.low, values[i]);
+    range.high = std::max(range.high, values[i]);
+    finite &= std::isfinite(values[i]);
+  }
+  range = {range.low + 0.0f, range.high + 0.0f};
+  return finite;
+}
+
+bool AddAndFindRange(const float* addend, std::size_t count, float* values, Range& range) {
+  return addend == nullptr ? AddAndRange<false>(addend, count, values, range)
+                           : AddAndRange<true>(addend, count, values, range);
+}
 
 Range RangeOf(const float* values, std::size_t count) {
   const Floats d;
@@ -34,7 +87,7 @@ Range RangeOf(const float* values, std::size_t count) {
     range.low = std::min(range.low, values[i]);
     range.high = std::max(range.high, values[i]);
   }
-  return range;
+  return {range.low + 0.0f, range.high + 0.0f};
 }
 
 HWY_INLINE hn::Vec<Words> Mix32(hn::Vec<Words> x) {  // as mix32() in base/random.h
@@ -44,40 +97,72 @@ HWY_INLINE hn::Vec<Words> Mix32(hn::Vec<Words> x) {  // as mix32() in base/rando
   return hn::Xor(x, hn::ShiftRight<16>(x));
 }
 
-HWY_INLINE hn::Vec<Floats> Uniform(const RandomStream& stream, hn::Vec<Words> index) {
+// quotient + uniform(stream, index). Their product is exact, so that with FMA it is the same sum.
+HWY_INLINE hn::Vec<Floats> AddUniform(hn::Vec<Floats> quotient, const RandomStream& stream,
+                                      hn::Vec<Words> index) {
   const Words d;
   const Floats df;
   const auto inner = Mix32(hn::Xor(index, hn::Set(d, stream.key0)));
   const auto bits = Mix32(hn::Add(inner, hn::Set(d, stream.key1)));
   const auto whole = hn::BitCast(hn::RebindToSigned<Words>(), hn::ShiftRight<8>(bits));
-  return hn::Mul(hn::ConvertTo(df, whole), hn::Set(df, 0x1.0p-24f));
+  return hn::MulAdd(hn::ConvertTo(df, whole), hn::Set(df, 0x1.0p-24f), quotient);
 }
 
-// One code a byte.
-void Codes(const float* values, std::size_t count, int bits, float low, float unit,
-           const RandomStream* stream, std::uint32_t first, std::uint8_t* codes) {
+// One code a byte. With kKeepLoss, values[i] becomes what its code leaves.
+template <bool kStochastic, bool kKeepLoss, typename Float>
+void CodesOf(Float* values, std::size_t count, int bits, float low, float unit,
+             const RandomStream* stream, std::uint32_t first, std::uint8_t* codes,
+             [[maybe_unused]] const Upcoming& upcoming) {
   const Floats d;
   const Words dw;
-  const hn::RebindToSigned<Floats> di;
   const hn::Rebind<std::uint8_t, Floats> bytes;
-  const auto lows = hn::Set(d, low);
-  const auto units = hn::Set(d, unit);
+  const auto lows = hn::Set(d, low), minus_lows = hn::Set(d, -low);
+  const auto units = hn::Set(d, unit), minus_units = hn::Set(d, -unit);
   const auto highest = hn::Set(d, static_cast<float>((1 << bits) - 1));
-  auto u = hn::Set(d, 0.5f);
+  const auto to_low_bits = hn::Set(d, 0x1.0p23f);  // the sum with a code has it there
+  auto index = hn::Iota(dw, first);
   std::size_t i = 0;
   for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) {
-    if (stream != nullptr) {
-      u = Uniform(*stream, hn::Iota(dw, first + static_cast<std::uint32_t>(i)));
+    if constexpr (kKeepLoss) {
+      hwy::Prefetch(upcoming.values + i);
+      hwy::Prefetch(upcoming.addend + i);
     }
-    const auto steps = hn::Div(hn::Sub(hn::LoadU(d, values + i), lows), units);
-    const auto code = hn::Floor(hn::Add(steps, u));
-    const auto clamped = hn::Min(hn::Max(code, hn::Zero(d)), highest);
-    hn::StoreU(hn::DemoteTo(bytes, hn::ConvertTo(di, clamped)), bytes, codes + i);
+    const auto value = hn::LoadU(d, values + i);
+    auto steps = hn::Div(hn::Sub(value, lows), units);
+    if constexpr (kStochastic) {
+      steps = AddUniform(steps, *stream, index);
+      index = hn::Add(index, hn::Set(dw, static_cast<std::uint32_t>(hn::Lanes(d))));
+    } else {
+      steps = hn::Add(steps, hn::Set(d, 0.5f));
+    }
+    const auto code = hn::Floor(hn::Min(hn::Max(steps, hn::Zero(d)), highest));
+    const auto low_bits = hn::BitCast(dw, hn::Add(code, to_low_bits));
+    hn::StoreU(hn::TruncateTo(bytes, low_bits), bytes, codes + i);
+    if constexpr (kKeepLoss) {
+      const auto sent = hn::Add(minus_lows, hn::Mul(code, minus_units));
+      hn::StoreU(hn::Add(value, sent), d, values + i);
+    }
   }
   for (; i < count; ++i) {
     codes[i] =
         scalar::code_of(values[i], bits, low, unit, stream, first + static_cast<std::uint32_t>(i));
+    if constexpr (kKeepLoss) values[i] += -low + static_cast<float>(codes[i]) * -unit;
   }
+}
+
+void Codes(const float* values, std::size_t count, int bits, float low, float unit,
+           const RandomStream* stream, std::uint32_t first, std::uint8_t* codes) {
+  stream == nullptr
+      ? CodesOf<false, false>(values, count, bits, low, unit, stream, first, codes, {})
+      : CodesOf<true, false>(values, count, bits, low, unit, stream, first, codes, {});
+}
+
+void CodesKeepLoss(float* values, std::size_t count, int bits, float low, float unit,
+                   const RandomStream* stream, std::uint32_t first, std::uint8_t* codes,
+                   const Upcoming& upcoming) {
+  stream == nullptr
+      ? CodesOf<false, true>(values, count, bits, low, unit, stream, first, codes, upcoming)
+      : CodesOf<true, true>(values, count, bits, low, unit, stream, first, codes, upcoming);
 }
 
 void DequantizeAdd(const std::uint8_t* codes, std::size_t count, float low, float unit,
@@ -107,43 +192,20 @@ namespace {
 // bytes.
 constexpr std::size_t kBlock = 2048;
 
-// 8 codes make `bits` bytes.
-void pack(const std::uint8_t* codes, std::size_t count, int bits, std::uint8_t* packed) {
-  for (std::size_t i = 0; i < count; i += 8) {
-    const std::size_t group = std::min<std::size_t>(8, count - i);
-    std::uint64_t word = 0;
-    for (std::size_t k = 0; k < group; ++k) {
-      word |= std::uint64_t{codes[i + k]} << (k * static_cast<std::size_t>(bits));
-    }
-    for (std::size_t byte = 0; byte < packed_bytes(group, bits); ++byte) {
-      *packed++ = static_cast<std::uint8_t>(word >> (8 * byte));
-    }
-  }
-}
-
-void unpack(const std::uint8_t* packed, std::size_t count, int bits, std::uint8_t* codes) {
-  const std::uint64_t mask = (std::uint64_t{1} << bits) - 1;
-  for (std::size_t i = 0; i < count; i += 8) {
-    const std::size_t group = std::min<std::size_t>(8, count - i);
-    std::uint64_t word = 0;
-    for (std::size_t byte = 0; byte < packed_bytes(group, bits); ++byte) {
-      word |= std::uint64_t{*packed++} << (8 * byte);
-    }
-    for (std::size_t k = 0; k < group; ++k) {
-      codes[i + k] =
-          static_cast<std::uint8_t>((word >> (k * static_cast<std::size_t>(bits))) & mask);
-    }
-  }
-}
-
 }  // namespace
 
 HWY_EXPORT(RangeOf);
+HWY_EXPORT(AddAndFindRange);
 HWY_EXPORT(Codes);
+HWY_EXPORT(CodesKeepLoss);
 HWY_EXPORT(DequantizeAdd);
 
 Range range_of(const float* values, std::size_t count) {
   return HWY_DYNAMIC_DISPATCH(RangeOf)(values, count);
+}
+
+bool add_and_find_range(const float* addend, std::size_t count, float* values, Range& range) {
+  return HWY_DYNAMIC_DISPATCH(AddAndFindRange)(addend, count, values, range);
 }
 
 void quantize_pack(const float* values, std::size_t count, int bits, float low, float unit,
@@ -152,21 +214,39 @@ void quantize_pack(const float* values, std::size_t count, int bits, float low, 
     std::fill_n(packed, packed_bytes(count, bits), std::uint8_t{0});
     return;
   }
-  std::uint8_t codes[kBlock];
+  std::uint8_t codes[kBlock + kCodePadding];
   for (std::size_t at = 0; at < count; at += kBlock) {
     const std::size_t length = std::min(kBlock, count - at);
     HWY_DYNAMIC_DISPATCH(Codes)
     (values + at, length, bits, low, unit, stream, first + static_cast<std::uint32_t>(at), codes);
-    pack(codes, length, bits, packed + packed_bytes(at, bits));
+    pack_codes(codes, length, bits, packed + packed_bytes(at, bits));
+  }
+}
+
+void quantize_pack_keep_loss(float* values, std::size_t count, int bits, float low, float unit,
+                             const RandomStream* stream, std::uint32_t first, std::uint8_t* packed,
+                             const Upcoming& upcoming) {
+  if (unit == 0) {
+    std::fill_n(packed, packed_bytes(count, bits), std::uint8_t{0});
+    for (std::size_t i = 0; i < count; ++i) values[i] += -low + 0.0f * -unit;
+    return;
+  }
+  std::uint8_t codes[kBlock + kCodePadding];
+  for (std::size_t at = 0; at < count; at += kBlock) {
+    const std::size_t length = std::min(kBlock, count - at);
+    HWY_DYNAMIC_DISPATCH(CodesKeepLoss)
+    (values + at, length, bits, low, unit, stream, first + static_cast<std::uint32_t>(at), codes,
+     {upcoming.values + at, upcoming.addend + at});
+    pack_codes(codes, length, bits, packed + packed_bytes(at, bits));
   }
 }
 
 void unpack_dequantize_add(const std::uint8_t* packed, std::size_t count, int bits, float low,
                            float unit, float* accumulator) {
-  std::uint8_t codes[kBlock];
+  std::uint8_t codes[kBlock + kCodePadding];
   for (std::size_t at = 0; at < count; at += kBlock) {
     const std::size_t length = std::min(kBlock, count - at);
-    unpack(packed + packed_bytes(at, bits), length, bits, codes);
+    unpack_codes(packed + packed_bytes(at, bits), length, bits, codes);
     HWY_DYNAMIC_DISPATCH(DequantizeAdd)(codes, length, low, unit, accumulator + at);
   }
 }

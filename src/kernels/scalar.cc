@@ -62,6 +62,11 @@ void add(const float* a, const float* b, std::size_t count, float* out) {
   for (std::size_t i = 0; i < count; ++i) out[i] = a[i] + b[i];
 }
 
+bool add_finite(const float* a, const float* b, std::size_t count, float* out) {
+  add(a, b, count, out);
+  return all_finite(out, count);
+}
+
 void subtract(const float* a, const float* b, std::size_t count, float* out) {
   for (std::size_t i = 0; i < count; ++i) out[i] = a[i] - b[i];
 }
@@ -106,7 +111,13 @@ void from_f16(const std::uint16_t* values, std::size_t count, float* out) {
 
 Range range_of(const float* values, std::size_t count) {
   const auto [low, high] = std::minmax_element(values, values + count);
-  return {*low, *high};
+  return {*low + 0.0f, *high + 0.0f};
+}
+
+bool add_and_find_range(const float* addend, std::size_t count, float* values, Range& range) {
+  if (addend != nullptr) add(values, addend, count, values);
+  range = range_of(values, count);
+  return all_finite(values, count);
 }
 
 std::uint8_t code_of(float value, int bits, float low, float unit, const RandomStream* stream,
@@ -130,6 +141,13 @@ void quantize_pack(const float* values, std::size_t count, int bits, float low, 
   }
 }
 
+void quantize_pack_keep_loss(float* values, std::size_t count, int bits, float low, float unit,
+                             const RandomStream* stream, std::uint32_t first,
+                             std::uint8_t* packed) {
+  quantize_pack(values, count, bits, low, unit, stream, first, packed);
+  unpack_dequantize_add(packed, count, bits, -low, -unit, values);
+}
+
 void unpack_dequantize_add(const std::uint8_t* packed, std::size_t count, int bits, float low,
                            float unit, float* accumulator) {
   for (std::size_t i = 0; i < count; ++i) {
@@ -148,6 +166,14 @@ TopKThreshold find_threshold(const float* values, std::size_t count, std::size_t
   const std::uint32_t smallest = magnitudes[k - 1];
   const auto kept = magnitudes.begin() + static_cast<std::ptrdiff_t>(k);
   return {smallest, static_cast<std::uint64_t>(std::count(magnitudes.begin(), kept, smallest))};
+}
+
+bool add_and_find_threshold(const float* addend, std::size_t count, std::size_t k, float* values,
+                            TopKThreshold& threshold) {
+  if (addend != nullptr) add(values, addend, count, values);
+  if (!all_finite(values, count)) return false;
+  threshold = find_threshold(values, count, k);
+  return true;
 }
 
 std::size_t select_block(const float* values, std::size_t count, TopKThreshold& threshold,

@@ -13,6 +13,7 @@
 namespace lgreco::kernels::scalar {
 
 void add(const float* a, const float* b, std::size_t count, float* out);
+bool add_finite(const float* a, const float* b, std::size_t count, float* out);
 void subtract(const float* a, const float* b, std::size_t count, float* out);
 void scale(const float* a, float factor, std::size_t count, float* out);
 bool all_finite(const float* values, std::size_t count);
@@ -25,14 +26,19 @@ void to_f16(const float* values, std::size_t count, std::uint16_t* out);
 void from_f16(const std::uint16_t* values, std::size_t count, float* out);
 
 Range range_of(const float* values, std::size_t count);
+bool add_and_find_range(const float* addend, std::size_t count, float* values, Range& range);
 std::uint8_t code_of(float value, int bits, float low, float unit, const RandomStream* stream,
                      std::uint32_t index);
 void quantize_pack(const float* values, std::size_t count, int bits, float low, float unit,
                    const RandomStream* stream, std::uint32_t first, std::uint8_t* packed);
+void quantize_pack_keep_loss(float* values, std::size_t count, int bits, float low, float unit,
+                             const RandomStream* stream, std::uint32_t first, std::uint8_t* packed);
 void unpack_dequantize_add(const std::uint8_t* packed, std::size_t count, int bits, float low,
                            float unit, float* accumulator);
 
 TopKThreshold find_threshold(const float* values, std::size_t count, std::size_t k);
+bool add_and_find_threshold(const float* addend, std::size_t count, std::size_t k, float* values,
+                            TopKThreshold& threshold);
 std::size_t select_block(const float* values, std::size_t count, TopKThreshold& threshold,
                          std::uint32_t* indices);
 

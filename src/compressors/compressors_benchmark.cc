@@ -1,0 +1,218 @@
+// Speed of compressors and kernels, one repetition of one case at a time, so that the caller can
+// take what it compares in turn: reads names of cases from standard input, a line each, and answers
+// with the values of gradient that one pass handles and the seconds of CPU that it took.
+
+#include <time.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <functional>
+#include <iostream>
+#include <map>
+#include <memory>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "lgreco/compressor.h"
+#include "src/base/random.h"
+#include "src/kernels/cast.h"
+#include "src/kernels/elementwise.h"
+#include "src/kernels/low_rank.h"
+#include "src/kernels/quantize.h"
+#include "src/kernels/rounding_loss.h"
+#include "src/kernels/topk.h"
+
+namespace lgreco {
+namespace {
+
+constexpr std::size_t kCount = 16'000'000;  // of most cases: larger than the caches
+constexpr std::size_t kTopKCount = 10'000'000;
+constexpr std::size_t kBlock = 1024;
+constexpr MatrixShape kShape{512, 4608};  // of low_rank
+
+struct Case {
+  std::size_t count;  // values of gradient that one pass handles
+  std::function<void()> pass;
+};
+
+double thread_seconds() {
+  timespec now;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+std::vector<float> gaussian(std::size_t count, unsigned seed) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(count);
+  for (float& value : values) value = normal(generator);
+  return values;
+}
+
+class Cases {
+ public:
+  Cases() {
+    add_memory();
+    add_kernels();
+    for (const char* level :
+         {"dense", "cast:bf16", "cast:fp16", "quantize:1", "quantize:2", "quantize:3", "quantize:4",
+          "quantize:4:rounding=nearest", "quantize:8", "quantize:8:rounding=nearest"}) {
+      add_coded(level, kCount);
+    }
+    for (const char* level : {"topk:0.01", "topk:0.001"}) add_coded(level, kTopKCount);
+    for (const char* level : {"low_rank:1", "low_rank:4", "low_rank:16"}) add_linear(level);
+  }
+
+  const std::map<std::string, Case>& all() const { return cases_; }
+
+ private:
+  // Passes that do nothing but move memory.
+  void add_memory() {
+    for (std::size_t count : {kCount, kTopKCount, kShape.count()}) {
+      const std::string size = " " + std::to_string(count);
+      cases_["memcpy" + size] = {
+          count, [=, this] { std::memcpy(out_.data(), gradient_.data(), count * sizeof(float)); }};
+      cases_["e = g + e" + size] = {
+          count, [=, this] { kernels::add(gradient_.data(), out_.data(), count, out_.data()); }};
+      cases_["e = f * e" + size] = {
+          count, [=, this] { kernels::scale(out_.data(), -1.0f, count, out_.data()); }};
+    }
+  }
+
+  void add_kernel(const std::string& name, std::function<void()> pass) {
+    cases_["kernel " + name] = {kCount, std::move(pass)};
+  }
+
+  void add_kernels() {
+    const float* g = gradient_.data();
+    auto* halves = reinterpret_cast<std::uint16_t*>(payload_.data());
+    add_kernel("add", [=, this] { kernels::add(g, out_.data(), kCount, out_.data()); });
+    add_kernel("scale", [=, this] { kernels::scale(g, 0.5f, kCount, out_.data()); });
+    add_kernel("all_finite", [=, this] { sink_ = kernels::all_finite(g, kCount); });
+    add_kernel("max_magnitude", [=, this] { sink_ = kernels::max_magnitude(g, kCount); });
+    add_kernel("sum_squares", [=, this] { sink_ = kernels::sum_squares(g, kCount); });
+    add_kernel("range_of", [=, this] { sink_ = kernels::range_of(g, kCount).low; });
+    add_kernel("to_bf16", [=] { kernels::to_bf16(g, kCount, halves); });
+    add_kernel("from_bf16", [=, this] { kernels::from_bf16(halves, kCount, out_.data()); });
+    add_kernel("to_f16", [=] { kernels::to_f16(g, kCount, halves); });
+    add_kernel("from_f16", [=, this] { kernels::from_f16(halves, kCount, out_.data()); });
+    for (int bits : {1, 2, 3, 4, 8}) {
+      const std::string suffix = " " + std::to_string(bits);
+      const float unit = 8.0f / static_cast<float>((1 << bits) - 1);
+      auto* packed = reinterpret_cast<std::uint8_t*>(payload_.data());
+      add_kernel("quantize_pack" + suffix, [=] {
+        const RandomStream stream = stream_of({1, 2, 3});
+        kernels::quantize_pack(g, kCount, bits, -4, unit, &stream, 0, packed);
+      });
+      add_kernel("unpack_dequantize_add" + suffix, [=, this] {
+        kernels::unpack_dequantize_add(packed, kCount, bits, -4, unit, out_.data());
+      });
+    }
+    add_kernel("rounding_loss", [=, this] {
+      for (std::size_t at = 0; at < kCount; at += kBlock) {
+        sink_ = kernels::rounding_loss(g + at, kBlock, -4, 8.0f / 15, true);
+      }
+    });
+    add_kernel("find_threshold",
+               [=, this] { sink_ = kernels::find_threshold(g, kCount, kCount / 100).magnitude; });
+    add_kernel("select_block", [=, this] {
+      kernels::TopKThreshold threshold{std::bit_cast<std::uint32_t>(2.576f), 1};  // about 1 %
+      std::uint32_t indices[kBlock];
+      for (std::size_t at = 0; at < kCount; at += kBlock) {
+        sink_ = static_cast<double>(kernels::select_block(g + at, kBlock, threshold, indices));
+      }
+    });
+    constexpr std::size_t kRank = 4, kRows = 2000, kCols = kCount / kRows;
+    const float* left = left_.data();
+    const float* right = right_.data();
+    float* out = out_.data();
+    add_kernel("multiply 4", [=] { kernels::multiply(g, kRows, kCols, right, kRank, out); });
+    add_kernel("multiply_transposed 4",
+               [=] { kernels::multiply_transposed(g, kRows, kCols, left, kRank, out); });
+    add_kernel("reconstruct 4",
+               [=, this] { kernels::reconstruct(left, right, kRows, kCols, kRank, out_.data()); });
+  }
+
+  // One step with error feedback; what was not sent is the residual of the next one.
+  void add_coded(const std::string& spelling, std::size_t count) {
+    const std::shared_ptr<CodedCompressor> codec = coded_compressor(parse_level(spelling));
+    const std::size_t bytes = codec->payload_bytes(count);
+    const auto payload = std::make_shared<std::vector<std::byte>>(bytes);
+    cases_["encode " + spelling] = {
+        count, [=, this] {
+          const std::span<float> values(residual_.data(), count);
+          const auto gradient = std::span(gradient_).first(count);
+          if (!codec->encode_keep_loss(values, gradient, {1, ++step_, 0}, 0, *payload)) {
+            throw std::runtime_error(spelling);
+          }
+        }};
+    cases_["decode " + spelling] = {
+        count, [=, this] {
+          if (!codec->decode_add(*payload, std::span(out_).first(count)).is_ok()) {
+            throw std::runtime_error(spelling);
+          }
+        }};
+  }
+
+  void add_linear(const std::string& spelling) {
+    struct Buffers {
+      LinearState state;
+      std::vector<std::vector<float>> rounds;
+      std::vector<float> residual = std::vector<float>(kShape.count(), 0.0f);
+      std::vector<float> result = std::vector<float>(kShape.count(), 0.0f);
+    };
+    const std::shared_ptr<LinearCompressor> codec = linear_compressor(parse_level(spelling));
+    const auto buffers = std::make_shared<Buffers>();
+    codec->prepare(kShape, {}, buffers->state);
+    for (int round = 0; round < codec->rounds(); ++round) {
+      buffers->rounds.emplace_back(codec->round_floats(kShape, round));
+    }
+    cases_["step " + spelling] = {
+        kShape.count(), [=, this] {
+          auto& [state, rounds, residual, result] = *buffers;
+          const std::vector<std::span<float>> means(rounds.begin(), rounds.end());
+          kernels::add(gradient_.data(), residual.data(), kShape.count(), residual.data());
+          if (!kernels::all_finite(residual.data(), residual.size()))
+            throw std::runtime_error(spelling);
+          for (std::size_t round = 0; round < rounds.size(); ++round) {
+            codec->encode_round(static_cast<int>(round), residual, kShape, state, {},
+                                std::span(means).first(round), rounds[round]);
+          }
+          codec->decode(kShape, means, result);
+          kernels::subtract(residual.data(), result.data(), residual.size(), residual.data());
+          codec->commit(kShape, {}, means, state);
+        }};
+  }
+
+  std::vector<float> gradient_ = gaussian(kCount, 1);
+  std::vector<float> residual_ = std::vector<float>(kCount, 0.0f);
+  std::vector<float> out_ = std::vector<float>(kCount, 0.0f);
+  std::vector<std::byte> payload_ = std::vector<std::byte>(4 * kCount);
+  std::vector<float> left_ = std::vector<float>(4 * 2000, 0.5f);
+  std::vector<float> right_ = std::vector<float>(4 * 8000, 0.5f);
+  std::uint64_t step_ = 0;
+  volatile double sink_ = 0;
+  std::map<std::string, Case> cases_;
+};
+
+}  // namespace
+}  // namespace lgreco
+
+int main() {
+  const lgreco::Cases cases;
+  std::string name;
+  while (std::getline(std::cin, name)) {
+    const auto found = cases.all().find(name);
+    if (found == cases.all().end()) {
+      std::cerr << "no case '" << name << "'\n";
+      return 1;
+    }
+    const double begin = lgreco::thread_seconds();
+    found->second.pass();
+    const double seconds = lgreco::thread_seconds() - begin;
+    std::cout << found->second.count << ' ' << seconds << std::endl;
+  }
+}
