@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from statistics import median
 
 import torch
-import torch.distributed as dist
 
 from benchmarks.contenders import FP16, FP32, Job
 from lgreco import step_time
@@ -30,6 +29,7 @@ class Conditions:
     overlap: float
     buckets: int
     gradient_bytes: int
+    ranks: int
     bandwidth: float
     latency: float
 
@@ -41,6 +41,7 @@ class Conditions:
         window: float,
         bucket_bytes: Sequence[int],
         megabits: float | None,
+        ranks: int,
         network: NetworkTiming,
         ddp: float,
     ) -> Conditions:
@@ -49,7 +50,13 @@ class Conditions:
         early = sum(bucket_bytes[:-1]) / sum(bucket_bytes)
         link = float("inf") if megabits is None else OF_A_LINK * megabits * 1e6 / 8
         bandwidth = min(link, network.bandwidth)
-        wire = _wire(sum(bucket_bytes), len(bucket_bytes), bandwidth, network.latency)
+        wire = step_time.wire_seconds(
+            sum(bucket_bytes),
+            step_time.collectives_of_ddp(len(bucket_bytes)),
+            ranks,
+            bandwidth,
+            network.latency,
+        )
         overlap = step_time.measured_overlap(ddp - compute, wire, early=early, window=window)
         return cls(
             compute=compute,
@@ -58,6 +65,7 @@ class Conditions:
             overlap=overlap,
             buckets=len(bucket_bytes),
             gradient_bytes=sum(bucket_bytes),
+            ranks=ranks,
             bandwidth=bandwidth,
             latency=network.latency,
         )
@@ -70,16 +78,16 @@ class Conditions:
 
     def peer_wire(self, name: str) -> float:
         payload = self.gradient_bytes / (2 if name == FP16 else 1)
-        return _wire(payload, self.buckets, self.bandwidth, self.latency)
+        return self.wire(payload, step_time.collectives_of_ddp(self.buckets))
+
+    def wire(self, payload: float, collectives: int) -> float:
+        return step_time.wire_seconds(
+            payload, collectives, self.ranks, self.bandwidth, self.latency
+        )
 
     def step(self, codec: float, wire: float, overlap: float) -> float:
         hiding = {"early": self.early, "window": self.window, "overlap": overlap}
         return step_time.step_seconds(self.compute, codec, wire, **hiding)
-
-
-def _wire(payload: float, buckets: int, bandwidth: float, latency: float) -> float:
-    collectives = step_time.collectives_of_ddp(buckets)
-    return step_time.wire_seconds(payload, collectives, dist.get_world_size(), bandwidth, latency)
 
 
 def predicted_seconds(
@@ -101,17 +109,13 @@ def _codec_and_wire(job: Job, conditions: Conditions) -> tuple[float, float]:
     layers = defaultdict(dict)
     for name, gradient in job.gradients().items():
         layers[str(job.compression.plan[name])][name] = gradient.numpy()
-    ranks = dist.get_world_size()
     codec = payload = 0.0
     for level, gradients in layers.items():
         timing = time_levels(gradients, [level])[0]
-        codec += step_time.codec_seconds(level, timing.encode_s, timing.decode_s, ranks)
+        codec += step_time.codec_seconds(level, timing.encode_s, timing.decode_s, conditions.ranks)
         payload += timing.payload_bytes
     collectives = max(step_time.collectives_of(level, conditions.buckets) for level in layers)
-    wire = step_time.wire_seconds(
-        payload, collectives, ranks, conditions.bandwidth, conditions.latency
-    )
-    return codec, wire
+    return codec, conditions.wire(payload, collectives)
 
 
 def fp16_codec_seconds(elements: Sequence[int]) -> float:

@@ -97,6 +97,13 @@ def contender_table(rows: Sequence[StepTime]) -> Table:
     return table
 
 
+LEGEND = """\
+fp32 / it, fp16 / it: how many times faster, medians of the rounds' ratios. encode, decode: of all
+threads. wire*: computed, what the bytes take at the link's rate. waits: in collectives, both lanes
+together. exposed: step - compute. predicted: computed by lgreco.step_time; off: its miss.
+"""
+
+
 def targets(results: Sequence[StepTime]) -> list[Target]:
     """Those of the links and models that there are."""
     found = []

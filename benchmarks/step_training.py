@@ -32,7 +32,7 @@ from benchmarks.contenders import (
 from benchmarks.namespaces import linked_namespaces, require_namespaces, run_on_link
 from benchmarks.ranks import results_in, run_as_rank
 from benchmarks.step_prediction import Conditions, fp16_codec_seconds, predicted_seconds
-from benchmarks.step_report import StepTime, contender_table, targets, targets_table
+from benchmarks.step_report import LEGEND, StepTime, contender_table, targets, targets_table
 from benchmarks.workloads import WORKLOADS, Workload
 from lgreco.advise.network import time_network
 
@@ -83,6 +83,7 @@ def contest(link: str, workload: Workload, rounds: int) -> Iterator[StepTime]:
         window=median(clock.windows),
         bucket_bytes=[4 * elements for elements in clock.elements],
         megabits=LINKS[link],
+        ranks=dist.get_world_size(),
         network=network,
         ddp=median(seconds[FP32]),
     )
@@ -124,6 +125,7 @@ def report(results: list[StepTime]) -> None:
             rows = [r for r in results if (r.link, r.model) == (link, model)]
             if rows:
                 console.print(contender_table(rows))
+    console.print(LEGEND)
     console.print(targets_table(targets(results)))
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     OUTPUT.write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n")
