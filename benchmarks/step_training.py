@@ -43,6 +43,7 @@ LINKS: dict[str, float | None] = {
     "unlimited": None,
 }
 WARM_UP_STEPS = 3  # connections are opened, DDP regroups its buckets
+MOST_SECONDS = 900  # of one link and model, on a busy machine; quiet ones take a minute
 OUTPUT = Path("benchmarks/results/training.json")
 
 
@@ -111,11 +112,11 @@ def contest(link: str, workload: Workload, rounds: int) -> Iterator[StepTime]:
         )
 
 
-def run_link(link: str, rounds: int, models: list[str]) -> list[StepTime]:
-    command = [sys.executable, "-m", "benchmarks.step_training", "--link", link]
-    command += ["--rounds", str(rounds), *(f"--model={model}" for model in models)]
+def run_link(link: str, rounds: int, model: str) -> list[StepTime]:
+    command = [sys.executable, "-m", "benchmarks.step_training", f"--link={link}"]
+    command += [f"--rounds={rounds}", f"--model={model}"]
     with linked_namespaces(LINKS[link]) as names:
-        return results_in(run_on_link(names, command), StepTime)
+        return results_in(run_on_link(names, command, timeout=MOST_SECONDS), StepTime)
 
 
 def report(results: list[StepTime]) -> None:
@@ -143,7 +144,8 @@ def main(
         run_as_rank(lambda: (r for m in models for r in contest(link, WORKLOADS[m], rounds)))
         return
     require_namespaces()
-    report([result for name in only or LINKS for result in run_link(name, rounds, models)])
+    pairs = [(name, model) for name in only or LINKS for model in models]
+    report([result for name, model in pairs for result in run_link(name, rounds, model)])
 
 
 if __name__ == "__main__":
