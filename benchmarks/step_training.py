@@ -133,7 +133,7 @@ def report(results: list[StepTime]) -> None:
 
 
 def main(
-    rounds: Annotated[int, typer.Option(min=1, help="Steps of each contender.")] = 7,
+    rounds: Annotated[int, typer.Option(min=1, help="Steps of each contender.")] = 5,
     link: Annotated[str, typer.Option(hidden=True, help="Run as a rank on this link.")] = "",
     model: Annotated[list[str] | None, typer.Option(help="Only this model; repeatable.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Only this link; repeatable.")] = None,
