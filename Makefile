@@ -1,7 +1,7 @@
 # Thin targets over scripts/. `make setup` is called by every other target and is quick when nothing changed.
 .PHONY: help setup demo demo-quick test test-faults test-asan test-tsan fuzz bench bench-bytes \
   bench-overlap bench-checks bench-analysis bench-planner bench-plans bench-replanning \
-  bench-kernels lint format
+  bench-kernels bench-training bench-allreduce bench-scale lint format
 
 help:
 	@echo 'make setup       install everything into .venv/ (called by the others)'
@@ -21,6 +21,9 @@ help:
 	@echo 'make bench-checks what frames, flags and hashes cost of a step'
 	@echo 'make bench-planner the exact solver against HiGHS and dynamic programmes (about 3 minutes)'
 	@echo 'make bench-analysis errors of all levels of all layers on one core'
+	@echo 'make bench-training whole steps against DDP and its hooks on four links (needs root)'
+	@echo 'make bench-allreduce one tensor against Gloo, 1 KiB to 256 MiB'
+	@echo 'make bench-scale 2 to 8 ranks, 1 to 1,000 layers: bytes, time, memory'
 	@echo 'make lint        formatters and linters, changing nothing'
 	@echo 'make format      formatters, changing files'
 
@@ -74,6 +77,15 @@ bench-analysis: setup
 
 bench-kernels: setup
 	@.venv/bin/python -m benchmarks.kernels
+
+bench-training: setup
+	@.venv/bin/python -m benchmarks.step_training
+
+bench-allreduce: setup
+	@.venv/bin/python -m benchmarks.allreduce
+
+bench-scale: setup
+	@.venv/bin/python -m benchmarks.scale
 
 lint: setup
 	@scripts/lint

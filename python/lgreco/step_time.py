@@ -16,16 +16,26 @@
 
 Plain DDP is the case without codec. What is not in it: ranks that wait for a slower rank, other
 traffic on the network, and that gradients which arrive late may cost accuracy.
+
+`simulate` applies it to jobs that do not exist here: a `Workload` on a `Cluster`. What it adds is
+how collectives grow with the ranks, and when buckets are ready, in place of measurements.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from lgreco import _core
+from lgreco.errors import ConfigError
 
 HALVES_OF_AN_ALL_REDUCE = 2
 _COLLECTIVES_OF_A_LOW_RANK_BUCKET = 4  # P and Q, each to its owners and back
 _COLLECTIVES_TO_COMMIT = 1
 _LINEAR = ("low_rank",)
+_MESSAGE_BYTES = 388  # besides the payload: packets and acknowledgements of TCP, our frame
+_FIRST_BUCKET_BYTES = 2**20  # DDP's default
 
 
 def wire_seconds(
@@ -74,6 +84,148 @@ def measured_overlap(exposed: float, wire: float, *, early: float, window: float
     if could_hide <= 0:
         return 1.0
     return min(1.0, max(0.0, (wire - exposed) / could_hide))
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Ranks and the network between them. Raises ConfigError when there can be no such one.
+
+    Attributes:
+        ranks: one per link.
+        bandwidth: bytes per second that a rank sends while it receives as many.
+        latency: seconds of a small message between two ranks.
+    """
+
+    ranks: int
+    bandwidth: float
+    latency: float
+
+    def __post_init__(self) -> None:
+        if self.ranks < 1:
+            raise ConfigError(f"[step_time] there must be at least 1 rank, not {self.ranks}")
+        wire_seconds(0, 0, self.ranks, self.bandwidth, self.latency)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A model's step without communication.
+
+    Attributes:
+        compute: seconds.
+        buckets: bytes of each, in the order in which they are ready.
+        layers: of the model.
+        backward: share of compute that is the backward pass. Gradients are ready evenly over it.
+        overlap: share of what could be hidden that is hidden.
+    """
+
+    compute: float
+    buckets: Sequence[int]
+    layers: int
+    backward: float = 2 / 3
+    overlap: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (self.compute >= 0 and math.isfinite(self.compute)):
+            raise ConfigError("[step_time] compute must be finite and not negative, in seconds")
+        for name in ("backward", "overlap"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"[step_time] {name} must be between 0 and 1")
+
+    @property
+    def gradient_bytes(self) -> int:
+        return sum(self.buckets)
+
+    @property
+    def early(self) -> float:
+        return 1 - self.buckets[-1] / self.gradient_bytes
+
+    @property
+    def window(self) -> float:
+        first = self.buckets[0] / self.gradient_bytes
+        return self.backward * self.compute * (1 - first) if len(self.buckets) > 1 else 0.0
+
+
+@dataclass(frozen=True)
+class SimulatedStep:
+    """Computed, never measured; seconds and bytes of one rank."""
+
+    payload_bytes: float
+    sent_bytes: float
+    codec_s: float
+    wire_s: float
+    exposed_s: float
+    step_s: float
+
+
+def simulate_ddp(
+    workload: Workload, cluster: Cluster, *, payload_bytes: float | None = None, codec: float = 0.0
+) -> SimulatedStep:
+    """A step of plain DDP, or of a hook that hands it `payload_bytes` after `codec` seconds."""
+    payload = workload.gradient_bytes if payload_bytes is None else payload_bytes
+    return _simulated(
+        workload, cluster, payload, codec, collectives_of_ddp(len(workload.buckets)), framing=0
+    )
+
+
+def simulate(
+    workload: Workload,
+    cluster: Cluster,
+    level: str,
+    *,
+    payload_bytes: float,
+    encode: float,
+    decode: float,
+) -> SimulatedStep:
+    """A step with every layer at `level`, or dense where it does not suit. `encode`, `decode`:
+    seconds for the whole gradient once."""
+    collectives = collectives_of(level, len(workload.buckets))
+    # Every collective is a message to every other rank, with a flag for each layer.
+    in_bucket = (collectives - _COLLECTIVES_TO_COMMIT) // len(workload.buckets)
+    framing = (cluster.ranks - 1) * (_MESSAGE_BYTES * collectives + workload.layers * in_bucket)
+    codec = codec_seconds(level, encode, decode, cluster.ranks)
+    return _simulated(workload, cluster, payload_bytes, codec, collectives, framing)
+
+
+def _simulated(
+    workload: Workload,
+    cluster: Cluster,
+    payload: float,
+    codec: float,
+    collectives: int,
+    framing: float,
+) -> SimulatedStep:
+    sent = HALVES_OF_AN_ALL_REDUCE * (cluster.ranks - 1) / cluster.ranks * payload + framing
+    latency = collective_latency(cluster.latency, cluster.ranks)
+    wire = wire_seconds(payload, collectives, cluster.ranks, cluster.bandwidth, latency)
+    wire += framing / cluster.bandwidth
+    hiding = {"early": workload.early, "window": workload.window, "overlap": workload.overlap}
+    return SimulatedStep(
+        payload_bytes=payload,
+        sent_bytes=sent,
+        codec_s=codec,
+        wire_s=wire,
+        exposed_s=exposed_seconds(wire, **hiding),
+        step_s=step_seconds(workload.compute, codec, wire, **hiding),
+    )
+
+
+def collective_latency(message_latency: float, ranks: int) -> float:
+    """Of a collective of hardly any bytes: as many messages one after another as a tree is deep."""
+    return message_latency * math.ceil(math.log2(ranks)) if ranks > 1 else 0.0
+
+
+def bucket_bytes(layer_bytes: Sequence[int], capacity: int) -> list[int]:
+    """DDP's buckets of layers in the order of the model: filled from the last layer on until they
+    hold `capacity` bytes, the first one until it holds 1 MiB."""
+    if capacity < 1:
+        raise ConfigError(f"[step_time] a bucket must hold at least 1 byte, not {capacity}")
+    buckets, filling = [], 0
+    for size in reversed(layer_bytes):
+        filling += size
+        if filling >= (capacity if buckets else min(capacity, _FIRST_BUCKET_BYTES)):
+            buckets.append(filling)
+            filling = 0
+    return buckets + ([filling] if filling else [])
 
 
 def _is_linear(level: str) -> bool:

@@ -11,6 +11,7 @@ from lgreco.cli.inspect import inspect
 from lgreco.cli.plan import plan
 from lgreco.cli.ratio import ratio
 from lgreco.cli.report import report
+from lgreco.cli.simulate import simulate
 from lgreco.errors import Error
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app.command()(ratio)
 app.command()(plan)
 app.command()(inspect)
 app.command()(report)
+app.command()(simulate)
 # What is no option of ours belongs to the script.
 app.command(context_settings={"ignore_unknown_options": True})(advise)
 

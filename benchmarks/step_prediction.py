@@ -1,0 +1,130 @@
+"""What `lgreco.step_time` says a step takes, for the contenders of the benchmark of steps."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+
+from benchmarks.contenders import FP16, FP32, Job
+from lgreco import step_time
+from lgreco.advise import NetworkTiming
+from lgreco.advise.levels import time_levels
+
+OF_A_LINK = 1448 / 1514  # what headers of TCP, IP and Ethernet leave
+_REPETITIONS = 5
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a prediction is made from; seconds, bytes, bytes per second."""
+
+    compute: float
+    window: float
+    early: float
+    overlap: float
+    buckets: int
+    gradient_bytes: int
+    ranks: int
+    bandwidth: float
+    latency: float
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        compute: float,
+        window: float,
+        bucket_bytes: Sequence[int],
+        megabits: float | None,
+        ranks: int,
+        network: NetworkTiming,
+        ddp: float,
+    ) -> Conditions:
+        """The bandwidth is the link's, or less when Gloo gets less through it. How much
+        communication is hidden is seen from DDP's step."""
+        early = sum(bucket_bytes[:-1]) / sum(bucket_bytes)
+        link = float("inf") if megabits is None else OF_A_LINK * megabits * 1e6 / 8
+        bandwidth = min(link, network.bandwidth)
+        wire = step_time.wire_seconds(
+            sum(bucket_bytes),
+            step_time.collectives_of_ddp(len(bucket_bytes)),
+            ranks,
+            bandwidth,
+            network.latency,
+        )
+        overlap = step_time.measured_overlap(ddp - compute, wire, early=early, window=window)
+        return cls(
+            compute=compute,
+            window=window,
+            early=early,
+            overlap=overlap,
+            buckets=len(bucket_bytes),
+            gradient_bytes=sum(bucket_bytes),
+            ranks=ranks,
+            bandwidth=bandwidth,
+            latency=network.latency,
+        )
+
+    def wire_of(self, name: str, job: Job, spent: Mapping[str, float]) -> float | None:
+        """What a step's bytes take at the link's rate."""
+        if name in (FP32, FP16):
+            return self.peer_wire(name)
+        return spent["bytes_sent"] / self.bandwidth if job.compression is not None else None
+
+    def peer_wire(self, name: str) -> float:
+        payload = self.gradient_bytes / (2 if name == FP16 else 1)
+        return self.wire(payload, step_time.collectives_of_ddp(self.buckets))
+
+    def wire(self, payload: float, collectives: int) -> float:
+        return step_time.wire_seconds(
+            payload, collectives, self.ranks, self.bandwidth, self.latency
+        )
+
+    def step(self, codec: float, wire: float, overlap: float) -> float:
+        hiding = {"early": self.early, "window": self.window, "overlap": overlap}
+        return step_time.step_seconds(self.compute, codec, wire, **hiding)
+
+
+def predicted_seconds(
+    name: str, job: Job, conditions: Conditions, fp16_codec: float
+) -> float | None:
+    """None for a contender that the model does not know. DDP's own step is predicted as if all
+    were hidden that can be: what is really hidden is seen from its step."""
+    if name == FP32:
+        return conditions.step(0.0, conditions.peer_wire(name), overlap=1.0)
+    if name == FP16:
+        return conditions.step(fp16_codec, conditions.peer_wire(name), conditions.overlap)
+    if job.compression is None:
+        return None
+    return conditions.step(*_codec_and_wire(job, conditions), conditions.overlap)
+
+
+def _codec_and_wire(job: Job, conditions: Conditions) -> tuple[float, float]:
+    """Of the job's plan."""
+    layers = defaultdict(dict)
+    for name, gradient in job.gradients().items():
+        layers[str(job.compression.plan[name])][name] = gradient.numpy()
+    codec = payload = 0.0
+    for level, gradients in layers.items():
+        timing = time_levels(gradients, [level])[0]
+        codec += step_time.codec_seconds(level, timing.encode_s, timing.decode_s, conditions.ranks)
+        payload += timing.payload_bytes
+    collectives = max(step_time.collectives_of(level, conditions.buckets) for level in layers)
+    return codec, conditions.wire(payload, collectives)
+
+
+def fp16_codec_seconds(elements: Sequence[int]) -> float:
+    """To cast buckets as `fp16_compress_hook` does, there and back."""
+    buckets = [torch.ones(count) for count in elements]
+    seconds = []
+    for _ in range(_REPETITIONS):
+        begin = time.perf_counter()
+        for bucket in buckets:
+            bucket.copy_(bucket.to(torch.float16).div_(2))
+        seconds.append(time.perf_counter() - begin)
+    return median(seconds)

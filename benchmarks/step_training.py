@@ -1,0 +1,152 @@
+"""Whole training steps on links of 100 Mb/s to no limit, against DDP and PyTorch's hooks.
+
+python -m benchmarks.step_training          (make bench-training; needs root for two namespaces)
+
+Two ranks, one at each end of the link, each with one thread for compute. All contenders live in the
+same two processes, and their steps alternate, so that whatever else the machine does meets all.
+Compute is a step of the same model whose hook communicates nothing. Beside every step stands what
+`lgreco.step_time` predicts from compute, codec times and the link.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Annotated
+
+import torch.distributed as dist
+import typer
+from rich.console import Console
+
+from benchmarks.contenders import (
+    CONTENDERS,
+    FIRST_PLAN,
+    FP32,
+    Job,
+    job_without_communication,
+)
+from benchmarks.namespaces import linked_namespaces, require_namespaces, run_on_link
+from benchmarks.ranks import results_in, run_as_rank
+from benchmarks.step_prediction import Conditions, fp16_codec_seconds, predicted_seconds
+from benchmarks.step_report import LEGEND, StepTime, contender_table, targets, targets_table
+from benchmarks.workloads import WORKLOADS, Workload
+from lgreco.advise.network import time_network
+
+LINKS: dict[str, float | None] = {
+    "100 Mb/s": 100,
+    "1 Gb/s": 1_000,
+    "10 Gb/s": 10_000,
+    "unlimited": None,
+}
+WARM_UP_STEPS = 3  # connections are opened, DDP regroups its buckets
+MOST_SECONDS = 900  # of one link and model, on a busy machine; quiet ones take a minute
+OUTPUT = Path("benchmarks/results/training.json")
+
+
+@dataclass
+class Contest:
+    """The jobs of one workload on this rank."""
+
+    jobs: dict[str, Job]
+    alone: Job
+
+    def warm_up(self) -> None:
+        for job in (self.alone, *self.jobs.values()):
+            job.seconds(FIRST_PLAN + 2 if job.makes_plans else WARM_UP_STEPS)
+
+    def rounds(self, count: int) -> tuple[list[float], dict[str, list[float]]]:
+        """Seconds of compute, and of every job's steps. Collective."""
+        compute, seconds = [], {name: [] for name in self.jobs}
+        for index in range(count):
+            compute.append(self.alone.seconds())
+            order = list(self.jobs.items())
+            for name, job in order if index % 2 == 0 else order[::-1]:
+                seconds[name].append(job.seconds())
+        return compute, seconds
+
+
+def contest(link: str, workload: Workload, rounds: int) -> Iterator[StepTime]:
+    """Collective."""
+    alone, clock = job_without_communication(workload)
+    jobs = {name: make(workload) for name, make in CONTENDERS.items()}
+    both = Contest(jobs, alone)
+    both.warm_up()
+    network = time_network(dist.group.WORLD)
+    clock.windows.clear()
+    before = {name: job.stats() for name, job in jobs.items()}
+    compute, seconds = both.rounds(rounds)
+    conditions = Conditions.of(
+        compute=median(compute),
+        window=median(clock.windows),
+        bucket_bytes=[4 * elements for elements in clock.elements],
+        megabits=LINKS[link],
+        ranks=dist.get_world_size(),
+        network=network,
+        ddp=median(seconds[FP32]),
+    )
+    fp16_codec = fp16_codec_seconds(clock.elements)
+    for name, job in jobs.items():
+        spent = {key: (value - before[name][key]) / rounds for key, value in job.stats().items()}
+        yield StepTime(
+            link=link,
+            model=workload.name,
+            contender=name,
+            compute=compute,
+            seconds=seconds[name],
+            encode_s=spent.get("encode_s"),
+            decode_s=spent.get("decode_s"),
+            wait_s=spent.get("wait_s"),
+            sent_bytes=spent.get("bytes_sent"),
+            wire_s=conditions.wire_of(name, job, spent),
+            predicted_s=predicted_seconds(name, job, conditions, fp16_codec),
+            window_s=conditions.window,
+            early=conditions.early,
+            overlap=conditions.overlap,
+            bandwidth=conditions.bandwidth,
+            latency=conditions.latency,
+            levels=job.levels(),
+        )
+
+
+def run_link(link: str, rounds: int, model: str) -> list[StepTime]:
+    command = [sys.executable, "-m", "benchmarks.step_training", f"--link={link}"]
+    command += [f"--rounds={rounds}", f"--model={model}"]
+    with linked_namespaces(LINKS[link]) as names:
+        return results_in(run_on_link(names, command, timeout=MOST_SECONDS), StepTime)
+
+
+def report(results: list[StepTime]) -> None:
+    console = Console(width=150)
+    for model in WORKLOADS:
+        for link in LINKS:
+            rows = [r for r in results if (r.link, r.model) == (link, model)]
+            if rows:
+                console.print(contender_table(rows))
+    console.print(LEGEND)
+    console.print(targets_table(targets(results)))
+    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+    OUTPUT.write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n")
+
+
+def main(
+    rounds: Annotated[int, typer.Option(min=1, help="Steps of each contender.")] = 5,
+    link: Annotated[str, typer.Option(hidden=True, help="Run as a rank on this link.")] = "",
+    model: Annotated[list[str] | None, typer.Option(help="Only this model; repeatable.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only this link; repeatable.")] = None,
+) -> None:
+    """Time whole training steps on four links."""
+    models = model or list(WORKLOADS)
+    if link:
+        run_as_rank(lambda: (r for m in models for r in contest(link, WORKLOADS[m], rounds)))
+        return
+    require_namespaces()
+    pairs = [(name, model) for name in only or LINKS for model in models]
+    report([result for name, model in pairs for result in run_link(name, rounds, model)])
+
+
+if __name__ == "__main__":
+    typer.run(main)
