@@ -90,8 +90,11 @@ def test_buckets_before_the_last_are_early():
 
 
 def test_cost_of_a_layer_is_beyond_plain_ddp():
-    scaling = Scaling(2, 1_000, "low_rank:4", [0.010, 0.020], [0.012, 0.024], 0.0, {}, 0)
-    assert scaling.seconds_a_layer == pytest.approx(3e-6)
+    plain = {"wall": [0.010, 0.020], "cpu": [0.005, 0.005]}
+    ours = {"wall": [0.012, 0.024], "cpu": [0.006, 0.006]}
+    scaling = Scaling(2, 1_000, "low_rank:4", plain, ours, 0.0, {}, 0)
+    assert scaling.wall_a_layer == pytest.approx(3e-6)
+    assert scaling.cpu_a_layer == pytest.approx(1e-6)
 
 
 def test_sizes_of_one_tensor():
