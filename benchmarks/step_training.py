@@ -31,7 +31,12 @@ from benchmarks.contenders import (
 )
 from benchmarks.namespaces import linked_namespaces, require_namespaces, run_on_link
 from benchmarks.ranks import results_in, run_as_rank
-from benchmarks.step_prediction import Conditions, fp16_codec_seconds, predicted_seconds
+from benchmarks.step_prediction import (
+    Conditions,
+    all_reduce_bandwidth,
+    fp16_codec_seconds,
+    predicted_seconds,
+)
 from benchmarks.step_report import LEGEND, StepTime, contender_table, targets, targets_table
 from benchmarks.workloads import WORKLOADS, Workload
 from lgreco.advise import NetworkTiming
@@ -85,8 +90,8 @@ def contest(link: str, workload: Workload, rounds: int) -> Iterator[StepTime]:
         compute=median(compute),
         window=median(clock.windows),
         bucket_bytes=[4 * elements for elements in clock.elements],
-        megabits=LINKS[link],
         ranks=dist.get_world_size(),
+        reduce_bandwidth=all_reduce_bandwidth(),
         network=network,
         ddp=median(seconds[FP32]),
     )
@@ -108,6 +113,7 @@ def contest(link: str, workload: Workload, rounds: int) -> Iterator[StepTime]:
             window_s=conditions.window,
             early=conditions.early,
             overlap=conditions.overlap,
+            reduce_bandwidth=conditions.reduce_bandwidth,
             bandwidth=conditions.bandwidth,
             latency=conditions.latency,
             levels=job.levels(),
