@@ -9,19 +9,25 @@ from dataclasses import dataclass
 from statistics import median
 
 import torch
+import torch.distributed as dist
 
 from benchmarks.contenders import FP16, FP32, Job
 from lgreco import step_time
 from lgreco.advise import NetworkTiming
 from lgreco.advise.levels import time_levels
 
-OF_A_LINK = 1448 / 1514  # what headers of TCP, IP and Ethernet leave
 _REPETITIONS = 5
+_REDUCED_ELEMENTS = 2**21
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a prediction is made from; seconds, bytes, bytes per second."""
+    """What a prediction is made from; seconds, bytes, bytes per second.
+
+    Attributes:
+        reduce_bandwidth: of Gloo's all_reduce, which DDP and its hooks use.
+        bandwidth: of its all_to_all and all_gather, of which compressed sums are made.
+    """
 
     compute: float
     window: float
@@ -30,6 +36,7 @@ class Conditions:
     buckets: int
     gradient_bytes: int
     ranks: int
+    reduce_bandwidth: float
     bandwidth: float
     latency: float
 
@@ -40,21 +47,18 @@ class Conditions:
         compute: float,
         window: float,
         bucket_bytes: Sequence[int],
-        megabits: float | None,
         ranks: int,
+        reduce_bandwidth: float,
         network: NetworkTiming,
         ddp: float,
     ) -> Conditions:
-        """The bandwidth is the link's, or less when Gloo gets less through it. How much
-        communication is hidden is seen from DDP's step."""
+        """How much communication is hidden is seen from DDP's step."""
         early = sum(bucket_bytes[:-1]) / sum(bucket_bytes)
-        link = float("inf") if megabits is None else OF_A_LINK * megabits * 1e6 / 8
-        bandwidth = min(link, network.bandwidth)
         wire = step_time.wire_seconds(
             sum(bucket_bytes),
             step_time.collectives_of_ddp(len(bucket_bytes)),
             ranks,
-            bandwidth,
+            reduce_bandwidth,
             network.latency,
         )
         overlap = step_time.measured_overlap(ddp - compute, wire, early=early, window=window)
@@ -66,7 +70,8 @@ class Conditions:
             buckets=len(bucket_bytes),
             gradient_bytes=sum(bucket_bytes),
             ranks=ranks,
-            bandwidth=bandwidth,
+            reduce_bandwidth=reduce_bandwidth,
+            bandwidth=network.bandwidth,
             latency=network.latency,
         )
 
@@ -78,7 +83,10 @@ class Conditions:
 
     def peer_wire(self, name: str) -> float:
         payload = self.gradient_bytes / (2 if name == FP16 else 1)
-        return self.wire(payload, step_time.collectives_of_ddp(self.buckets))
+        collectives = step_time.collectives_of_ddp(self.buckets)
+        return step_time.wire_seconds(
+            payload, collectives, self.ranks, self.reduce_bandwidth, self.latency
+        )
 
     def wire(self, payload: float, collectives: int) -> float:
         return step_time.wire_seconds(
@@ -116,6 +124,19 @@ def _codec_and_wire(job: Job, conditions: Conditions) -> tuple[float, float]:
         payload += timing.payload_bytes
     collectives = max(step_time.collectives_of(level, conditions.buckets) for level in layers)
     return codec, conditions.wire(payload, collectives)
+
+
+def all_reduce_bandwidth() -> float:
+    """Bytes a second that a rank sends in a large all_reduce, at its best. Collective."""
+    tensor = torch.zeros(_REDUCED_ELEMENTS)
+    seconds = []
+    for _ in range(_REPETITIONS):
+        dist.barrier()
+        begin = time.perf_counter()
+        dist.all_reduce(tensor)
+        seconds.append(time.perf_counter() - begin)
+    ranks = dist.get_world_size()
+    return 2 * (ranks - 1) / ranks * 4 * _REDUCED_ELEMENTS / min(seconds)
 
 
 def fp16_codec_seconds(elements: Sequence[int]) -> float:

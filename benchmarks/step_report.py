@@ -21,8 +21,8 @@ class StepTime:
         compute, seconds: of every round, a step without communication and the contender's.
         encode_s, decode_s: of all threads of this rank.
         wait_s: that its lanes spent in collectives.
-        wire_s: what the bytes take at the link's rate; computed.
-        predicted_s: by lgreco.step_time, from window_s, early, overlap, bandwidth and latency.
+        wire_s: what the bytes take at the rate that Gloo's collectives get; computed.
+        predicted_s: by lgreco.step_time, from the network, window_s, early and overlap.
         levels: how many layers have which level.
     """
 
@@ -40,6 +40,7 @@ class StepTime:
     window_s: float
     early: float
     overlap: float
+    reduce_bandwidth: float
     bandwidth: float
     latency: float
     levels: dict[str, int]
@@ -99,7 +100,7 @@ def contender_table(rows: Sequence[StepTime]) -> Table:
 
 LEGEND = """\
 fp32 / it, fp16 / it: how many times faster, medians of the rounds' ratios. encode, decode: of all
-threads. wire*: computed, what the bytes take at the link's rate. waits: in collectives, both lanes
+threads. wire*: computed, what the bytes take on an idle link. waits: in collectives, both lanes
 together. exposed: step - compute. predicted: computed by lgreco.step_time; off: its miss.
 """
 

@@ -2,10 +2,15 @@
 
 #include <ATen/core/jit_type.h>
 
+#include <algorithm>
+
 #include "lgreco/status.h"
 
 namespace lgreco {
 namespace {
+
+// More than a model has buckets, before and after the reducer regroups them.
+constexpr std::size_t kRememberedLayouts = 4096;
 
 // The reducer lays a gradient out as its parameter is laid out (channels-last, for example), which
 // GradBucket's own views do not show.
@@ -30,37 +35,86 @@ CommHook::CommHook(std::shared_ptr<Aggregator> aggregator,
 c10::intrusive_ptr<c10::ivalue::Future> CommHook::runHook(c10d::GradBucket& bucket) {
   auto future = c10::make_intrusive<c10::ivalue::Future>(c10::TensorType::get());
   try {
-    const auto parameters = bucket.getParameters();
-    std::vector<at::Tensor> gradients = bucket.getGradients();
-    std::vector<std::size_t> layers;
-    for (std::size_t i = 0; i < gradients.size(); ++i) {
-      const auto found = layers_.find(parameters[i].unsafeGetTensorImpl());
-      if (found == layers_.end()) {
-        throw ConfigError(
-            "[compress] DDP synchronises a parameter that it did not have when "
-            "compress() was called; call compress() again on a new DDP");
-      }
-      layers.push_back(found->second);
-      gradients[i] = as_laid_out(gradients[i], parameters[i]);
-    }
-    auto tensors = std::make_shared<BucketTensors>(std::move(gradients), layers);
+    const std::vector<at::Tensor> parameters = bucket.getParameters();
+    const Layout& layout = layout_of(bucket, parameters);
+    const bool is_in_place = !layout.offsets.empty() && !may_be_unused_;
+    const auto tensors = is_in_place ? nullptr : tensors_of(bucket, layout, parameters);
     auto done = [future, tensors, buffer = bucket.getBuffer(),
                  translate = translate_](std::exception_ptr failure) {
       try {
         if (failure) std::rethrow_exception(failure);
-        tensors->finish();
+        if (tensors) tensors->finish();
         future->markCompleted(buffer);
       } catch (...) {
         future->setErrorIfNeeded(translate(std::current_exception()));
       }
     };
-    aggregator_->submit(tensors->bucket(bucket.isLast(), may_be_unused_), std::move(done));
+    aggregator_->submit(
+        tensors ? tensors->bucket(bucket.isLast(), may_be_unused_) : in_place(bucket, layout),
+        std::move(done));
   } catch (const std::exception& error) {
     // This bucket will not come, and others of the step wait for it.
     aggregator_->abandon(error.what());
     future->setError(translate_(std::current_exception()));
   }
   return future;
+}
+
+const CommHook::Layout& CommHook::layout_of(const c10d::GradBucket& bucket,
+                                            const std::vector<at::Tensor>& parameters) {
+  const auto same = [](const at::Tensor& parameter, const c10::TensorImpl* seen) {
+    return parameter.unsafeGetTensorImpl() == seen;
+  };
+  for (const Layout& layout : layouts_) {
+    if (std::equal(parameters.begin(), parameters.end(), layout.parameters.begin(),
+                   layout.parameters.end(), same)) {
+      return layout;
+    }
+  }
+  if (layouts_.size() == kRememberedLayouts) layouts_.clear();
+  return layouts_.emplace_back(look_at(bucket, parameters));
+}
+
+CommHook::Layout CommHook::look_at(const c10d::GradBucket& bucket,
+                                   const std::vector<at::Tensor>& parameters) const {
+  const std::vector<at::Tensor> gradients = bucket.getGradients();
+  const auto* begin = static_cast<const std::byte*>(bucket.getBuffer().const_data_ptr());
+  Layout layout;
+  bool contiguous = true;
+  for (std::size_t i = 0; i < gradients.size(); ++i) {
+    const auto found = layers_.find(parameters[i].unsafeGetTensorImpl());
+    if (found == layers_.end()) {
+      throw ConfigError(
+          "[compress] DDP synchronises a parameter that it did not have when "
+          "compress() was called; call compress() again on a new DDP");
+    }
+    layout.parameters.push_back(found->first);
+    layout.layers.push_back(found->second);
+    layout.offsets.push_back(static_cast<const std::byte*>(gradients[i].const_data_ptr()) - begin);
+    contiguous &= as_laid_out(gradients[i], parameters[i]).is_contiguous();
+  }
+  if (!contiguous) layout.offsets.clear();
+  return layout;
+}
+
+Bucket CommHook::in_place(const c10d::GradBucket& bucket, const Layout& layout) const {
+  auto* begin = static_cast<std::byte*>(bucket.getBuffer().mutable_data_ptr());
+  Bucket result{.gradients = {}, .last = bucket.isLast()};
+  result.gradients.reserve(layout.layers.size());
+  for (std::size_t i = 0; i < layout.layers.size(); ++i) {
+    result.gradients.push_back({.layer = layout.layers[i], .data = begin + layout.offsets[i]});
+  }
+  return result;
+}
+
+std::shared_ptr<BucketTensors> CommHook::tensors_of(
+    const c10d::GradBucket& bucket, const Layout& layout,
+    const std::vector<at::Tensor>& parameters) const {
+  std::vector<at::Tensor> gradients = bucket.getGradients();
+  for (std::size_t i = 0; i < gradients.size(); ++i) {
+    gradients[i] = as_laid_out(gradients[i], parameters[i]);
+  }
+  return std::make_shared<BucketTensors>(std::move(gradients), layout.layers);
 }
 
 at::Tensor CommHook::parseHookResult(const c10::IValue& result) { return result.toTensor(); }

@@ -14,7 +14,8 @@ namespace lgreco {
 
 /// Called by DDP's reducer on the autograd thread, without the GIL; never blocks it. The future is
 /// completed on the aggregator's lane. Layers are found by the identity of the parameter, so that
-/// the reducer may regroup its buckets at any time.
+/// the reducer may regroup its buckets at any time; how a bucket lies in its buffer is looked at
+/// when its parameters are first seen together.
 class CommHook final : public c10d::CommHookInterface {
  public:
   /// Turns an error of the library into one that reaches Python with its type.
@@ -29,8 +30,24 @@ class CommHook final : public c10d::CommHookInterface {
   at::Tensor parseHookResult(const c10::IValue& result) override;
 
  private:
+  /// Parameters that came together before, and where their gradients are.
+  struct Layout {
+    std::vector<const c10::TensorImpl*> parameters;
+    std::vector<std::size_t> layers;
+    /// Bytes from the buffer's begin. Empty when some gradient is not contiguous there.
+    std::vector<std::size_t> offsets;
+  };
+
+  const Layout& layout_of(const c10d::GradBucket& bucket,
+                          const std::vector<at::Tensor>& parameters);
+  Layout look_at(const c10d::GradBucket& bucket, const std::vector<at::Tensor>& parameters) const;
+  Bucket in_place(const c10d::GradBucket& bucket, const Layout& layout) const;
+  std::shared_ptr<BucketTensors> tensors_of(const c10d::GradBucket& bucket, const Layout& layout,
+                                            const std::vector<at::Tensor>& parameters) const;
+
   std::shared_ptr<Aggregator> aggregator_;
   std::unordered_map<const c10::TensorImpl*, std::size_t> layers_;
+  std::vector<Layout> layouts_;
   bool may_be_unused_;
   Translate translate_;
 };

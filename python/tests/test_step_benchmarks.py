@@ -3,7 +3,7 @@ import pytest
 from benchmarks.allreduce import MIB, readable, side_of
 from benchmarks.contenders import FP16, FP32, LGRECO_POWERSGD, LGRECO_TIME, BucketClock
 from benchmarks.scale import Scaling
-from benchmarks.step_prediction import OF_A_LINK, Conditions
+from benchmarks.step_prediction import Conditions
 from benchmarks.step_report import StepTime, targets
 from lgreco.advise import NetworkTiming
 
@@ -24,6 +24,7 @@ def step_time(contender, seconds, link="1 Gb/s", predicted=None):
         window_s=0.0,
         early=0.0,
         overlap=1.0,
+        reduce_bandwidth=1.0,
         bandwidth=1.0,
         latency=0.0,
         levels={},
@@ -62,26 +63,22 @@ def test_targets_of_the_slowest_link_and_of_none():
     assert slower[0].met and slower[0].measured == "+4.0%"
 
 
-def test_the_link_bounds_the_bandwidth_and_ddp_shows_the_overlap():
-    def conditions(megabits):
-        return Conditions.of(
-            compute=0.1,
-            window=0.05,
-            bucket_bytes=[3_000_000, 1_000_000],
-            megabits=megabits,
-            ranks=2,
-            network=NetworkTiming(bandwidth=1e9, latency=0.001),
-            ddp=0.1 + 0.4,
-        )
-
-    assert conditions(None).bandwidth == 1e9
-    slow = conditions(80)
-    assert slow.bandwidth == pytest.approx(OF_A_LINK * 1e7)
-    wire = 4e6 / (OF_A_LINK * 1e7) + 4 * 0.001
-    assert slow.early == 0.75
-    assert slow.overlap == pytest.approx((wire - 0.4) / 0.05)
-    assert slow.peer_wire(FP16) == pytest.approx(2e6 / (OF_A_LINK * 1e7) + 4 * 0.001)
-    assert slow.step(0.01, wire, 1.0) == pytest.approx(0.1 + 0.01 + wire - 0.05)
+def test_ddp_shows_the_overlap_and_sums_at_a_rate_of_its_own():
+    conditions = Conditions.of(
+        compute=0.1,
+        window=0.05,
+        bucket_bytes=[3_000_000, 1_000_000],
+        ranks=2,
+        reduce_bandwidth=1e7,
+        network=NetworkTiming(bandwidth=5e6, latency=0.001),
+        ddp=0.1 + 0.38,
+    )
+    wire = 4e6 / 1e7 + 4 * 0.001
+    assert conditions.early == 0.75
+    assert conditions.overlap == pytest.approx((wire - 0.38) / 0.05)
+    assert conditions.peer_wire(FP16) == pytest.approx(2e6 / 1e7 + 4 * 0.001)
+    assert conditions.wire(1e6, 3) == pytest.approx(1e6 / 5e6 + 3 * 0.001)
+    assert conditions.step(0.01, wire, 1.0) == pytest.approx(0.1 + 0.01 + wire - 0.05)
 
 
 def test_buckets_before_the_last_are_early():
@@ -90,8 +87,11 @@ def test_buckets_before_the_last_are_early():
 
 
 def test_cost_of_a_layer_is_beyond_plain_ddp():
-    scaling = Scaling(2, 1_000, "low_rank:4", [0.010, 0.020], [0.012, 0.024], 0.0, {}, 0)
-    assert scaling.seconds_a_layer == pytest.approx(3e-6)
+    plain = {"wall": [0.010, 0.020], "cpu": [0.005, 0.005]}
+    ours = {"wall": [0.012, 0.024], "cpu": [0.006, 0.006]}
+    scaling = Scaling(2, 1_000, "low_rank:4", plain, ours, 0.0, {}, 0)
+    assert scaling.wall_a_layer == pytest.approx(3e-6)
+    assert scaling.cpu_a_layer == pytest.approx(1e-6)
 
 
 def test_sizes_of_one_tensor():
