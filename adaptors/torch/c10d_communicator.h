@@ -3,7 +3,8 @@
 
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 
-#include <atomic>
+#include <mutex>
+#include <vector>
 
 #include "lgreco/communicator.h"
 
@@ -11,8 +12,9 @@ namespace lgreco {
 
 /// `group` must be used by nobody else. Works without the GIL.
 ///
-/// Messages pass through tensors of its own: a collective that was given up may go on inside Gloo
-/// for a while, and must find its memory alive.
+/// Both collectives are messages from each rank to each, sent from and received into the caller's
+/// memory. Gloo's own collectives would copy it, wake another thread, and send no messages of
+/// different length.
 class C10dCommunicator final : public Communicator {
  public:
   explicit C10dCommunicator(c10::intrusive_ptr<c10d::ProcessGroup> group)
@@ -22,22 +24,23 @@ class C10dCommunicator final : public Communicator {
   int size() const override { return group_->getSize(); }
   void all_to_all(std::span<const std::span<const std::byte>> send,
                   std::span<const std::span<std::byte>> receive, Deadline deadline) override;
-  /// As an all-to-all of copies: messages of different length, and as many bytes as a ring.
   void all_gather(std::span<const std::byte> send, std::span<const std::span<std::byte>> receive,
                   Deadline deadline) override;
-  void abort() override { aborted_ = true; }
+  void abort() override;
   /// Gloo over TCP: data and its announcement, each acknowledged, make four packets.
   std::size_t message_overhead() const override { return 340; }
 
  private:
-  void exchange(Deadline deadline);
-  void wait_for(c10d::Work& work, Deadline deadline) const;
-  void receive_into(std::span<const std::span<std::byte>> slots) const;
+  void exchange(std::span<const std::span<const std::byte>> send,
+                std::span<const std::span<std::byte>> receive, Deadline deadline);
+  void start_send(std::span<const std::byte> message, int peer);
+  void start_receive(std::span<std::byte> message, int peer);
+  void keep(c10::intrusive_ptr<c10d::Work> message);
 
   c10::intrusive_ptr<c10d::ProcessGroup> group_;
-  at::Tensor sent_, received_;
-  std::vector<std::int64_t> send_sizes_, receive_sizes_;
-  std::atomic<bool> aborted_{false};
+  std::vector<std::span<const std::byte>> copies_;
+  std::mutex mutex_;  // of what follows
+  std::vector<c10::intrusive_ptr<c10d::Work>> in_flight_;
   bool broken_ = false;
 };
 
