@@ -18,52 +18,44 @@ _LARGE_REPETITIONS = 3
 
 
 def time_network(group: dist.ProcessGroup) -> NetworkTiming:
-    """Medians over small and large all_gather and all_to_all. Collective; equal on all ranks."""
-    collectives = (_all_gather, _all_to_all)
-    latency = statistics.mean(
-        _median_seconds(group, collective, 8 * group.size(), _SMALL_REPETITIONS)
-        for collective in collectives
-    )
-    bandwidths = [_bandwidth(group, collective, latency) for collective in collectives]
-    return NetworkTiming(statistics.mean(bandwidths), latency)
+    """Medians over small and large exchanges, in which each rank sends a message to each other as
+    compressed sums do. Collective; equal on all ranks."""
+    latency = _median_seconds(group, 8, _SMALL_REPETITIONS)
+    return NetworkTiming(_bandwidth(group, latency), latency)
 
 
-def _bandwidth(group: dist.ProcessGroup, collective: Callable, latency: float) -> float:
+def _bandwidth(group: dist.ProcessGroup, latency: float) -> float:
     """Of the first size that takes long enough to be timed well, or the largest."""
     for size in _SIZES:
-        seconds = _median_seconds(group, collective, size, _LARGE_REPETITIONS)
+        seconds = _median_seconds(group, size // group.size(), _LARGE_REPETITIONS)
         if seconds > _LONG_ENOUGH_SECONDS:
             break
-    sent = collective(group, size)[1]
+    sent = (group.size() - 1) * (size // group.size())
     return sent / max(seconds - latency, 0.1 * seconds)
 
 
-def _median_seconds(
-    group: dist.ProcessGroup, collective: Callable, size: int, repetitions: int
-) -> float:
-    run, _ = collective(group, size)
-    run()
+def _median_seconds(group: dist.ProcessGroup, message_bytes: int, repetitions: int) -> float:
+    exchange = _exchange(group, message_bytes)
+    exchange()
     seconds = []
     for _ in range(repetitions):
         begin = time.perf_counter()
-        run()
+        exchange()
         seconds.append(time.perf_counter() - begin)
     slowest = torch.tensor([statistics.median(seconds)], dtype=torch.float64)
     dist.all_reduce(slowest, dist.ReduceOp.MAX, group)
     return slowest.item()
 
 
-def _all_gather(group: dist.ProcessGroup, size: int) -> tuple[Callable[[], None], int]:
-    """The collective, and the bytes that a rank sends in it."""
-    mine = torch.zeros(size // 8, dtype=torch.float64)
-    all_ranks = [torch.empty_like(mine) for _ in range(group.size())]
-    sent = (group.size() - 1) * 8 * mine.numel()
-    return lambda: dist.all_gather(all_ranks, mine, group), sent
+def _exchange(group: dist.ProcessGroup, message_bytes: int) -> Callable[[], None]:
+    mine = torch.zeros(message_bytes, dtype=torch.uint8)
+    peers = [rank for rank in dist.get_process_group_ranks(group) if rank != dist.get_rank()]
+    theirs = [torch.empty_like(mine) for _ in peers]
 
+    def run() -> None:
+        messages = [dist.irecv(t, peer, group) for t, peer in zip(theirs, peers, strict=True)]
+        messages += [dist.isend(mine, peer, group) for peer in peers]
+        for message in messages:
+            message.wait()
 
-def _all_to_all(group: dist.ProcessGroup, size: int) -> tuple[Callable[[], None], int]:
-    piece = size // 8 // group.size()
-    mine = torch.zeros(piece * group.size(), dtype=torch.float64)
-    others = torch.empty_like(mine)
-    sent = (group.size() - 1) * 8 * piece
-    return lambda: dist.all_to_all_single(others, mine, group=group), sent
+    return run
