@@ -1,4 +1,4 @@
-// A network, as far as the time of an exchange depends on it.
+// What the time of an exchange depends on: the network, and how often a rank encodes and decodes.
 #pragma once
 
 namespace lgreco {
@@ -19,5 +19,10 @@ void check(const Network& network);
 /// halves of a scatter-reduce-all-gather, which send 2 (ranks - 1) / ranks of the payload, in
 /// `collectives` collectives. Nothing for a single rank.
 double wire_seconds(double payload_bytes, int collectives, int ranks, const Network& network);
+
+/// Seconds that a rank codes for, to average a coded layer over `ranks` ranks; `encode` and
+/// `decode`: for the whole layer once. It encodes the pieces that others own and the mean of its
+/// own; it decodes the others' pieces of its own, and all means.
+double coding_seconds(double encode, double decode, int ranks);
 
 }  // namespace lgreco

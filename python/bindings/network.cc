@@ -16,6 +16,8 @@ void bind_network(py::module_& module) {
       },
       py::arg("payload_bytes"), py::arg("collectives"), py::arg("ranks"), py::arg("bandwidth"),
       py::arg("latency"));
+  module.def("coding_seconds", &coding_seconds, py::arg("encode"), py::arg("decode"),
+             py::arg("ranks"));
 }
 
 }  // namespace lgreco

@@ -59,12 +59,9 @@ def collectives_of(level: str, buckets: int) -> int:
 def codec_seconds(level: str, encode: float, decode: float, ranks: int) -> float:
     """Of one rank in a step, given what encoding and decoding the whole gradient once takes.
 
-    A rank encodes its gradient and the mean of the 1/ranks that it owns; it decodes the pieces that
-    it owns, one of each rank, and all means. Low-rank factors are summed as they are.
+    Low-rank factors are summed as they are; of coded levels see lgreco/network.h.
     """
-    if _is_linear(level):
-        return encode + decode
-    return encode * (1 + 1 / ranks) + 2 * decode
+    return encode + decode if _is_linear(level) else _core.coding_seconds(encode, decode, ranks)
 
 
 def exposed_seconds(wire: float, *, early: float, window: float, overlap: float) -> float:

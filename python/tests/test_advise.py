@@ -138,7 +138,7 @@ def test_predictions_are_compute_codec_and_wire():
     advice = advice_from(measurements(), NetworkTiming(1e6, 0.01), ranks=4)
     plain, quantized, low_rank = advice.predictions
     assert plain.step_s == pytest.approx(0.1 + 1.5 + 2 * 0.01)
-    assert quantized.step_s == pytest.approx(0.1 + (0.002 * 1.25 + 2 * 0.001) + 0.1875 + 3 * 0.01)
+    assert quantized.step_s == pytest.approx(0.1 + (0.002 + 1.75 * 0.001) + 0.1875 + 3 * 0.01)
     assert low_rank.step_s == pytest.approx(0.1 + 0.005 + 0.015 + 5 * 0.01)
     assert advice.compress and advice.level == "low_rank:4"
     assert advice.speedup == pytest.approx(plain.step_s / low_rank.step_s)

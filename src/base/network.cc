@@ -21,4 +21,8 @@ double wire_seconds(double payload_bytes, int collectives, int ranks, const Netw
   return collectives * network.latency + sent / network.bandwidth;
 }
 
+double coding_seconds(double encode, double decode, int ranks) {
+  return encode + decode * (2 - 1.0 / ranks);
+}
+
 }  // namespace lgreco

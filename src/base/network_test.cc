@@ -16,6 +16,12 @@ TEST(Network, WireSecondsAreLatencyAndBytes) {
   EXPECT_EQ(wire_seconds(2000, 4, 1, network), 0);
 }
 
+TEST(Network, CodingIsOnceEncodingAndUpToTwiceDecoding) {
+  EXPECT_DOUBLE_EQ(coding_seconds(3, 1, 1), 3 + 1);
+  EXPECT_DOUBLE_EQ(coding_seconds(3, 1, 2), 3 + 1.5);
+  EXPECT_DOUBLE_EQ(coding_seconds(3, 1, 4), 3 + 1.75);
+}
+
 TEST(Network, RefusesImpossibleOnes) {
   const double infinity = std::numeric_limits<double>::infinity();
   EXPECT_NO_THROW(check(Network{.bandwidth = 1, .latency = 0}));

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "lgreco/compressor.h"
+#include "lgreco/network.h"
 #include "src/base/random.h"
 #include "src/base/stopwatch.h"
 
@@ -44,9 +45,7 @@ double coded_seconds(const Level& level, const std::vector<float>& values, int r
   std::vector<float> result(values.size(), 0.0f);
   const double encode = least_seconds([&] { (void)compressor->encode(values, {}, 0, payload); });
   const double decode = least_seconds([&] { (void)compressor->decode_add(payload, result); });
-  // The layer is encoded, and an owner's part once more as the mean; decoded are the others'
-  // pieces of that part, and all means.
-  return encode * (1 + 1.0 / ranks) + decode * (2 - 1.0 / ranks);
+  return coding_seconds(encode, decode, ranks);
 }
 
 double linear_seconds(Level level, const std::vector<float>& values) {
