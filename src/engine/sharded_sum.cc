@@ -120,12 +120,12 @@ void ShardedSum::decode(std::span<Addend> addends, const Messages& gather,
 
 void ShardedSum::decode_into(std::size_t part, const Addend& addend, const Messages& gather,
                              const std::vector<std::size_t>& first, std::span<float> result) const {
-  std::fill(result.begin(), result.end(), 0.0f);
   for (const std::size_t i : pieces_of_[part]) {
     const Piece& piece = layout_.pieces[i];
+    const std::span<float> values = result.subspan(piece.first, piece.count);
+    std::fill(values.begin(), values.end(), 0.0f);
     decode_piece(piece, addend, gather.incoming(piece.owner),
-                 first[static_cast<std::size_t>(piece.owner)], piece.owner,
-                 result.subspan(piece.first, piece.count));
+                 first[static_cast<std::size_t>(piece.owner)], piece.owner, values);
   }
 }
 
