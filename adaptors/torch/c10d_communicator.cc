@@ -22,6 +22,15 @@ std::vector<at::Tensor> as_tensors(std::span<const std::byte> message) {
   return {at::from_blob(data, {static_cast<std::int64_t>(message.size())}, at::kByte)};
 }
 
+// Gloo closes its connections when a message is late. One that was given up is; otherwise peers
+// would wait for their timeout, and Gloo's thread would spin on bytes that nobody takes.
+void close_connections_of(c10d::Work& message) {
+  try {
+    message.wait(std::chrono::milliseconds(1));
+  } catch (const std::exception&) {  // that it is late
+  }
+}
+
 }  // namespace
 
 void C10dCommunicator::abort() {
@@ -67,7 +76,9 @@ void C10dCommunicator::exchange(std::span<const std::span<const std::byte>> send
     }
     // Only this thread adds or removes messages: abort() merely reads them.
     for (const auto& message : in_flight_) {
-      if (!message->wait(until(deadline))) failure = "given up";
+      if (message->wait(until(deadline))) continue;
+      failure = "given up";
+      close_connections_of(*message);
     }
   } catch (const std::exception& error) {
     failure = error.what();
