@@ -169,7 +169,7 @@ def table_of(results: list[Timing], network: str, ranks: int) -> Grid:
     rows = []
     for size in dict.fromkeys(r.size for r in results):
         seconds = {r.method: median(r.seconds) for r in results if r.size == size}
-        cells = [f"{1e3 * seconds[m]:.3g} ms ({seconds[FP32] / seconds[m]:.2f}x)" for m in methods]
+        cells = [f"{1e3 * seconds[m]:.3g} ms ({seconds[FP32] / seconds[m]:.2g}x)" for m in methods]
         rows.append((readable(size), *cells))
     return Grid(("fp32 bytes", *methods), rows, title=f"{network}, {ranks} ranks")
 

@@ -68,4 +68,4 @@ def test_an_averaged_tensor_is_compared_in_its_own_network():
     ]
     grid = table_of(times, "MPI", 2)
     assert grid.columns == ("fp32 bytes", FP32, "dense")
-    assert grid.rows == [("1 KiB", "300 ms (1.00x)", "100 ms (3.00x)")]
+    assert grid.rows == [("1 KiB", "300 ms (1x)", "100 ms (3x)")]
