@@ -101,8 +101,8 @@ def tables(data: list[dict]) -> list[Grid]:
             f"{1e3 * cost.step_s:.0f} ms",
             f"{1e3 * cost.background_s:.0f} ms",
             f"{1e3 * cost.waited_s:.1f} ms",
-            f"+{1e3 * cost.excess_s:.0f} ms",
-            f"+{1e3 * cost.usual_excess_s:.0f} ms",
+            f"{1e3 * cost.excess_s:+.0f} ms",
+            f"{1e3 * cost.usual_excess_s:+.0f} ms",
             f"{cost.share:.2%}",
             f"{cost.plans}, {cost.failures}",
         )
