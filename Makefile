@@ -1,7 +1,10 @@
 # Thin targets over scripts/. `make setup` is called by every other target and is quick when nothing changed.
-.PHONY: help setup demo demo-quick test test-faults test-asan test-tsan fuzz bench bench-bytes \
-  bench-overlap bench-checks bench-analysis bench-planner bench-plans bench-replanning \
-  bench-kernels bench-training bench-allreduce bench-scale lint format
+.PHONY: help setup demo demo-quick test test-faults test-asan test-tsan fuzz bench bench-micro \
+  bench-bytes bench-overlap bench-checks bench-analysis bench-planner bench-plans \
+  bench-replanning bench-kernels bench-training bench-allreduce bench-scale lint format
+
+# Benchmarks one after the other, whatever -j says.
+.NOTPARALLEL:
 
 help:
 	@echo 'make setup       install everything into .venv/ (called by the others)'
@@ -12,7 +15,9 @@ help:
 	@echo 'make test-asan   the C++ tests under AddressSanitizer and UBSan'
 	@echo 'make test-tsan   the C++ tests under ThreadSanitizer'
 	@echo 'make fuzz        look for bytes that break a decoder (needs clang; SECONDS_EACH=60)'
-	@echo 'make bench       micro-benchmarks of kernels and planner'
+	@echo 'make bench       the short benchmarks: kernels, analysis, allreduce, scale, training (about 20'
+	@echo '                 minutes); each writes benchmarks/results and its tables in docs/benchmarks.md'
+	@echo 'make bench-micro micro-benchmarks of single functions of kernels and planner'
 	@echo 'make bench-kernels speed of kernels and methods against memory and PyTorch (about a minute)'
 	@echo 'make bench-bytes counted bytes against the network interface (needs root)'
 	@echo 'make bench-overlap one lane against two on a slow link (needs root)'
@@ -22,7 +27,7 @@ help:
 	@echo 'make bench-planner the exact solver against HiGHS and dynamic programmes (about 3 minutes)'
 	@echo 'make bench-analysis errors of all levels of all layers on one core'
 	@echo 'make bench-training whole steps against DDP and its hooks on four links (needs root)'
-	@echo 'make bench-allreduce one tensor against Gloo, 1 KiB to 256 MiB'
+	@echo 'make bench-allreduce one tensor against Gloo and MPI, 1 KiB to 256 MiB'
 	@echo 'make bench-scale 2 to 8 ranks, 1 to 1,000 layers: bytes, time, memory'
 	@echo 'make lint        formatters and linters, changing nothing'
 	@echo 'make format      formatters, changing files'
@@ -51,7 +56,9 @@ test-tsan: setup
 fuzz:
 	@scripts/fuzz
 
-bench: setup
+bench: bench-kernels bench-analysis bench-allreduce bench-scale bench-training
+
+bench-micro: setup
 	@scripts/bench
 
 bench-bytes: setup

@@ -9,25 +9,21 @@ The analysis has one thread; its CPU time is what it would take on a core of its
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch.nn import functional
 
+from benchmarks.report import Grid, Target, publish, target_grid
 from experiments.resnet18.model import cifar100
 from lgreco import _core
 
 BATCH = 4
 REPETITIONS = 7
 TARGET_S = 1.0
-OUTPUT = Path("benchmarks/results/analysis.json")
 
 
 def levels_by_family() -> dict[str, list[str]]:
@@ -72,23 +68,21 @@ def measure(family: str, levels: list[str], layers: list[np.ndarray]) -> Times:
     return Times(family, len(levels), median(cpu), median(wall))
 
 
+def tables(data: list[dict]) -> list[Grid]:
+    results = [Times(**row) for row in data]
+    rows = [(t.family, str(t.levels), f"{t.cpu_s:.3f} s", f"{t.wall_s:.3f} s") for t in results]
+    cpu_s = results[-1].cpu_s
+    target = Target(f"all at once <= {TARGET_S:g} s of CPU", f"{cpu_s:.3f} s", cpu_s <= TARGET_S)
+    return [Grid(("family", "levels", "CPU time", "wall time"), rows), target_grid([target])]
+
+
 def main() -> None:
     torch.set_num_threads(1)
     layers = gradients()
     families = levels_by_family()
     families["all at once"] = [level for levels in families.values() for level in levels]
     results = [measure(family, levels, layers) for family, levels in families.items()]
-    table = Table("family", "levels", "CPU time", "wall time")
-    for times in results:
-        table.add_row(
-            times.family, str(times.levels), f"{times.cpu_s:.3f} s", f"{times.wall_s:.3f} s"
-        )
-    console = Console(width=100)
-    console.print(table)
-    met = "yes" if results[-1].cpu_s <= TARGET_S else "NO"
-    console.print(f"All in at most {TARGET_S:.1f} s of one core: {met}")
-    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-    OUTPUT.write_text(json.dumps([asdict(times) for times in results], indent=1) + "\n")
+    publish("analysis", [asdict(times) for times in results], tables)
 
 
 if __name__ == "__main__":

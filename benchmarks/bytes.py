@@ -8,21 +8,17 @@ counter is that of the loopback in a network namespace of its own.
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from rich.console import Console
-from rich.table import Table
 
 import lgreco
 from benchmarks.namespaces import on_private_loopback, require_namespaces
-from benchmarks.ranks import results_in, run_as_rank, torchrun
+from benchmarks.ranks import measured_on, run_as_rank
+from benchmarks.report import Grid, at_most, publish, target_grid
 from experiments.common.loopback import loopback_bytes
 from experiments.resnet18.model import cifar100
 
@@ -32,6 +28,7 @@ METHODS = [
 ]  # fmt: skip
 RANKS = (2, 4, 8)
 STEPS = 3
+LARGEST_DIFFERENCE = 0.03
 
 
 @dataclass
@@ -43,6 +40,11 @@ class Measurement:
     counted: float
     interface: float
     messages: float
+
+    @property
+    def difference(self) -> float:
+        """Of the interface's counter from ours, as a share."""
+        return self.interface / self.counted - 1
 
 
 def measure(method: str) -> Measurement:
@@ -85,33 +87,31 @@ def interface_bytes(work: Callable[[], None]) -> int:
     return sent
 
 
-def run_ranks(ranks: int) -> list[Measurement]:
-    command = on_private_loopback(torchrun(ranks, "benchmarks.bytes"))
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    results = results_in(result.stdout, Measurement)
-    if len(results) < len(METHODS):
-        raise SystemExit(f"{ranks} ranks failed:\n{result.stdout}{result.stderr}")
-    return results
+def tables(data: list[dict]) -> list[Grid]:
+    results = [Measurement(**row) for row in data]
+    ranks = list(dict.fromkeys(m.ranks for m in results))
+    rows = []
+    for method in dict.fromkeys(m.method for m in results):
+        row = [m for m in results if m.method == method]
+        cells = [f"{m.counted / m.ranks / 1e3:,.1f} kB ({m.difference:+.2%})" for m in row]
+        growth = (row[-1].counted / row[-1].ranks) / (row[0].counted / row[0].ranks)
+        rows.append((method, *cells, f"{growth:.2f}x"))
+    columns = ("method", *(f"{count} ranks" for count in ranks), f"{ranks[-1]} / {ranks[0]} ranks")
+    worst = max(abs(m.difference) for m in results)
+    target = at_most("counted bytes differ from the interface's by", worst, LARGEST_DIFFERENCE)
+    return [Grid(columns, rows), target_grid([target])]
 
 
 def main() -> None:
     require_namespaces()
-    table = Table("method", *(f"{ranks} ranks" for ranks in RANKS), "8 / 2 ranks")
-    columns = {ranks: {m.method: m for m in run_ranks(ranks)} for ranks in RANKS}
-    for method in METHODS:
-        row = [columns[ranks][method] for ranks in RANKS]
-        cells = [
-            f"{m.counted / m.ranks / 1e3:,.1f} kB ({m.interface / m.counted - 1:+.2%})" for m in row
-        ]
-        growth = (row[-1].counted / row[-1].ranks) / (row[0].counted / row[0].ranks)
-        table.add_row(method, *cells, f"{growth:.2f}x")
-    console = Console(width=120)
-    console.print("Bytes that a rank sends per step as counted, and how far the interface differs")
-    console.print(table)
-    results = [asdict(m) for column in columns.values() for m in column.values()]
-    output = Path("benchmarks/results/bytes.json")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(results, indent=1) + "\n")
+    results = [
+        asdict(measurement)
+        for ranks in RANKS
+        for measurement in measured_on(
+            ranks, "benchmarks.bytes", Measurement, around=on_private_loopback
+        )
+    ]
+    publish("bytes", results, tables)
 
 
 if __name__ == "__main__":

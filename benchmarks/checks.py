@@ -9,18 +9,14 @@ cost if nothing of them overlapped.
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import median
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.ranks import results_in, run_as_rank, torchrun
+from benchmarks.ranks import measured_on, run_as_rank
+from benchmarks.report import Grid, at_most, publish, target_grid
 from benchmarks.training import Trainer
 from experiments.resnet18.model import cifar100
 
@@ -31,7 +27,6 @@ WARM_UP_STEPS = 2
 STEPS = 10
 DRIFT_CHECK_EVERY = 100
 TARGET = 0.02
-OUTPUT = Path("benchmarks/results/checks.json")
 
 
 @dataclass
@@ -71,30 +66,26 @@ def check_seconds(trainer: Trainer) -> float:
     return trainer.compression.stats()["check_s"]
 
 
-def run_ranks() -> list[Cost]:
-    command = torchrun(2, "benchmarks.checks")
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    results = results_in(result.stdout, Cost)
-    if len(results) < len(METHODS):
-        raise SystemExit(f"the ranks failed:\n{result.stdout}{result.stderr}")
-    return results
-
-
-def main() -> None:
-    results = run_ranks()
-    table = Table("method", "step", "frames, flags", "hash of all, every 100", "share", "<= 2 %")
-    for cost in results:
-        table.add_row(
+def tables(data: list[dict]) -> list[Grid]:
+    results = [Cost(**row) for row in data]
+    columns = "method", "step", "frames and flags", "hash of all, every 100 steps", "share"
+    rows = [
+        (
             cost.method,
-            f"{1e3 * cost.step_s:.0f} ms",
+            f"{1e3 * cost.step_s:,.0f} ms",
             f"{1e3 * cost.frame_s:.2f} ms",
             f"{1e3 * cost.hash_s:.2f} ms",
             f"{cost.share:.2%}",
-            "yes" if cost.share <= TARGET else "NO",
         )
-    Console(width=100).print(table)
-    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-    OUTPUT.write_text(json.dumps([asdict(cost) for cost in results], indent=1) + "\n")
+        for cost in results
+    ]
+    target = at_most("largest share of a step", max(cost.share for cost in results), TARGET)
+    return [Grid(columns, rows), target_grid([target])]
+
+
+def main() -> None:
+    results = measured_on(2, "benchmarks.checks", Cost)
+    publish("checks", [asdict(cost) for cost in results], tables)
 
 
 if __name__ == "__main__":

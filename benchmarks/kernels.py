@@ -9,10 +9,7 @@ are CPU time of the thread, speeds are medians, and a ratio is the median of tho
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -22,12 +19,13 @@ from statistics import median
 
 import torch
 import typer
-from rich.console import Console
-from rich.table import Table
 from torch.distributed.algorithms.ddp_comm_hooks.powerSGD_hook import _orthogonalize
 
+from benchmarks.cpp import built
+from benchmarks.report import Grid, Target, at_least, publish, target_grid
+
 REPETITIONS = 9
-OUTPUT = Path("benchmarks/results/kernels.json")
+LEAST_GIGABYTES_PER_S = 1
 TOPK_COUNT = 10_000_000
 BUCKETS = (15_625, 1024)
 ROWS, COLS, RANK = 512, 4608, 4
@@ -77,16 +75,6 @@ class Comparison:
     peer_s: float
     ratio: float  # how many times faster than the peer
     target: float | None
-
-
-def built_binary() -> Path:
-    tools = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    for command in (
-        ["cmake", "--preset", "benchmark"],
-        ["cmake", "--build", "--preset", "benchmark", "--target", "compressors_benchmark"],
-    ):
-        subprocess.run(command, check=True, env=tools, stdout=subprocess.DEVNULL)
-    return Path("build/benchmark/src/compressors/compressors_benchmark")
 
 
 class Library:
@@ -210,27 +198,74 @@ def comparisons(library: Library) -> list[Comparison]:
     ]  # fmt: skip
 
 
-def show(compared: list[Comparison], speeds: list[Speed]) -> None:
-    console = Console(width=120)
-    table = Table("with error feedback", "against", "time", "peer", "times as fast", "target")
-    for c in compared:
-        target = "-" if c.target is None else f"{c.target:g}"
-        times = f"{1e3 * c.seconds:.2f} ms", f"{1e3 * c.peer_s:.2f} ms"
-        table.add_row(c.name, c.peer, *times, f"{c.ratio:.2f}", target)
-    console.print(table)
-    table = Table("pass", "values", "median", "least", "GB/s of input", "of memcpy")
-    for s in speeds:
-        times = f"{1e3 * s.seconds:.2f} ms", f"{1e3 * s.least_s:.2f} ms"
-        table.add_row(
-            s.name, str(s.values), *times, f"{s.gigabytes_per_s:.1f}", f"{s.of_memcpy:.2f}"
-        )
-    console.print(table)
+def tables(data: dict) -> list[Grid]:
+    compared = [Comparison(**row) for row in data["comparisons"]]
+    speeds = {row["name"]: Speed(**row) for row in data["speeds"]}
+    return [
+        comparison_grid(compared),
+        level_grid(speeds),
+        kernel_grid(speeds),
+        target_grid(targets(compared, speeds)),
+    ]
+
+
+def comparison_grid(compared: list[Comparison]) -> Grid:
+    rows = [
+        (c.name, c.peer, f"{1e3 * c.seconds:.2f} ms", f"{1e3 * c.peer_s:.2f} ms", f"{c.ratio:.2f}")
+        for c in compared
+    ]
+    return Grid(("pass", "against", "time", "peer", "times as fast"), rows, labels=2)
+
+
+def level_grid(speeds: dict[str, Speed]) -> Grid:
+    """A step of a matrix level is all of its work."""
+    rows = []
+    for name in speeds:
+        what, _, level = name.partition(" ")
+        if what == "encode":
+            cells = *_speed(speeds[name]), *_speed(speeds[f"decode {level}"])
+            rows.append((level, *cells))
+        elif what == "step":
+            rows.append((f"{level}, the whole step", *_speed(speeds[name]), "-", "-"))
+    columns = "level", "encode, GB/s", "of memcpy", "decode and add, GB/s", "of memcpy"
+    return Grid(columns, rows)
+
+
+def kernel_grid(speeds: dict[str, Speed]) -> Grid:
+    rows = [
+        (name.removeprefix("kernel "), *_speed(speed))
+        for name, speed in speeds.items()
+        if name.startswith("kernel ")
+    ]
+    return Grid(("kernel", "GB/s", "of memcpy"), rows)
+
+
+def _speed(speed: Speed) -> tuple[str, str]:
+    return f"{speed.gigabytes_per_s:.1f}", f"{speed.of_memcpy:.2f}"
+
+
+def targets(compared: list[Comparison], speeds: dict[str, Speed]) -> list[Target]:
+    passes = [s for s in speeds.values() if s.name.startswith(("encode", "decode", "step"))]
+    slowest = min(passes, key=lambda s: s.gigabytes_per_s)
+    floor = f"every encode, decode and step: >= {LEAST_GIGABYTES_PER_S} GB/s"
+    return [
+        *(
+            at_least(f"{c.name}: speed against {c.peer}", c.ratio, c.target)
+            for c in compared
+            if c.target is not None
+        ),
+        Target(
+            floor,
+            f"{slowest.gigabytes_per_s:.1f} GB/s ({slowest.name})",
+            slowest.gigabytes_per_s >= LEAST_GIGABYTES_PER_S,
+        ),
+    ]
 
 
 def main(binary: Path | None = None) -> None:
     """`binary`: compressors_benchmark, built already."""
     torch.set_num_threads(1)
-    library = Library(binary or built_binary())
+    library = Library(binary or built("src/compressors/compressors_benchmark"))
     compared = comparisons(library)
     passes = [f"{what} {level}" for level in LEVELS for what in ("encode", "decode")]
     speeds = [
@@ -239,13 +274,11 @@ def main(binary: Path | None = None) -> None:
         *measure_speeds(library, [f"step {level}" for level in MATRIX_LEVELS]),
         *measure_speeds(library, [f"kernel {kernel}" for kernel in KERNELS]),
     ]
-    show(compared, speeds)
     results = {
         "comparisons": [asdict(c) for c in compared],
         "speeds": [asdict(s) for s in speeds],
     }
-    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-    OUTPUT.write_text(json.dumps(results, indent=1) + "\n")
+    publish("kernels", results, tables)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ both. --trace FOLDER writes a step of rank 0 for chrome://tracing.
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,11 +18,10 @@ from typing import Annotated
 import torch
 import torch.distributed as dist
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.namespaces import linked_namespaces, require_namespaces, run_on_link
 from benchmarks.ranks import results_in, run_as_rank
+from benchmarks.report import Grid, publish
 from benchmarks.training import Trainer
 from experiments.resnet18.model import ResNet18
 
@@ -34,7 +32,6 @@ WIDTH = 32
 BUCKET_MB = 1
 BATCH = 8
 WARM_UP_STEPS = 3  # connections are opened, DDP regroups its buckets
-OUTPUT = Path("benchmarks/results/overlap.json")
 
 
 @dataclass
@@ -47,8 +44,9 @@ class Comparison:
     two_lanes: list[float]
 
     @property
-    def ratio(self) -> float:
-        return median(self.two_lanes) / median(self.one_lane)
+    def ratios(self) -> list[float]:
+        """Two lanes over one, of the blocks."""
+        return [two / one for two, one in zip(self.two_lanes, self.one_lane, strict=True)]
 
 
 def compare(megabits: int, method: str, blocks: int, steps: int, trace: str) -> Comparison:
@@ -85,24 +83,20 @@ def run_link(megabits: int, blocks: int, steps: int, trace: str) -> list[Compari
         return results_in(run_on_link(names, command), Comparison)
 
 
-def report(results: list[Comparison]) -> None:
-    table = Table("link", "method", "one lane", "two lanes", "two / one", "of blocks")
-    for result in results:
-        pairs = zip(result.two_lanes, result.one_lane, strict=True)
-        ratios = [two / one for two, one in pairs]
-        table.add_row(
+def tables(data: list[dict]) -> list[Grid]:
+    columns = "link", "method", "one lane", "two lanes", "two / one", "of blocks"
+    rows = [
+        (
             f"{result.megabits:,} Mb/s",
             result.method,
             f"{1e3 * median(result.one_lane):.0f} ms",
             f"{1e3 * median(result.two_lanes):.0f} ms",
-            f"{result.ratio:.2f}",
-            f"{min(ratios):.2f} to {max(ratios):.2f}",
+            f"{median(result.two_lanes) / median(result.one_lane):.2f}",
+            f"{min(result.ratios):.2f} to {max(result.ratios):.2f}",
         )
-    console = Console(width=100)
-    console.print(f"Time of a step: medians of {len(results[0].one_lane)} alternating blocks")
-    console.print(table)
-    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-    OUTPUT.write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n")
+        for result in (Comparison(**row) for row in data)
+    ]
+    return [Grid(columns, rows, labels=2)]
 
 
 def main(
@@ -116,7 +110,8 @@ def main(
         run_as_rank(lambda: (compare(link, method, blocks, steps, trace) for method in METHODS))
         return
     require_namespaces()
-    report([result for mb in MEGABITS for result in run_link(mb, blocks, steps, trace)])
+    results = [result for mb in MEGABITS for result in run_link(mb, blocks, steps, trace)]
+    publish("overlap", [asdict(result) for result in results], tables)
 
 
 if __name__ == "__main__":

@@ -8,17 +8,13 @@ Python included; each is the median of five solves.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 
 import numpy as np
 import typer
-from rich.console import Console
-from rich.table import Table
 
 import lgreco
 from benchmarks.planner_instances import (
@@ -28,12 +24,12 @@ from benchmarks.planner_instances import (
     real_instances,
 )
 from benchmarks.planner_references import highs, numpy_dp
+from benchmarks.report import Grid, Target, publish, target_grid
 
 REPETITIONS = 5
 RANDOM = 500
 HARD = 20
 LARGE = (160, 121)
-OUTPUT = Path("benchmarks/results/planner.json")
 
 
 @dataclass
@@ -142,33 +138,68 @@ def summary(name: str, solved: list[Solved]) -> dict[str, object]:
     }
 
 
-def show(summaries: list[dict], real: list[Solved], speed: dict[str, float]) -> None:
-    console = Console(width=120)
-    table = Table(
-        "instances", "proven", "in 50 ms", "largest gap", "median", "p99", "largest", "HiGHS"
-    )
-    for s in summaries:
-        table.add_row(
+def tables(data: dict) -> list[Grid]:
+    return [
+        summary_grid(data["summaries"]),
+        real_grid([Solved(**row) for row in data["real"]]),
+        speed_grid(data["speed"]),
+        target_grid(targets(data["summaries"])),
+    ]
+
+
+def summary_grid(summaries: list[dict]) -> Grid:
+    rows = [
+        (
             f"{s['count']} {s['instances']}",
             str(s["proven"]),
-            f"{s['proven_within_50_ms']:.1%}",
+            f"{s['proven_within_50_ms']:.0%}",
             f"{s['largest_gap']:.1g}",
             *(f"{1e3 * s[key]:.2f} ms" for key in ("median_s", "p99_s", "largest_s")),
-            ", ".join(f"{n} {verdict}" for verdict, n in s["highs"].items()),
+            ", ".join(f"{n} {verdict}" for verdict, n in s["highs"].items() if verdict != "-"),
         )
-    console.print(table)
-    table = Table("tables of training", "size", "exact", "gap", "dp costlier", "HiGHS")
-    for s in real:
-        verdict = f"{s.highs} ({s.highs_s:.1f} s)"
-        time, costlier = f"{1e3 * s.seconds:.2f} ms", f"{s.dp_costlier:.3%}"
-        table.add_row(s.name, s.size, time, f"{s.gap:.1g}", costlier, verdict)
-    console.print(table)
-    console.print(
-        f"160 layers x 121 candidates: exact {1e3 * speed['exact_s']:.2f} ms, "
-        f"dp {1e3 * speed['dp_s']:.0f} ms ({speed['dp_costlier']:.3%} costlier), "
-        f"NumPy's dynamic programme {1e3 * speed['numpy_s']:.0f} ms "
-        f"({speed['numpy_costlier']:.3%} costlier); {speed['numpy_over_exact']:.0f} times faster"
-    )
+        for s in summaries
+    ]
+    times = "in 50 ms", "largest gap", "median", "p99", "largest"
+    return Grid(("instances", "proven optimal", *times, "HiGHS"), rows)
+
+
+def real_grid(real: list[Solved]) -> Grid:
+    columns = "tables of training", "layers x candidates", "exact", "`dp` costlier by", "HiGHS"
+    rows = [
+        (
+            s.name,
+            s.size,
+            f"{1e3 * s.seconds:.2f} ms",
+            f"{s.dp_costlier:.2%}",
+            f"{s.highs}, {s.highs_s:.1f} s",
+        )
+        for s in real
+    ]
+    return Grid(columns, rows, labels=2)
+
+
+def speed_grid(speed: dict[str, float]) -> Grid:
+    rows = [
+        ("exact (proven)", f"{1e3 * speed['exact_s']:.2f} ms", "-"),
+        ("`dp`, 10,000 cells", f"{1e3 * speed['dp_s']:.0f} ms", f"{speed['dp_costlier']:.2%}"),
+        (
+            f"NumPy, 10,000 cells ({speed['numpy_over_exact']:.0f} times slower than exact)",
+            f"{1e3 * speed['numpy_s']:.0f} ms",
+            f"{speed['numpy_costlier']:.2%}",
+        ),
+    ]
+    return Grid(("160 layers x 121 candidates, ranks 8 to 128", "time", "costlier by"), rows)
+
+
+def targets(summaries: list[dict]) -> list[Target]:
+    real = summaries[0]
+    differing = sum(s["highs"].get("DIFFERENT", 0) for s in summaries)
+    cheaper = sum(s["dp_cheaper"] for s in summaries) + differing
+    within = real["proven_within_50_ms"]
+    return [
+        Target("tables of training proven optimal in 50 ms", f"{within:.0%}", within == 1),
+        Target("instances for which another solver is cheaper: 0", str(cheaper), cheaper == 0),
+    ]
 
 
 def main(highs_seconds: float = 20.0) -> None:
@@ -188,10 +219,8 @@ def main(highs_seconds: float = 20.0) -> None:
         summary("random, 60-500 x 7-150", large),
         summary("made to be hard, 60-500 x 7-150", hard),
     ]
-    show(summaries, real, speed)
     results = {"speed": speed, "summaries": summaries, "real": [asdict(s) for s in real]}
-    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-    OUTPUT.write_text(json.dumps(results, indent=1) + "\n")
+    publish("planner", results, tables)
     if any(s.dp_costlier < 0 or s.highs == "DIFFERENT" for s in (*real, *small, *large, *hard)):
         raise SystemExit("a solver found something cheaper than the exact one")
 

@@ -19,11 +19,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-from rich.console import Console
-from rich.table import Table
 from torch.nn import functional
 
 import lgreco
+from benchmarks.report import Grid, at_least, publish, target_grid
 from experiments.common.images import load_images, shrunk
 from experiments.resnet18.model import ResNet18
 
@@ -37,7 +36,6 @@ CANDIDATES = {
 }
 REFERENCES = {"ranks 2-8": "low_rank:4", "ranks 1-16": "low_rank:4", "2-8 bits": "quantize:4"}
 WANTED = {"ranks 2-8": 1.4, "ranks 1-16": 1.5}
-OUTPUT = Path("benchmarks/results/plans.json")
 
 
 @dataclass
@@ -108,22 +106,31 @@ def main() -> None:
                 share = made["error"] / made["budget"]
                 bytes_ = made["reference_bytes"], made["bytes"]
                 gains.append(Gain(candidates, step, *bytes_, share, gap))
-    table = Table("candidates", "step", "uniform", "plan", "fewer", "wanted", "error", "gap")
-    for gain in sorted(gains, key=lambda g: list(CANDIDATES).index(g.candidates)):
-        wanted = WANTED.get(gain.candidates)
-        table.add_row(
-            gain.candidates,
-            str(gain.step),
-            f"{gain.reference_bytes / 1e3:,.1f} kB",
-            f"{gain.plan_bytes / 1e3:,.1f} kB",
-            f"{gain.fewer:.2f}x",
-            "" if wanted is None else f"{wanted}x {'yes' if gain.fewer >= wanted else 'NO'}",
-            f"{gain.error_of_budget:.2%} of the budget",
-            f"{gain.gap:.3%}",
-        )
-    Console(width=110).print(table)
-    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-    OUTPUT.write_text(json.dumps([asdict(gain) for gain in gains], indent=1) + "\n")
+    publish("plans", [asdict(gain) for gain in gains], tables)
+
+
+def tables(data: list[dict]) -> list[Grid]:
+    gains = [Gain(**row) for row in data]
+    columns = "candidates", "before step", "uniform", "plan", "fewer", "error of budget", "gap"
+    rows, targets = [], []
+    for candidates in dict.fromkeys(gain.candidates for gain in gains):
+        of_candidates = [gain for gain in gains if gain.candidates == candidates]
+        rows += [
+            (
+                candidates,
+                str(gain.step),
+                f"{gain.reference_bytes / 1e3:,.1f} kB",
+                f"{gain.plan_bytes / 1e3:,.1f} kB",
+                f"{gain.fewer:.2f}x",
+                f"{gain.error_of_budget:.2%}",
+                f"{gain.gap:.3%}",
+            )
+            for gain in of_candidates
+        ]
+        if candidates in WANTED:
+            least = min(gain.fewer for gain in of_candidates)
+            targets.append(at_least(f"{candidates}: least gain", least, WANTED[candidates]))
+    return [Grid(columns, rows, labels=2), target_grid(targets)]
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import TypeVar
 
@@ -25,10 +26,21 @@ def run_as_rank(measure: Callable[[], Iterable[object]]) -> None:
     dist.destroy_process_group()
 
 
-def torchrun(ranks: int, module: str) -> list[str]:
-    """The command that runs `module --rank` on `ranks` processes of this machine."""
+def measured_on(
+    ranks: int,
+    module: str,
+    kind: type[Result],
+    *arguments: str,
+    around: Callable[[Sequence[str]], list[str]] = list,
+) -> list[Result]:
+    """What rank 0 of `module --rank` measured, on `ranks` processes of this machine. `around` makes
+    their command one that does more. Ends the program when a rank fails."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    return [*command, f"--nproc-per-node={ranks}", "-m", module, "--rank"]
+    command += [f"--nproc-per-node={ranks}", "-m", module, "--rank", *arguments]
+    result = subprocess.run(around(command), capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise SystemExit(f"{ranks} ranks failed:\n{result.stdout}{result.stderr}")
+    return results_in(result.stdout, kind)
 
 
 def results_in(output: str, kind: type[Result]) -> list[Result]:

@@ -10,19 +10,15 @@ the steps; what a step waits for planning counts as well.
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import median
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 import lgreco
-from benchmarks.ranks import results_in, run_as_rank, torchrun
+from benchmarks.ranks import measured_on, run_as_rank
+from benchmarks.report import Grid, at_most, publish, target_grid
 from benchmarks.training import Trainer
 from experiments.resnet18.model import cifar100
 
@@ -37,7 +33,6 @@ POLICIES = {
     "ranks 1-16": ("low_rank:8", {}),
     "mixed": ("low_rank:4", {"levels": "mixed"}),
 }
-OUTPUT = Path("benchmarks/results/replanning.json")
 
 
 @dataclass
@@ -94,31 +89,32 @@ def measure(name: str) -> Cost:
     )
 
 
-def main() -> None:
-    command = torchrun(2, "benchmarks.replanning")
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    results = results_in(result.stdout, Cost)
-    if len(results) < len(POLICIES):
-        raise SystemExit(f"the ranks failed:\n{result.stdout}{result.stderr}")
-    table = Table(
+def tables(data: list[dict]) -> list[Grid]:
+    results = [Cost(**row) for row in data]
+    columns = (
         "candidates", "step", "background, a plan", "waited, a plan", "longest step at a plan",
-        "longest elsewhere", "share of 1,000 steps", "<= 1 %", "made, dropped",
+        "longest elsewhere", "share of 1,000 steps", "made, dropped",
     )  # fmt: skip
-    for cost in results:
-        table.add_row(
+    rows = [
+        (
             cost.policy,
             f"{1e3 * cost.step_s:.0f} ms",
             f"{1e3 * cost.background_s:.0f} ms",
             f"{1e3 * cost.waited_s:.1f} ms",
-            f"+{1e3 * cost.excess_s:.0f} ms",
-            f"+{1e3 * cost.usual_excess_s:.0f} ms",
+            f"{1e3 * cost.excess_s:+.0f} ms",
+            f"{1e3 * cost.usual_excess_s:+.0f} ms",
             f"{cost.share:.2%}",
-            "yes" if cost.share <= TARGET else "NO",
             f"{cost.plans}, {cost.failures}",
         )
-    Console(width=120).print(table)
-    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-    OUTPUT.write_text(json.dumps([asdict(cost) for cost in results], indent=1) + "\n")
+        for cost in results
+    ]
+    target = at_most("largest share of 1,000 steps", max(c.share for c in results), TARGET)
+    return [Grid(columns, rows), target_grid([target])]
+
+
+def main() -> None:
+    results = measured_on(2, "benchmarks.replanning", Cost)
+    publish("replanning", [asdict(cost) for cost in results], tables)
 
 
 if __name__ == "__main__":

@@ -5,96 +5,37 @@ python -m benchmarks.scale          (make bench-scale)
 A model of vectors whose gradients are given has nearly no compute, so that a step is what DDP, the
 hook and the network take. Plain DDP and compressed steps alternate. The hook's cost of a layer is
 what a compressed step takes beyond plain DDP's, over the layers, on the clock and of CPU time:
-vectors suit no low rank, so that with low_rank:4 all of them travel dense.
+vectors suit no low rank, so that with low_rank:4 all of them travel dense. Memory above DDP is what
+the process holds more when a model that has made plain steps goes on with compressed ones.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
-import json
-import subprocess
-import sys
+import os
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from statistics import median
+from typing import Annotated
 
 import torch
 import torch.distributed as dist
-from rich.console import Console
-from rich.table import Table
+import typer
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import lgreco
-from benchmarks.ranks import results_in, run_as_rank, torchrun
+from benchmarks.ranks import measured_on, run_as_rank
+from benchmarks.report import publish
+from benchmarks.scale_report import Scaling, Times, tables
 
 ELEMENTS = 1_000_000
 LAYERS = (1, 10, 100, 1_000)
 RANKS = (2, 4, 8)
 METHODS = ["low_rank:4", "quantize:4", "topk:0.01"]
-ROUNDS = 15
 STEPS = 4
 WARM_UP_STEPS = 4
-MOST_SECONDS_A_LAYER = 2e-6
-OUTPUT = Path("benchmarks/results/scale.json")
-
-
-@dataclass
-class Times:
-    """Seconds a step, of every round: on the clock, and of all this process's threads together."""
-
-    wall: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
-
-    def add(self, ddp: DistributedDataParallel, steps: int) -> None:
-        """Collective."""
-        dist.barrier()
-        wall, cpu = time.perf_counter(), time.process_time()
-        for _ in range(steps):
-            ddp.zero_grad()
-            ddp().backward()
-        dist.barrier()
-        self.wall.append((time.perf_counter() - wall) / steps)
-        self.cpu.append((time.process_time() - cpu) / steps)
-
-
-@dataclass
-class Scaling:
-    """Of rank 0; bytes, and seconds a step of every round.
-
-    Attributes:
-        memory: what compression.memory() says, by kind.
-        resident: how much the process grew by compression and its first steps.
-    """
-
-    ranks: int
-    layers: int
-    method: str
-    plain: Times
-    compressed: Times
-    sent_bytes: float
-    memory: dict[str, int]
-    resident: int
-
-    def __post_init__(self) -> None:
-        if isinstance(self.plain, dict):  # as it comes from a rank
-            self.plain, self.compressed = Times(**self.plain), Times(**self.compressed)
-
-    @property
-    def wall_a_layer(self) -> float:
-        """Seconds beyond plain DDP, in the same rounds."""
-        return _median_difference(self.compressed.wall, self.plain.wall) / self.layers
-
-    @property
-    def cpu_a_layer(self) -> float:
-        """The same in CPU time, which other programs on the machine hardly change."""
-        return _median_difference(self.compressed.cpu, self.plain.cpu) / self.layers
-
-
-def _median_difference(values: list[float], others: list[float]) -> float:
-    return median(a - b for a, b in zip(values, others, strict=True))
 
 
 class Known(torch.autograd.Function):
@@ -124,89 +65,85 @@ class Vectors(nn.Module):
         return Known.apply(self.gradients, *self.vectors)
 
 
-def resident_bytes() -> int:
+def seconds_of(ddp: DistributedDataParallel, steps: int, times: Times) -> None:
+    """Collective."""
+    dist.barrier()
+    wall, cpu = time.perf_counter(), time.process_time()
+    for _ in range(steps):
+        ddp.zero_grad()
+        ddp().backward()
+    dist.barrier()
+    times.wall.append((time.perf_counter() - wall) / steps)
+    times.cpu.append((time.process_time() - cpu) / steps)
+
+
+def held_bytes() -> int:
+    """Resident memory between steps, without what is free and only kept for later."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     line = next(
         line for line in Path("/proc/self/status").read_text().splitlines() if "VmRSS" in line
     )
     return 1024 * int(line.split()[1])
 
 
-def measure(layers: int, method: str) -> Scaling:
+def sent_by_a_rank(compression: lgreco.Compression) -> torch.Tensor:
+    """Bytes and messages, the mean over the ranks. Collective."""
+    stats = compression.stats()
+    sent = torch.tensor([stats["bytes_sent"], stats["messages_sent"]], dtype=torch.float64)
+    dist.all_reduce(sent)
+    return sent / dist.get_world_size()
+
+
+def measure(layers: int, method: str, rounds: int) -> Scaling:
     """Collective."""
-    gc.collect()
     plain = DistributedDataParallel(Vectors(layers))
-    Times().add(plain, WARM_UP_STEPS)
     ddp = DistributedDataParallel(Vectors(layers))
-    before = resident_bytes()
+    for model in (plain, ddp):
+        seconds_of(model, WARM_UP_STEPS, Times())
+    buckets = ddp._get_ddp_logging_data()["rebuilt_bucket_sizes"]
+    before = held_bytes()
     compression = lgreco.compress(ddp, lgreco.method(method))
-    Times().add(ddp, WARM_UP_STEPS)
-    resident = resident_bytes() - before
-    sent = compression.stats()["bytes_sent"]
+    seconds_of(ddp, WARM_UP_STEPS, Times())
+    grown = held_bytes() - before
+    sent = sent_by_a_rank(compression)
     times = Times(), Times()
-    for _ in range(ROUNDS):
-        times[0].add(plain, STEPS)
-        times[1].add(ddp, STEPS)
+    for _ in range(rounds):
+        seconds_of(plain, STEPS, times[0])
+        seconds_of(ddp, STEPS, times[1])
+    sent_bytes, messages = ((sent_by_a_rank(compression) - sent) / (rounds * STEPS)).tolist()
     return Scaling(
         ranks=dist.get_world_size(),
+        cores=os.cpu_count(),
+        elements=ELEMENTS,
         layers=layers,
         method=method,
+        buckets=[int(size) for size in buckets.split(",")],
         plain=times[0],
         compressed=times[1],
-        sent_bytes=(compression.stats()["bytes_sent"] - sent) / (ROUNDS * STEPS),
+        sent_bytes=sent_bytes,
+        messages=messages,
         memory=compression.memory(),
-        resident=resident,
+        grown=grown,
     )
 
 
-def measure_all() -> Iterator[Scaling]:
-    return (measure(layers, method) for layers in LAYERS for method in METHODS)
-
-
-def run_ranks(ranks: int) -> list[Scaling]:
-    result = subprocess.run(
-        torchrun(ranks, "benchmarks.scale"), capture_output=True, text=True, check=False
-    )
-    results = results_in(result.stdout, Scaling)
-    if len(results) < len(LAYERS) * len(METHODS):
-        raise SystemExit(f"{ranks} ranks failed:\n{result.stdout}{result.stderr}")
-    return results
-
-
-def report(results: list[Scaling]) -> None:
-    table = Table(
-        "ranks", "layers", "method", "sent a rank", "plain DDP", "compressed", "us a layer",
-        "CPU us", "memory()", "process grew",
-        title=f"{ELEMENTS:,} elements; medians of {ROUNDS}", title_justify="left",
-    )  # fmt: skip
-    for r in results:
-        table.add_row(
-            str(r.ranks),
-            f"{r.layers:,}",
-            r.method,
-            f"{r.sent_bytes / 1e3:,.0f} kB",
-            f"{1e3 * median(r.plain.wall):.2f} ms",
-            f"{1e3 * median(r.compressed.wall):.2f} ms",
-            f"{1e6 * r.wall_a_layer:.2f}",
-            f"{1e6 * r.cpu_a_layer:.2f}",
-            f"{sum(r.memory.values()) / 1e6:.1f} MB",
-            f"{r.resident / 1e6:.1f} MB",
-        )
-    console = Console(width=120)
-    console.print(table)
-    target = next(r for r in results if r.layers == max(LAYERS))
-    met = "yes" if target.wall_a_layer <= MOST_SECONDS_A_LAYER else "NO"
-    console.print(
-        f"Hook, {target.layers:,} layers of {ELEMENTS // target.layers:,} elements, {target.ranks} "
-        f"ranks, {target.method}: {1e6 * target.wall_a_layer:.2f} us a layer beyond DDP "
-        f"(<= {1e6 * MOST_SECONDS_A_LAYER:.0f}: {met}), of CPU {1e6 * target.cpu_a_layer:.2f} us"
-    )
-    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-    OUTPUT.write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n")
-
-
-def main() -> None:
-    report([result for ranks in RANKS for result in run_ranks(ranks)])
+def main(
+    ranks: Annotated[list[int] | None, typer.Option(help="Repeatable.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Of plain and compressed steps.")] = 15,
+    rank: Annotated[bool, typer.Option(hidden=True, help="Run as a rank.")] = False,
+) -> None:
+    """Time nearly empty steps with more ranks and more layers."""
+    if rank:
+        run_as_rank(lambda: (measure(n, m, rounds) for n in LAYERS for m in METHODS))
+        return
+    results = [
+        asdict(scaling)
+        for count in ranks or RANKS
+        for scaling in measured_on(count, "benchmarks.scale", Scaling, f"--rounds={rounds}")
+    ]
+    publish("scale", results, tables)
 
 
 if __name__ == "__main__":
-    run_as_rank(measure_all) if "--rank" in sys.argv else main()
+    typer.run(main)

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from rich.table import Table
-
 from benchmarks.contenders import FP16, FP32, LGRECO_POWERSGD, LGRECO_TIME
+from benchmarks.report import Grid, Target, at_least, at_most, target_grid
+from benchmarks.workloads import WORKLOADS
 
 LARGEST_MISS = 0.15
+BATCHES_LINK = "1 Gb/s"
+FASTER_THAN_FP32 = 1.5  # there
+MOST_EXPOSED = 0.15  # of compute, there
 
 
 @dataclass
@@ -18,6 +21,7 @@ class StepTime:
     """Of one contender; seconds and bytes a step, of rank 0. None where a contender does not tell.
 
     Attributes:
+        samples: of a rank's batch.
         compute, seconds: of every round, a step without communication and the contender's.
         encode_s, decode_s: of all threads of this rank.
         wait_s: that its lanes spent in collectives.
@@ -28,6 +32,7 @@ class StepTime:
 
     link: str
     model: str
+    samples: int
     contender: str
     compute: list[float]
     seconds: list[float]
@@ -55,6 +60,10 @@ class StepTime:
         return median(s - c for s, c in zip(self.seconds, self.compute, strict=True))
 
     @property
+    def exposed_of_compute(self) -> float:
+        return self.exposed / median(self.compute)
+
+    @property
     def miss(self) -> float | None:
         """Of the prediction, as a share of the measured step."""
         return None if self.predicted_s is None else self.predicted_s / self.step - 1
@@ -64,24 +73,25 @@ class StepTime:
         return median(a / b for a, b in zip(self.seconds, other.seconds, strict=True))
 
 
-@dataclass(frozen=True)
-class Target:
-    text: str
-    measured: str
-    met: bool
+def tables(data: Sequence[dict]) -> list[Grid]:
+    results = [StepTime(**row) for row in data]
+    usual = [r for r in results if r.samples == WORKLOADS[r.model].samples]
+    places = dict.fromkeys((r.model, r.link) for r in usual)
+    grids = [contender_grid([r for r in usual if (r.model, r.link) == p]) for p in places]
+    for model in dict.fromkeys(r.model for r in results if r not in usual):
+        grids.append(batch_grid([r for r in results if (r.model, r.link) == (model, BATCHES_LINK)]))
+    return [*grids, target_grid(targets(usual))]
 
 
-def contender_table(rows: Sequence[StepTime]) -> Table:
+def contender_grid(rows: Sequence[StepTime]) -> Grid:
     by_name = {row.contender: row for row in rows}
     first = rows[0]
-    table = Table(
-        "averaged by", "step", "fp32 / it", "fp16 / it", "encode", "decode", "wire*", "waits",
-        "exposed", "sent", "predicted", "off",
-        title=f"{first.model}, {first.link}: compute {_ms(median(first.compute))}, medians of "
-        f"{len(first.seconds)}", title_justify="left",
+    columns = (
+        "averaged by", "step, ms", "fp32 / it", "fp16 / it", "encode", "decode", "wire, computed",
+        "waits", "exposed", "sent, kB", "predicted, computed", "off",
     )  # fmt: skip
-    for row in rows:
-        table.add_row(
+    cells = [
+        (
             row.contender,
             _ms(row.step),
             f"{by_name[FP32].slower_than(row):.2f}",
@@ -91,18 +101,42 @@ def contender_table(rows: Sequence[StepTime]) -> Table:
             _ms(row.wire_s),
             _ms(row.wait_s),
             _ms(row.exposed),
-            "-" if row.sent_bytes is None else f"{row.sent_bytes / 1e3:,.0f} kB",
+            "-" if row.sent_bytes is None else f"{row.sent_bytes / 1e3:,.0f}",
             _ms(row.predicted_s),
             "-" if row.miss is None else f"{row.miss:+.0%}",
         )
-    return table
+        for row in rows
+    ]
+    title = f"{first.model}, {first.link}: compute {_ms(median(first.compute))} ms"
+    return Grid(columns, cells, title)
 
 
-LEGEND = """\
-fp32 / it, fp16 / it: how many times faster, medians of the rounds' ratios. encode, decode: of all
-threads. wire*: computed, what the bytes take on an idle link. waits: in collectives, both lanes
-together. exposed: step - compute. predicted: computed by lgreco.step_time; off: its miss.
-"""
+def batch_grid(results: Sequence[StepTime]) -> Grid:
+    """Of one model and link: what the size of the batch changes."""
+    columns = (
+        "samples a rank", "compute, ms", "DDP fp32, ms", f"{LGRECO_POWERSGD}, ms", "fp32 / it",
+        "fp16 / it", "exposed of compute",
+        f">= {FASTER_THAN_FP32}x and <= {MOST_EXPOSED:.0%}",
+    )  # fmt: skip
+    rows = []
+    for samples in sorted({r.samples for r in results}):
+        by_name = {r.contender: r for r in results if r.samples == samples}
+        fp32, ours = by_name[FP32], by_name[LGRECO_POWERSGD]
+        faster, exposed = fp32.slower_than(ours), ours.exposed_of_compute
+        both = faster >= FASTER_THAN_FP32 and exposed <= MOST_EXPOSED
+        rows.append(
+            (
+                str(samples),
+                _ms(median(ours.compute)),
+                _ms(fp32.step),
+                _ms(ours.step),
+                f"{faster:.2f}",
+                f"{by_name[FP16].slower_than(ours):.2f}",
+                f"{exposed:.1%}",
+                "both" if both else "not both",
+            )
+        )
+    return Grid(columns, rows, f"{results[0].model}, {results[0].link}")
 
 
 def targets(results: Sequence[StepTime]) -> list[Target]:
@@ -111,34 +145,30 @@ def targets(results: Sequence[StepTime]) -> list[Target]:
     for model in dict.fromkeys(r.model for r in results):
         for link in dict.fromkeys(r.link for r in results):
             by_name = {r.contender: r for r in results if (r.link, r.model) == (link, model)}
-            found += _speed_targets(link, model, by_name)
+            if by_name:
+                found += _speed_targets(link, model, by_name)
     found.append(_prediction_target(results))
     return found
 
 
 def _speed_targets(link: str, model: str, by_name: dict[str, StepTime]) -> list[Target]:
-    ours, passing = by_name[LGRECO_POWERSGD], by_name[LGRECO_TIME]
-    faster = {peer: by_name[peer].slower_than(ours) for peer in (FP32, FP16)}
+    ours, fp32, fp16 = by_name[LGRECO_POWERSGD], by_name[FP32], by_name[FP16]
     where = f"{model}, {link}, {LGRECO_POWERSGD}"
     if link == "100 Mb/s":
         return [
-            _at_least(f"{where}: >= 6x faster than fp32", faster[FP32], 6),
-            _at_least(f"{where}: >= 3x faster than fp16", faster[FP16], 3),
+            at_least(f"{where}: speed against fp32", fp32.slower_than(ours), 6),
+            at_least(f"{where}: speed against fp16", fp16.slower_than(ours), 3),
         ]
-    if link == "1 Gb/s":
+    if link == BATCHES_LINK:
+        exposed = f"{where}: exposed communication and codec, of compute,"
         return [
-            _at_least(f"{where}: >= 1.5x faster than fp32", faster[FP32], 1.5),
-            _at_least(f"{where}: never slower than fp16", faster[FP16], 1),
-            _at_most(
-                f"{where}: exposed communication and codec <= 15 % of compute",
-                ours.exposed / median(ours.compute),
-                0.15,
-            ),
+            at_least(f"{where}: speed against fp32", fp32.slower_than(ours), FASTER_THAN_FP32),
+            at_least(f"{where}: speed against fp16", fp16.slower_than(ours), 1),
+            at_most(exposed, ours.exposed_of_compute, MOST_EXPOSED),
         ]
     if link == "unlimited":
-        slower = passing.slower_than(by_name[FP32]) - 1
-        text = f"{model}, {link}, {LGRECO_TIME}: <= 5 % slower than DDP"
-        return [_at_most(text, slower, 0.05)]
+        slower = by_name[LGRECO_TIME].slower_than(fp32) - 1
+        return [at_most(f"{model}, {link}, {LGRECO_TIME}: slower than DDP by", slower, 0.05)]
     return []
 
 
@@ -152,20 +182,5 @@ def _prediction_target(results: Sequence[StepTime]) -> Target:
     )
 
 
-def _at_least(text: str, value: float, least: float) -> Target:
-    return Target(text, f"{value:.2f}x", value >= least)
-
-
-def _at_most(text: str, value: float, most: float) -> Target:
-    return Target(text, f"{value:+.1%}", value <= most)
-
-
-def targets_table(found: Sequence[Target]) -> Table:
-    table = Table("target", "measured", "met", title="Targets", title_justify="left")
-    for target in found:
-        table.add_row(target.text, target.measured, "yes" if target.met else "NO")
-    return table
-
-
 def _ms(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{1e3 * seconds:.0f} ms"
+    return "-" if seconds is None else f"{1e3 * seconds:,.0f}"

@@ -5,39 +5,40 @@ python -m benchmarks.step_training          (make bench-training; needs root for
 Two ranks, one at each end of the link, each with one thread for compute. All contenders live in the
 same two processes, and their steps alternate, so that whatever else the machine does meets all.
 Compute is a step of the same model whose hook communicates nothing. Beside every step stands what
-`lgreco.step_time` predicts from compute, codec times and the link.
+`lgreco.step_time` predicts from compute, codec times and the link. At 1 Gb/s, where what matters is
+how long a step computes, ResNet-18 has other batches, too.
 """
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Annotated
 
 import torch.distributed as dist
 import typer
-from rich.console import Console
 
 from benchmarks.contenders import (
     CONTENDERS,
     FIRST_PLAN,
+    FP16,
     FP32,
+    LGRECO_POWERSGD,
     Job,
     job_without_communication,
 )
 from benchmarks.namespaces import linked_namespaces, require_namespaces, run_on_link
 from benchmarks.ranks import results_in, run_as_rank
+from benchmarks.report import publish
 from benchmarks.step_prediction import (
     Conditions,
     all_reduce_bandwidth,
     fp16_codec_seconds,
     predicted_seconds,
 )
-from benchmarks.step_report import LEGEND, StepTime, contender_table, targets, targets_table
+from benchmarks.step_report import BATCHES_LINK, StepTime, tables
 from benchmarks.workloads import WORKLOADS, Workload
 from lgreco.advise import NetworkTiming
 from lgreco.advise.network import time_network
@@ -51,7 +52,8 @@ LINKS: dict[str, float | None] = {
 NETWORK_ATTEMPTS = 3
 WARM_UP_STEPS = 3  # connections are opened, DDP regroups its buckets
 MOST_SECONDS = 900  # of one link and model, on a busy machine; quiet ones take a minute
-OUTPUT = Path("benchmarks/results/training.json")
+BATCHES = {"ResNet-18": (4, 6, 16)}  # besides the workload's own
+BATCHES_CONTENDERS = (FP32, FP16, LGRECO_POWERSGD)
 
 
 @dataclass
@@ -76,10 +78,10 @@ class Contest:
         return compute, seconds
 
 
-def contest(link: str, workload: Workload, rounds: int) -> Iterator[StepTime]:
-    """Collective."""
+def contest(link: str, workload: Workload, names: Iterable[str], rounds: int) -> Iterator[StepTime]:
+    """Collective. `names`: of CONTENDERS."""
     alone, clock = job_without_communication(workload)
-    jobs = {name: make(workload) for name, make in CONTENDERS.items()}
+    jobs = {name: CONTENDERS[name](workload) for name in names}
     both = Contest(jobs, alone)
     both.warm_up()
     network = idle_network()
@@ -101,6 +103,7 @@ def contest(link: str, workload: Workload, rounds: int) -> Iterator[StepTime]:
         yield StepTime(
             link=link,
             model=workload.name,
+            samples=workload.samples,
             contender=name,
             compute=compute,
             seconds=seconds[name],
@@ -129,40 +132,38 @@ def idle_network() -> NetworkTiming:
     )
 
 
-def run_link(link: str, rounds: int, model: str) -> list[StepTime]:
+def contest_of(link: str, model: str, samples: int, rounds: int) -> Iterator[StepTime]:
+    """Collective."""
+    workload = WORKLOADS[model]
+    names = CONTENDERS if samples == workload.samples else BATCHES_CONTENDERS
+    return contest(link, replace(workload, samples=samples), names, rounds)
+
+
+def run_link(link: str, model: str, samples: int, rounds: int) -> list[StepTime]:
     command = [sys.executable, "-m", "benchmarks.step_training", f"--link={link}"]
-    command += [f"--rounds={rounds}", f"--model={model}"]
+    command += [f"--model={model}", f"--samples={samples}", f"--rounds={rounds}"]
     with linked_namespaces(LINKS[link]) as names:
         return results_in(run_on_link(names, command, timeout=MOST_SECONDS), StepTime)
 
 
-def report(results: list[StepTime]) -> None:
-    console = Console(width=150)
-    for model in WORKLOADS:
-        for link in LINKS:
-            rows = [r for r in results if (r.link, r.model) == (link, model)]
-            if rows:
-                console.print(contender_table(rows))
-    console.print(LEGEND)
-    console.print(targets_table(targets(results)))
-    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-    OUTPUT.write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n")
-
-
 def main(
     rounds: Annotated[int, typer.Option(min=1, help="Steps of each contender.")] = 5,
-    link: Annotated[str, typer.Option(hidden=True, help="Run as a rank on this link.")] = "",
     model: Annotated[list[str] | None, typer.Option(help="Only this model; repeatable.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Only this link; repeatable.")] = None,
+    link: Annotated[str, typer.Option(hidden=True, help="Run as a rank on this link.")] = "",
+    samples: Annotated[int, typer.Option(hidden=True, help="Of a rank's batch.")] = 0,
 ) -> None:
     """Time whole training steps on four links."""
-    models = model or list(WORKLOADS)
+    models, links = model or list(WORKLOADS), only or list(LINKS)
     if link:
-        run_as_rank(lambda: (r for m in models for r in contest(link, WORKLOADS[m], rounds)))
+        run_as_rank(lambda: contest_of(link, models[0], samples, rounds))
         return
     require_namespaces()
-    pairs = [(name, model) for name in only or LINKS for model in models]
-    report([result for name, model in pairs for result in run_link(name, rounds, model)])
+    runs = [(name, model, WORKLOADS[model].samples) for model in models for name in links]
+    if BATCHES_LINK in links:
+        runs += [(BATCHES_LINK, model, n) for model in models for n in BATCHES.get(model, ())]
+    results = [result for run in runs for result in run_link(*run, rounds)]
+    publish("training", [asdict(result) for result in results], tables)
 
 
 if __name__ == "__main__":

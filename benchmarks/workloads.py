@@ -11,9 +11,7 @@ from torch.nn import functional
 
 from experiments.resnet18.model import cifar100
 
-IMAGES = 8  # of a rank's batch
 TOKENS = 64  # of a sequence
-SEQUENCES = 4  # of a rank's batch
 VOCABULARY = 2_000
 WIDTH = 256
 LAYERS = 4
@@ -21,11 +19,18 @@ LAYERS = 4
 
 @dataclass(frozen=True)
 class Workload:
-    """A model, and its batches: `batch(generator)` gives (inputs, classes)."""
+    """A model, and its batches of `samples` images or sequences a rank.
+
+    `draw(samples, generator)` gives (inputs, classes).
+    """
 
     name: str
     model: Callable[[], nn.Module]
-    batch: Callable[[torch.Generator], tuple[Tensor, Tensor]]
+    samples: int
+    draw: Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
+
+    def batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        return self.draw(self.samples, generator)
 
 
 class Transformer(nn.Module):
@@ -47,21 +52,21 @@ class Transformer(nn.Module):
         return self.head(self.blocks(x, mask=self.mask, is_causal=True)).flatten(0, 1)
 
 
-def _images(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    images = torch.randn(IMAGES, 3, 32, 32, generator=generator)
-    return images, torch.randint(0, 100, (IMAGES,), generator=generator)
+def _images(samples: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    images = torch.randn(samples, 3, 32, 32, generator=generator)
+    return images, torch.randint(0, 100, (samples,), generator=generator)
 
 
-def _text(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    tokens = torch.randint(0, VOCABULARY, (SEQUENCES, TOKENS + 1), generator=generator)
+def _text(samples: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    tokens = torch.randint(0, VOCABULARY, (samples, TOKENS + 1), generator=generator)
     return tokens[:, :-1], tokens[:, 1:].flatten()
 
 
 WORKLOADS = {
     workload.name: workload
     for workload in (
-        Workload("ResNet-18", cifar100, _images),
-        Workload("transformer", Transformer, _text),
+        Workload("ResNet-18", cifar100, 8, _images),
+        Workload("transformer", Transformer, 4, _text),
     )
 }
 
