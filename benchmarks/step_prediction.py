@@ -26,7 +26,7 @@ class Conditions:
 
     Attributes:
         reduce_bandwidth: of Gloo's all_reduce, which DDP and its hooks use.
-        bandwidth: of its all_to_all and all_gather, of which compressed sums are made.
+        bandwidth: of messages from each rank to each, of which compressed sums are made.
     """
 
     compute: float
