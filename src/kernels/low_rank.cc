@@ -40,10 +40,10 @@ HWY_INLINE float Fold(hn::Vec<Sixteen> (&sums)[kVectors]) {
   return FoldLanes(Sixteen(), sums[0]);
 }
 
-// kRows rows by kCount columns. With kAdd, the rows get those of `addend` added before.
-template <bool kAdd, std::size_t kRows, std::size_t kCount>
-void MultiplyRows(const float* addend, std::size_t rows, std::size_t cols, const float* right,
-                  float* matrix, float* left) {
+// kRows rows by kCount columns.
+template <std::size_t kRows, std::size_t kCount>
+void MultiplyRows(const float* matrix, std::size_t rows, std::size_t cols, const float* right,
+                  float* left) {
   const Sixteen d;
   hn::Vec<Sixteen> sums[kRows][kCount][kVectors];
   for (auto& row : sums) {
@@ -56,13 +56,7 @@ void MultiplyRows(const float* addend, std::size_t rows, std::size_t cols, const
     for (std::size_t v = 0; v < kVectors; ++v) {
       const std::size_t at = j + v * kLanes;
       hn::Vec<Sixteen> values[kRows];
-      for (std::size_t i = 0; i < kRows; ++i) {
-        values[i] = hn::LoadU(d, matrix + i * cols + at);
-        if constexpr (kAdd) {
-          values[i] = hn::Add(values[i], hn::LoadU(d, addend + i * cols + at));
-          hn::StoreU(values[i], d, matrix + i * cols + at);
-        }
-      }
+      for (std::size_t i = 0; i < kRows; ++i) values[i] = hn::LoadU(d, matrix + i * cols + at);
       for (std::size_t k = 0; k < kCount; ++k) {
         const auto factor = hn::LoadU(d, right + k * cols + at);
         for (std::size_t i = 0; i < kRows; ++i) {
@@ -75,9 +69,7 @@ void MultiplyRows(const float* addend, std::size_t rows, std::size_t cols, const
     // What is beyond the rows is zero, which changes no sum.
     float values[kRows][16] = {}, factor[16] = {};
     for (std::size_t i = 0; i < kRows; ++i) {
-      float* rest = matrix + i * cols + j;
-      if constexpr (kAdd) scalar::add(rest, addend + i * cols + j, cols - j, rest);
-      std::copy_n(rest, cols - j, values[i]);
+      std::copy_n(matrix + i * cols + j, cols - j, values[i]);
     }
     for (std::size_t k = 0; k < kCount; ++k) {
       std::copy_n(right + k * cols + j, cols - j, factor);
@@ -99,56 +91,63 @@ void MultiplyRows(const float* addend, std::size_t rows, std::size_t cols, const
 constexpr std::size_t kMostSums = kVectors == 1 ? 24 : 4;
 constexpr std::size_t kMostColumns = kVectors == 1 ? 6 : 4;
 
-template <bool kAdd, std::size_t kCount>
-void MultiplyColumns(std::size_t count, const float* addend, std::size_t rows, std::size_t cols,
-                     const float* right, float* matrix, float* left) {
+// `count` of the `rows` rows by `columns` <= kCount columns.
+template <std::size_t kCount = kMostColumns>
+void MultiplyColumns(std::size_t count, const float* matrix, std::size_t rows, std::size_t cols,
+                     const float* right, std::size_t columns, float* left) {
+  if constexpr (kCount > 1) {
+    if (columns < kCount) {
+      MultiplyColumns<kCount - 1>(count, matrix, rows, cols, right, columns, left);
+      return;
+    }
+  }
   constexpr std::size_t kRows = std::min<std::size_t>(4, kMostSums / kCount);
   std::size_t i = 0;
   for (; i + kRows <= count; i += kRows) {
-    MultiplyRows<kAdd, kRows, kCount>(addend + i * cols, rows, cols, right, matrix + i * cols,
-                                      left + i);
+    MultiplyRows<kRows, kCount>(matrix + i * cols, rows, cols, right, left + i);
   }
   for (; i < count; ++i) {
-    MultiplyRows<kAdd, 1, kCount>(addend + i * cols, rows, cols, right, matrix + i * cols,
-                                  left + i);
+    MultiplyRows<1, kCount>(matrix + i * cols, rows, cols, right, left + i);
   }
 }
 
-template <bool kAdd, std::size_t kCount = kMostColumns>
-void MultiplyBy(std::size_t columns, std::size_t count, const float* addend, std::size_t rows,
-                std::size_t cols, const float* right, float* matrix, float* left) {
-  if (columns == kCount) {
-    MultiplyColumns<kAdd, kCount>(count, addend, rows, cols, right, matrix, left);
-  } else if constexpr (kCount > 1) {
-    MultiplyBy<kAdd, kCount - 1>(columns, count, addend, rows, cols, right, matrix, left);
+void AddTo(const float* addend, std::size_t count, float* out) {
+  const Floats d;
+  std::size_t i = 0;
+  for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) {
+    hn::StoreU(hn::Add(hn::LoadU(d, out + i), hn::LoadU(d, addend + i)), d, out + i);
   }
+  scalar::add(out + i, addend + i, count - i, out + i);
 }
 
-template <bool kAdd>
-void AddAndMultiplyBlocks(const float* addend, std::size_t rows, std::size_t cols,
-                          const float* right, std::size_t rank, float* matrix, float* left) {
-  constexpr std::size_t kBlock = 12;  // rows that are in the cache for a second pass
-  const std::size_t passes = hwy::DivCeil(rank, kMostColumns);
-  const std::size_t columns = hwy::DivCeil(rank, passes);
-  for (std::size_t i = 0; i < rows; i += kBlock) {
-    const std::size_t count = std::min(kBlock, rows - i);
-    MultiplyBy<kAdd>(columns, count, addend + i * cols, rows, cols, right, matrix + i * cols,
-                     left + i);
-    for (std::size_t k = columns; k < rank; k += columns) {
-      MultiplyBy<false>(std::min(columns, rank - k), count, addend, rows, cols, right + k * cols,
-                        matrix + i * cols, left + k * rows + i);
+// Calls get_rows(i, count) and multiplies `count` rows from row i on, which are in the cache then.
+template <class GetRows>
+HWY_INLINE void MultiplyBlocks(const float* matrix, std::size_t rows, std::size_t cols,
+                               const float* right, std::size_t rank, float* left,
+                               const GetRows& get_rows) {
+  constexpr std::size_t kBlock = 32'768;  // values: 128 KiB
+  const std::size_t most = std::max<std::size_t>(4, kBlock / cols / 4 * 4);
+  const std::size_t columns = hwy::DivCeil(rank, hwy::DivCeil(rank, kMostColumns));
+  for (std::size_t i = 0; i < rows; i += most) {
+    const std::size_t count = std::min(most, rows - i);
+    get_rows(i, count);
+    for (std::size_t k = 0; k < rank; k += columns) {
+      MultiplyColumns(count, matrix + i * cols, rows, cols, right + k * cols,
+                      std::min(columns, rank - k), left + k * rows + i);
     }
   }
 }
 
 void Multiply(const float* matrix, std::size_t rows, std::size_t cols, const float* right,
               std::size_t rank, float* left) {
-  AddAndMultiplyBlocks<false>(nullptr, rows, cols, right, rank, const_cast<float*>(matrix), left);
+  MultiplyBlocks(matrix, rows, cols, right, rank, left, [](std::size_t, std::size_t) {});
 }
 
 void AddAndMultiply(const float* addend, std::size_t rows, std::size_t cols, const float* right,
                     std::size_t rank, float* matrix, float* left) {
-  AddAndMultiplyBlocks<true>(addend, rows, cols, right, rank, matrix, left);
+  MultiplyBlocks(matrix, rows, cols, right, rank, left, [&](std::size_t i, std::size_t count) {
+    AddTo(addend + i * cols, count * cols, matrix + i * cols);
+  });
 }
 
 // right[k][j] += matrix[i][j] * left[k][i] for kRows rows in ascending order.
