@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "src/kernels/scalar.h"
+#include "src/kernels/elementwise.h"
 #include "src/kernels/simd.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -111,22 +111,14 @@ void MultiplyColumns(std::size_t count, const float* matrix, std::size_t rows, s
   }
 }
 
-void AddTo(const float* addend, std::size_t count, float* out) {
-  const Floats d;
-  std::size_t i = 0;
-  for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) {
-    hn::StoreU(hn::Add(hn::LoadU(d, out + i), hn::LoadU(d, addend + i)), d, out + i);
-  }
-  scalar::add(out + i, addend + i, count - i, out + i);
-}
-
-// Calls get_rows(i, count) and multiplies `count` rows from row i on, which are in the cache then.
+// Block by block: get_rows(i, count), and multiply these `count` rows from row i on, which the
+// cache holds then, however many columns there are.
 template <class GetRows>
 HWY_INLINE void MultiplyBlocks(const float* matrix, std::size_t rows, std::size_t cols,
                                const float* right, std::size_t rank, float* left,
                                const GetRows& get_rows) {
   constexpr std::size_t kBlock = 32'768;  // values: 128 KiB
-  const std::size_t most = std::max<std::size_t>(4, kBlock / cols / 4 * 4);
+  const std::size_t most = std::max<std::size_t>(4, kBlock / (4 * cols) * 4);
   const std::size_t columns = hwy::DivCeil(rank, hwy::DivCeil(rank, kMostColumns));
   for (std::size_t i = 0; i < rows; i += most) {
     const std::size_t count = std::min(most, rows - i);
@@ -146,7 +138,7 @@ void Multiply(const float* matrix, std::size_t rows, std::size_t cols, const flo
 void AddAndMultiply(const float* addend, std::size_t rows, std::size_t cols, const float* right,
                     std::size_t rank, float* matrix, float* left) {
   MultiplyBlocks(matrix, rows, cols, right, rank, left, [&](std::size_t i, std::size_t count) {
-    AddTo(addend + i * cols, count * cols, matrix + i * cols);
+    add(matrix + i * cols, addend + i * cols, count * cols, matrix + i * cols);
   });
 }
 
