@@ -48,9 +48,17 @@ KERNELS = [
         for bits in (1, 4, 8)
     ),
     *("rounding_loss", "find_threshold", "select_block"),
-    *("multiply 4", "multiply_transposed 4", "reconstruct 4"),
+    *(
+        f"{name} {rank}"
+        for name in ("multiply", "multiply_transposed", "reconstruct")
+        for rank in (1, 2, 4, 8)
+    ),
 ]
-MATRIX_LEVELS = ["low_rank:1", "low_rank:4", "low_rank:16"]
+MATRIX_STEPS = [
+    f"{step} low_rank:{rank}"
+    for step in ("step", "small step")  # one layer of ROWS x COLS, or 64 of an eighth of both
+    for rank in (1, 2, 3, 4, 6, 8, 16)
+]
 
 Pass = Callable[[], float]  # runs once and returns its seconds
 
@@ -271,7 +279,7 @@ def main(binary: Path | None = None) -> None:
     speeds = [
         *measure_speeds(library, [p for p in passes if "topk" not in p]),
         *measure_speeds(library, [p for p in passes if "topk" in p]),
-        *measure_speeds(library, [f"step {level}" for level in MATRIX_LEVELS]),
+        *measure_speeds(library, MATRIX_STEPS),
         *measure_speeds(library, [f"kernel {kernel}" for kernel in KERNELS]),
     ]
     results = {

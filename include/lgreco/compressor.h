@@ -114,9 +114,25 @@ class LinearCompressor {
                             std::span<const std::span<float>> means,
                             std::span<float> addend) const = 0;
 
+  /// encode_round() of round 0 with error feedback, in fewer passes: values += residual (which may
+  /// be empty), and encode them. False when a sum or the addend is not finite; `values` and
+  /// `addend` are unspecified then. REQUIRES: as encode_round(); `residual` is empty or of the size
+  /// of `values`.
+  [[nodiscard]] virtual bool encode_first_round(std::span<float> values,
+                                                std::span<const float> residual,
+                                                const MatrixShape& shape, const LinearState& state,
+                                                const RandomKey& key,
+                                                std::span<float> addend) const;
+
   /// Write the averaged layer, from the means of all rounds.
   virtual void decode(const MatrixShape& shape, std::span<const std::span<float>> means,
                       std::span<float> values) const = 0;
+
+  /// decode() with error feedback, in fewer passes: what the averaged layer lacks of `values`
+  /// becomes `residual`, then the layer becomes `values`.
+  /// REQUIRES: residual.size() == values.size(), without overlap.
+  virtual void decode_keep_loss(const MatrixShape& shape, std::span<const std::span<float>> means,
+                                std::span<float> values, std::span<float> residual) const;
 
   /// Turn `state` into that for the next step, prepared again; call after every round succeeded.
   /// `key` must be the same on every rank. REQUIRES: `state` is prepared.

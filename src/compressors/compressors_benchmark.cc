@@ -31,7 +31,7 @@ namespace {
 constexpr std::size_t kCount = 16'000'000;  // of most cases: larger than the caches
 constexpr std::size_t kTopKCount = 10'000'000;
 constexpr std::size_t kBlock = 1024;
-constexpr MatrixShape kShape{512, 4608};  // of low_rank
+constexpr MatrixShape kLargeLayer{512, 4608}, kSmallLayer{64, 576};  // of low_rank
 
 struct Case {
   std::size_t count;  // values of gradient that one pass handles
@@ -63,7 +63,11 @@ class Cases {
       add_coded(level, kCount);
     }
     for (const char* level : {"topk:0.01", "topk:0.001"}) add_coded(level, kTopKCount);
-    for (const char* level : {"low_rank:1", "low_rank:4", "low_rank:16"}) add_linear(level);
+    for (int rank : {1, 2, 3, 4, 6, 8, 16}) {
+      const std::string level = "low_rank:" + std::to_string(rank);
+      add_linear("step " + level, kLargeLayer, level);
+      add_linear("small step " + level, kSmallLayer, level);
+    }
   }
 
   const std::map<std::string, Case>& all() const { return cases_; }
@@ -71,7 +75,7 @@ class Cases {
  private:
   // Passes that do nothing but move memory.
   void add_memory() {
-    for (std::size_t count : {kCount, kTopKCount, kShape.count()}) {
+    for (std::size_t count : {kCount, kTopKCount, kLargeLayer.count()}) {
       const std::string size = " " + std::to_string(count);
       cases_["memcpy" + size] = {
           count, [=, this] { std::memcpy(out_.data(), gradient_.data(), count * sizeof(float)); }};
@@ -125,15 +129,24 @@ class Cases {
         sink_ = static_cast<double>(kernels::select_block(g + at, kBlock, threshold, indices));
       }
     });
-    constexpr std::size_t kRank = 4, kRows = 2000, kCols = kCount / kRows;
+    add_products();
+  }
+
+  void add_products() {
+    constexpr std::size_t kRows = 2000, kCols = kCount / kRows;
+    const float* g = gradient_.data();
     const float* left = left_.data();
     const float* right = right_.data();
     float* out = out_.data();
-    add_kernel("multiply 4", [=] { kernels::multiply(g, kRows, kCols, right, kRank, out); });
-    add_kernel("multiply_transposed 4",
-               [=] { kernels::multiply_transposed(g, kRows, kCols, left, kRank, out); });
-    add_kernel("reconstruct 4",
-               [=, this] { kernels::reconstruct(left, right, kRows, kCols, kRank, out_.data()); });
+    for (std::size_t rank : {1, 2, 3, 4, 5, 6, 7, 8}) {
+      const std::string suffix = " " + std::to_string(rank);
+      add_kernel("multiply" + suffix,
+                 [=] { kernels::multiply(g, kRows, kCols, right, rank, out); });
+      add_kernel("multiply_transposed" + suffix,
+                 [=] { kernels::multiply_transposed(g, kRows, kCols, left, rank, out); });
+      add_kernel("reconstruct" + suffix,
+                 [=] { kernels::reconstruct(left, right, kRows, kCols, rank, out); });
+    }
   }
 
   // One step with error feedback; what was not sent is the residual of the next one.
@@ -157,33 +170,41 @@ class Cases {
         }};
   }
 
-  void add_linear(const std::string& spelling) {
-    struct Buffers {
+  // The local work of a step with error feedback, of as many layers as kLargeLayer's values make.
+  // What was sent is the gradient of the next step, so that the layer stays what it is.
+  void add_linear(const std::string& name, const MatrixShape& shape, const std::string& spelling) {
+    struct Layer {
       LinearState state;
       std::vector<std::vector<float>> rounds;
-      std::vector<float> residual = std::vector<float>(kShape.count(), 0.0f);
-      std::vector<float> result = std::vector<float>(kShape.count(), 0.0f);
+      std::vector<float> values, residual;
     };
     const std::shared_ptr<LinearCompressor> codec = linear_compressor(parse_level(spelling));
-    const auto buffers = std::make_shared<Buffers>();
-    codec->prepare(kShape, {}, buffers->state);
-    for (int round = 0; round < codec->rounds(); ++round) {
-      buffers->rounds.emplace_back(codec->round_floats(kShape, round));
+    const auto layers = std::make_shared<std::vector<Layer>>();
+    for (std::size_t at = 0; at < kLargeLayer.count(); at += shape.count()) {
+      Layer& layer = layers->emplace_back();
+      codec->prepare(shape, {}, layer.state);
+      for (int round = 0; round < codec->rounds(); ++round) {
+        layer.rounds.emplace_back(codec->round_floats(shape, round));
+      }
+      const float* gradient = gradient_.data() + at;
+      layer.values.assign(gradient, gradient + shape.count());
+      layer.residual.assign(shape.count(), 0.0f);
     }
-    cases_["step " + spelling] = {
-        kShape.count(), [=, this] {
-          auto& [state, rounds, residual, result] = *buffers;
-          const std::vector<std::span<float>> means(rounds.begin(), rounds.end());
-          kernels::add(gradient_.data(), residual.data(), kShape.count(), residual.data());
-          if (!kernels::all_finite(residual.data(), residual.size()))
-            throw std::runtime_error(spelling);
-          for (std::size_t round = 0; round < rounds.size(); ++round) {
-            codec->encode_round(static_cast<int>(round), residual, kShape, state, {},
-                                std::span(means).first(round), rounds[round]);
+    cases_[name] = {
+        kLargeLayer.count(), [=] {
+          for (Layer& layer : *layers) {
+            auto& [state, rounds, values, residual] = layer;
+            const std::vector<std::span<float>> means(rounds.begin(), rounds.end());
+            if (!codec->encode_first_round(values, residual, shape, state, {}, rounds[0])) {
+              throw std::runtime_error(spelling);
+            }
+            for (std::size_t round = 1; round < rounds.size(); ++round) {
+              codec->encode_round(static_cast<int>(round), values, shape, state, {},
+                                  std::span(means).first(round), rounds[round]);
+            }
+            codec->decode_keep_loss(shape, means, values, residual);
+            codec->commit(shape, {}, means, state);
           }
-          codec->decode(kShape, means, result);
-          kernels::subtract(residual.data(), result.data(), residual.size(), residual.data());
-          codec->commit(kShape, {}, means, state);
         }};
   }
 
@@ -191,8 +212,8 @@ class Cases {
   std::vector<float> residual_ = std::vector<float>(kCount, 0.0f);
   std::vector<float> out_ = std::vector<float>(kCount, 0.0f);
   std::vector<std::byte> payload_ = std::vector<std::byte>(4 * kCount);
-  std::vector<float> left_ = std::vector<float>(4 * 2000, 0.5f);
-  std::vector<float> right_ = std::vector<float>(4 * 8000, 0.5f);
+  std::vector<float> left_ = std::vector<float>(8 * 2000, 0.5f);
+  std::vector<float> right_ = std::vector<float>(8 * 8000, 0.5f);
   std::uint64_t step_ = 0;
   volatile double sink_ = 0;
   std::map<std::string, Case> cases_;

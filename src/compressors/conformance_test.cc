@@ -28,11 +28,28 @@ double norm(std::span<const float> values) {
   return std::sqrt(squares);
 }
 
-std::vector<std::string> coded_spellings() {
+bool same_bits(std::span<const float> a, std::span<const float> b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](float x, float y) {
+    return std::bit_cast<std::uint32_t>(x) == std::bit_cast<std::uint32_t>(y);
+  });
+}
+
+std::vector<std::string> examples(bool coded) {
   std::vector<std::string> spellings;
   for (const MethodRow& row : method_table()) {
-    if (row.coded) spellings.emplace_back(row.example);
+    if (row.coded == coded) spellings.emplace_back(row.example);
   }
+  return spellings;
+}
+
+std::string as_identifier(const testing::TestParamInfo<std::string>& info) {
+  std::string name = info.param;
+  for (char& c : name) c = std::isalnum(c) ? c : '_';
+  return name;
+}
+
+std::vector<std::string> coded_spellings() {
+  std::vector<std::string> spellings = examples(/*coded=*/true);
   for (const char* more :
        {"cast:fp16", "quantize:1", "quantize:2:rounding=nearest", "quantize:3:bucket=64",
         "quantize:5", "quantize:8", "topk:0.5:values=fp32", "topk:1"}) {
@@ -59,12 +76,7 @@ class CodedTest : public testing::TestWithParam<std::string> {
   std::unique_ptr<CodedCompressor> codec_ = coded_compressor(level_);
 };
 
-INSTANTIATE_TEST_SUITE_P(Levels, CodedTest, testing::ValuesIn(coded_spellings()),
-                         [](const auto& info) {
-                           std::string name = info.param;
-                           for (char& c : name) c = std::isalnum(c) ? c : '_';
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(Levels, CodedTest, testing::ValuesIn(coded_spellings()), as_identifier);
 
 TEST_P(CodedTest, RoundTripLosesAtMostWhatTheMethodMay) {
   for (std::size_t count : {1, 2, 7, 8, 9, 63, 64, 65, 1023, 1024, 1025, 5000}) {
@@ -224,6 +236,94 @@ TEST_P(CodedTest, HugeFiniteValuesAreRepresentedOrRefused) {
   std::vector<std::byte> payload(codec_->payload_bytes(values.size()));
   if (!codec_->encode(values, {}, 0, payload)) return;
   for (float value : decode(payload, values.size())) ASSERT_TRUE(std::isfinite(value));
+}
+
+std::vector<std::string> linear_spellings() {
+  std::vector<std::string> spellings = examples(/*coded=*/false);
+  for (const char* more : {"low_rank:1", "low_rank:7", "low_rank:16"}) spellings.emplace_back(more);
+  return spellings;
+}
+
+class LinearTest : public testing::TestWithParam<std::string> {
+ protected:
+  static constexpr MatrixShape kShape{33, 70};
+  static constexpr RandomKey kKey{7, 1, 3};
+
+  LinearTest() { codec_->prepare(kShape, kKey, state_); }
+
+  std::vector<float> addend(int round) const {
+    return std::vector<float>(codec_->round_floats(kShape, round));
+  }
+
+  std::unique_ptr<LinearCompressor> codec_ = linear_compressor(parse_level(GetParam()));
+  LinearState state_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Levels, LinearTest, testing::ValuesIn(linear_spellings()), as_identifier);
+
+TEST_P(LinearTest, EncodeFirstRoundIsAddAndEncode) {
+  const auto gradient = gaussian(kShape.count(), 19);
+  for (const auto& residual : {std::vector<float>(), gaussian(kShape.count(), 20, 0.1f)}) {
+    auto values = gradient;
+    for (std::size_t i = 0; i < residual.size(); ++i) values[i] += residual[i];
+    auto expected = addend(0);
+    codec_->encode_round(0, values, kShape, state_, kKey, {}, expected);
+    auto sum = gradient, plain_sum = gradient;
+    auto in_one = addend(0), plain = addend(0);
+    ASSERT_TRUE(codec_->encode_first_round(sum, residual, kShape, state_, kKey, in_one));
+    EXPECT_TRUE(same_bits(sum, values));
+    EXPECT_TRUE(same_bits(in_one, expected));
+    ASSERT_TRUE(codec_->LinearCompressor::encode_first_round(plain_sum, residual, kShape, state_,
+                                                             kKey, plain));
+    EXPECT_TRUE(same_bits(plain_sum, values));
+    EXPECT_TRUE(same_bits(plain, expected));
+  }
+}
+
+TEST_P(LinearTest, EncodeFirstRoundRefusesWhatIsNotFinite) {
+  auto out = addend(0);
+  for (std::size_t at = 0; at < kShape.count(); at += 37) {
+    for (float bad : {std::nanf(""), INFINITY, -INFINITY}) {
+      auto values = gaussian(kShape.count(), 21), residual = gaussian(kShape.count(), 22);
+      residual[at] = bad;
+      EXPECT_FALSE(codec_->encode_first_round(values, residual, kShape, state_, kKey, out)) << at;
+      values[at] = bad;
+      EXPECT_FALSE(codec_->encode_first_round(values, {}, kShape, state_, kKey, out)) << at;
+      EXPECT_FALSE(
+          codec_->LinearCompressor::encode_first_round(values, {}, kShape, state_, kKey, out));
+    }
+  }
+}
+
+// Also where the warm factor is zero at the place of the value.
+TEST_P(LinearTest, EncodeFirstRoundRefusesInfinityTimesZero) {
+  std::fill(state_.factor.begin(), state_.factor.end(), 0.0f);
+  auto values = gaussian(kShape.count(), 23);
+  values[100] = INFINITY;
+  auto out = addend(0);
+  EXPECT_FALSE(codec_->encode_first_round(values, {}, kShape, state_, kKey, out));
+}
+
+TEST_P(LinearTest, DecodeKeepLossIsDecodeAndSubtract) {
+  const auto gradient = gaussian(kShape.count(), 24);
+  std::vector<std::vector<float>> rounds;
+  std::vector<std::span<float>> means;
+  for (int round = 0; round < codec_->rounds(); ++round) {
+    codec_->encode_round(round, gradient, kShape, state_, kKey, means,
+                         rounds.emplace_back(addend(round)));
+    means.emplace_back(rounds.back());
+  }
+  std::vector<float> sent(kShape.count()), expected(kShape.count());
+  codec_->decode(kShape, means, sent);
+  for (std::size_t i = 0; i < sent.size(); ++i) expected[i] = gradient[i] - sent[i];
+  auto values = gradient, plain_values = gradient;
+  std::vector<float> residual(kShape.count()), plain_residual(kShape.count());
+  codec_->decode_keep_loss(kShape, means, values, residual);
+  EXPECT_TRUE(same_bits(values, sent));
+  EXPECT_TRUE(same_bits(residual, expected));
+  codec_->LinearCompressor::decode_keep_loss(kShape, means, plain_values, plain_residual);
+  EXPECT_TRUE(same_bits(plain_values, sent));
+  EXPECT_TRUE(same_bits(plain_residual, expected));
 }
 
 TEST(Quantize, StochasticRoundingIsUnbiased) {

@@ -67,10 +67,29 @@ class LowRank final : public LinearCompressor {
     }
   }
 
+  // What is not finite in the layer is not finite in P, whose sums run over all values.
+  bool encode_first_round(std::span<float> values, std::span<const float> residual,
+                          const MatrixShape& shape, const LinearState& state, const RandomKey& key,
+                          std::span<float> addend) const override {
+    if (residual.empty()) {
+      encode_round(0, values, shape, state, key, {}, addend);
+    } else {
+      kernels::add_and_multiply(residual.data(), shape.rows, shape.cols, state.factor.data(), rank_,
+                                values.data(), addend.data());
+    }
+    return kernels::all_finite(addend.data(), addend.size());
+  }
+
   void decode(const MatrixShape& shape, std::span<const std::span<float>> means,
               std::span<float> values) const override {
     kernels::reconstruct(means[0].data(), means[1].data(), shape.rows, shape.cols, rank_,
                          values.data());
+  }
+
+  void decode_keep_loss(const MatrixShape& shape, std::span<const std::span<float>> means,
+                        std::span<float> values, std::span<float> residual) const override {
+    kernels::reconstruct_keep_loss(means[0].data(), means[1].data(), shape.rows, shape.cols, rank_,
+                                   values.data(), residual.data());
   }
 
   void commit(const MatrixShape& shape, const RandomKey& key,

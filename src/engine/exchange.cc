@@ -217,7 +217,6 @@ void Exchange::take_in() {
   const TraceSpan span(trace_, "encode", "encode", context_.step, context_.bucket);
   attempt("taking in the gradients", [&] {
     pool_.for_each(parts_.size(), [&](std::size_t i) { load(parts_[i]); });
-    multiply_factors(0);
     update_addends();
     const RandomKey key{settings_.seed, context_.step, 0};
     coded_sum_->encode(coded_, key, *scatter_a_, coded_first_, pool_);
@@ -239,7 +238,7 @@ void Exchange::load(Part& part) {
       kernels::max_magnitude(part.values.data(), part.values.size()) != 0) {
     has_gradient_ = true;
   }
-  const bool sum_is_needed = record.linear != nullptr || collects_window(record);
+  const bool sum_is_needed = record.linear == nullptr && collects_window(record);
   std::span<const float> residual;  // left to be added while encoding
   if (settings_.error_feedback) {
     residual = record.residual.floats();
@@ -248,11 +247,19 @@ void Exchange::load(Part& part) {
       residual = {};
     }
   }
-  if (record.linear == nullptr) coded_[part.index].residual = residual;
   if (settings_.error_feedback && record.level.method != Method::dense) {
     record.residual.reserve(part.values.size());
   }
-  if (sum_is_needed && !all_finite(part.values)) {
+  bool finite = true;
+  if (record.linear == nullptr) {
+    coded_[part.index].residual = residual;
+    finite = !sum_is_needed || all_finite(part.values);
+  } else {
+    finite = record.linear->encode_first_round(part.values, residual, record.shape,
+                                               record.linear_state, key(part), part.factors[0]);
+    if (!finite) std::fill(part.factors[0].begin(), part.factors[0].end(), 0.0f);
+  }
+  if (!finite) {
     part.presence = Presence::non_finite;
     std::fill(part.values.begin(), part.values.end(), 0.0f);
   }
@@ -266,15 +273,14 @@ void Exchange::load(Part& part) {
 }
 
 // A factor that overflows makes its layer non-finite.
-void Exchange::multiply_factors(int round) {
+void Exchange::multiply_transposed() {
   pool_.for_each(linear_parts_.size(), [&](std::size_t i) {
     Part& part = *linear_parts_[i];
     const LayerRecord& record = *part.record;
-    const std::span<float> factor = part.factors[static_cast<std::size_t>(round)];
+    const std::span<float> factor = part.factors[1];
     if (part.presence != Presence::non_finite) {
-      const auto before = std::span(part.factors).first(static_cast<std::size_t>(round));
-      record.linear->encode_round(round, part.values, record.shape, record.linear_state, key(part),
-                                  before, factor);
+      record.linear->encode_round(1, part.values, record.shape, record.linear_state, key(part),
+                                  std::span(part.factors).first(1), factor);
       if (all_finite(factor)) return;
     }
     part.presence = Presence::non_finite;
@@ -361,7 +367,7 @@ void Exchange::round_b(Communicator& communicator) {
       read_flags(*gather_a_);
       update_addends();
       pq_sums_[0]->decode(pq_[0], *gather_a_, alone_first_, pool_);
-      multiply_factors(1);
+      multiply_transposed();
       update_addends();
       pq_sums_[1]->encode(pq_[1], key, *scatter_b_, alone_first_, pool_);
       take_over_overflows();
@@ -467,8 +473,10 @@ void Exchange::commit_part(Part& part) const {
   if (!is_fp32(part)) {
     keep_16_bit_residual(part);
   } else if (record.linear != nullptr && settings_.error_feedback) {
-    record.residual.keep_loss(part.values, key(part),
-                              [&](std::span<float> result) { decode_part(part, result); });
+    record.residual.keep_loss(
+        part.values, key(part), [&](std::span<float> values, std::span<float> loss) {
+          record.linear->decode_keep_loss(record.shape, part.factors, values, loss);
+        });
   } else {
     if (record.level.method == Method::dense) {
       record.residual.clear();  // everything was sent

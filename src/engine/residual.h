@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <span>
-#include <utility>
 #include <vector>
 
 #include "lgreco/compressor.h"
@@ -29,8 +28,8 @@ class Residual {
   void add_to(std::span<float> values) const;
   /// residual = values. `key` draws the rounding of bf16.
   void keep(std::span<const float> values, const RandomKey& key);
-  /// `decode` writes what was sent of `values` into memory of their size; then residual = values -
-  /// sent, and values = sent.
+  /// `decode(values, loss)` turns `values` into what was sent of them and writes what they lost to
+  /// memory of their size, which becomes the residual.
   template <typename Decode>
   void keep_loss(std::span<float> values, const RandomKey& key, const Decode& decode);
   /// residual *= factor.
@@ -50,14 +49,10 @@ class Residual {
 template <typename Decode>
 void Residual::keep_loss(std::span<float> values, const RandomKey& key, const Decode& decode) {
   std::vector<float> temporary;  // bf16 only, and the one allocation of a steady step
-  std::vector<float>& sent = dtype_ == DType::f32 ? floats_ : temporary;
-  sent.resize(values.size());
-  decode(std::span(sent));
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    const float lost = values[i] - sent[i];
-    values[i] = std::exchange(sent[i], lost);
-  }
-  if (dtype_ != DType::f32) keep(sent, key);
+  std::vector<float>& loss = dtype_ == DType::f32 ? floats_ : temporary;
+  loss.resize(values.size());
+  decode(values, std::span(loss));
+  if (dtype_ != DType::f32) keep(loss, key);
 }
 
 }  // namespace lgreco

@@ -368,7 +368,7 @@ TEST_P(KernelsTest, LowRankProducts) {
                                    {40, 129},
                                    {64, 15},
                                    {9, 1000}}) {
-    for (std::size_t rank : {1, 2, 3, 4, 5, 8, 11}) {
+    for (std::size_t rank : {1, 2, 3, 4, 5, 6, 7, 8, 11, 13}) {
       const auto matrix = gaussian(rows * cols);
       const auto right = gaussian(cols * rank);
       const auto left = gaussian(rows * rank);
@@ -376,6 +376,13 @@ TEST_P(KernelsTest, LowRankProducts) {
       multiply(matrix.data(), rows, cols, right.data(), rank, out.data());
       scalar::multiply(matrix.data(), rows, cols, right.data(), rank, expected.data());
       ASSERT_TRUE(same_bits(out, expected)) << rows << "x" << cols << " rank " << rank;
+      const auto addend = gaussian(rows * cols);
+      auto sum = matrix, expected_sum = matrix;
+      add_and_multiply(addend.data(), rows, cols, right.data(), rank, sum.data(), out.data());
+      scalar::add_and_multiply(addend.data(), rows, cols, right.data(), rank, expected_sum.data(),
+                               expected.data());
+      ASSERT_TRUE(same_bits(out, expected)) << rows << "x" << cols << " rank " << rank;
+      ASSERT_TRUE(same_bits(sum, expected_sum)) << rows << "x" << cols << " rank " << rank;
       out.resize(cols * rank);
       expected.resize(cols * rank);
       multiply_transposed(matrix.data(), rows, cols, left.data(), rank, out.data());
@@ -386,6 +393,12 @@ TEST_P(KernelsTest, LowRankProducts) {
       reconstruct(left.data(), right.data(), rows, cols, rank, out.data());
       scalar::reconstruct(left.data(), right.data(), rows, cols, rank, expected.data());
       ASSERT_TRUE(same_bits(out, expected)) << rows << "x" << cols << " rank " << rank;
+      std::vector<float> loss(rows * cols), expected_loss(rows * cols);
+      reconstruct_keep_loss(left.data(), right.data(), rows, cols, rank, sum.data(), loss.data());
+      scalar::reconstruct_keep_loss(left.data(), right.data(), rows, cols, rank,
+                                    expected_sum.data(), expected_loss.data());
+      ASSERT_TRUE(same_bits(sum, expected)) << rows << "x" << cols << " rank " << rank;
+      ASSERT_TRUE(same_bits(loss, expected_loss)) << rows << "x" << cols << " rank " << rank;
     }
   }
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "src/kernels/elementwise.h"
 #include "src/kernels/simd.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -13,22 +14,30 @@ HWY_BEFORE_NAMESPACE();
 namespace lgreco::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// A block of columns of the factors is handled at once, so that the matrix is read once per block.
-constexpr std::size_t kColumns = 4;
-
+using Floats = hn::ScalableTag<float>;
 using Sixteen = hn::CappedTag<float, 16>;
-using Vector = hn::Vec<Sixteen>;
 constexpr std::size_t kLanes = hn::MaxLanes(Sixteen());
 constexpr std::size_t kVectors = 16 / kLanes;
 
-float Fold(const Vector (&sums)[kVectors], const float* row, const float* right, std::size_t rest) {
-  float lanes[16];
-  for (std::size_t v = 0; v < kVectors; ++v) hn::StoreU(sums[v], Sixteen(), lanes + v * kLanes);
-  for (std::size_t lane = 0; lane < rest; ++lane) lanes[lane] += row[lane] * right[lane];
-  for (std::size_t half = 8; half > 0; half /= 2) {
-    for (std::size_t lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
+#if HWY_TARGET == HWY_SCALAR  // which has no halves
+HWY_INLINE float FoldLanes(Sixteen, hn::Vec<Sixteen> sums) { return hn::GetLane(sums); }
+#else
+template <class D>
+HWY_INLINE float FoldLanes(D d, hn::Vec<D> sums) {
+  if constexpr (hn::MaxLanes(d) == 1) {
+    return hn::GetLane(sums);
+  } else {
+    const hn::Half<D> half;
+    return FoldLanes(half, hn::Add(hn::LowerHalf(half, sums), hn::UpperHalf(half, sums)));
   }
-  return lanes[0];
+}
+#endif
+
+HWY_INLINE float Fold(hn::Vec<Sixteen> (&sums)[kVectors]) {
+  for (std::size_t half = kVectors / 2; half > 0; half /= 2) {
+    for (std::size_t v = 0; v < half; ++v) sums[v] = hn::Add(sums[v], sums[v + half]);
+  }
+  return FoldLanes(Sixteen(), sums[0]);
 }
 
 // kRows rows by kCount columns.
@@ -36,77 +45,122 @@ template <std::size_t kRows, std::size_t kCount>
 void MultiplyRows(const float* matrix, std::size_t rows, std::size_t cols, const float* right,
                   float* left) {
   const Sixteen d;
-  const std::size_t whole = cols / 16 * 16;
-  Vector sums[kRows][kCount][kVectors];
+  hn::Vec<Sixteen> sums[kRows][kCount][kVectors];
   for (auto& row : sums) {
     for (auto& column : row) {
-      for (Vector& sum : column) sum = hn::Zero(d);
+      for (auto& sum : column) sum = hn::Zero(d);
     }
   }
-  for (std::size_t j = 0; j < whole; j += 16) {
+  std::size_t j = 0;
+  for (; j + 16 <= cols; j += 16) {
     for (std::size_t v = 0; v < kVectors; ++v) {
       const std::size_t at = j + v * kLanes;
-      Vector values[kRows];
+      hn::Vec<Sixteen> values[kRows];
       for (std::size_t i = 0; i < kRows; ++i) values[i] = hn::LoadU(d, matrix + i * cols + at);
       for (std::size_t k = 0; k < kCount; ++k) {
-        const Vector factor = hn::LoadU(d, right + k * cols + at);
+        const auto factor = hn::LoadU(d, right + k * cols + at);
         for (std::size_t i = 0; i < kRows; ++i) {
           sums[i][k][v] = hn::Add(sums[i][k][v], hn::Mul(values[i], factor));
         }
       }
     }
   }
-  for (std::size_t i = 0; i < kRows; ++i) {
-    const float* rest = matrix + i * cols + whole;
-    for (std::size_t k = 0; k < kCount; ++k) {
-      left[k * rows + i] = Fold(sums[i][k], rest, right + k * cols + whole, cols - whole);
+  if (j < cols) {
+    // What is beyond the rows is zero, which changes no sum.
+    float values[kRows][16] = {}, factor[16] = {};
+    for (std::size_t i = 0; i < kRows; ++i) {
+      std::copy_n(matrix + i * cols + j, cols - j, values[i]);
     }
+    for (std::size_t k = 0; k < kCount; ++k) {
+      std::copy_n(right + k * cols + j, cols - j, factor);
+      for (std::size_t i = 0; i < kRows; ++i) {
+        for (std::size_t v = 0; v < kVectors; ++v) {
+          const auto product =
+              hn::Mul(hn::LoadU(d, values[i] + v * kLanes), hn::LoadU(d, factor + v * kLanes));
+          sums[i][k][v] = hn::Add(sums[i][k][v], product);
+        }
+      }
+    }
+  }
+  for (std::size_t i = 0; i < kRows; ++i) {
+    for (std::size_t k = 0; k < kCount; ++k) left[k * rows + i] = Fold(sums[i][k]);
   }
 }
 
-template <std::size_t kCount>
-void MultiplyColumns(const float* matrix, std::size_t rows, std::size_t cols, const float* right,
-                     float* left) {
-  constexpr std::size_t kRows = kVectors == 1 ? 4 : 1;  // as far as registers hold the sums
+// Rows times columns, and columns alone, as far as registers hold the sums.
+constexpr std::size_t kMostSums = kVectors == 1 ? 24 : 4;
+constexpr std::size_t kMostColumns = kVectors == 1 ? 6 : 4;
+
+// `count` of the `rows` rows by `columns` <= kCount columns.
+template <std::size_t kCount = kMostColumns>
+void MultiplyColumns(std::size_t count, const float* matrix, std::size_t rows, std::size_t cols,
+                     const float* right, std::size_t columns, float* left) {
+  if constexpr (kCount > 1) {
+    if (columns < kCount) {
+      MultiplyColumns<kCount - 1>(count, matrix, rows, cols, right, columns, left);
+      return;
+    }
+  }
+  constexpr std::size_t kRows = std::min<std::size_t>(4, kMostSums / kCount);
   std::size_t i = 0;
-  for (; i + kRows <= rows; i += kRows) {
+  for (; i + kRows <= count; i += kRows) {
     MultiplyRows<kRows, kCount>(matrix + i * cols, rows, cols, right, left + i);
   }
-  for (; i < rows; ++i) {
+  for (; i < count; ++i) {
     MultiplyRows<1, kCount>(matrix + i * cols, rows, cols, right, left + i);
+  }
+}
+
+// Block by block: get_rows(i, count), and multiply these `count` rows from row i on, which the
+// cache holds then, however many columns there are.
+template <class GetRows>
+HWY_INLINE void MultiplyBlocks(const float* matrix, std::size_t rows, std::size_t cols,
+                               const float* right, std::size_t rank, float* left,
+                               const GetRows& get_rows) {
+  constexpr std::size_t kBlock = 32'768;  // values: 128 KiB
+  const std::size_t most = std::max<std::size_t>(4, kBlock / (4 * cols) * 4);
+  const std::size_t columns = hwy::DivCeil(rank, hwy::DivCeil(rank, kMostColumns));
+  for (std::size_t i = 0; i < rows; i += most) {
+    const std::size_t count = std::min(most, rows - i);
+    get_rows(i, count);
+    for (std::size_t k = 0; k < rank; k += columns) {
+      MultiplyColumns(count, matrix + i * cols, rows, cols, right + k * cols,
+                      std::min(columns, rank - k), left + k * rows + i);
+    }
   }
 }
 
 void Multiply(const float* matrix, std::size_t rows, std::size_t cols, const float* right,
               std::size_t rank, float* left) {
-  std::size_t k = 0;
-  for (; k + kColumns <= rank; k += kColumns) {
-    MultiplyColumns<kColumns>(matrix, rows, cols, right + k * cols, left + k * rows);
-  }
-  for (; k < rank; ++k) {
-    MultiplyColumns<1>(matrix, rows, cols, right + k * cols, left + k * rows);
-  }
+  MultiplyBlocks(matrix, rows, cols, right, rank, left, [](std::size_t, std::size_t) {});
 }
 
-// right[k][j] += matrix[i][j] * left[k][i] for kRows rows in ascending order and kCount columns.
-template <std::size_t kRows, std::size_t kCount>
+void AddAndMultiply(const float* addend, std::size_t rows, std::size_t cols, const float* right,
+                    std::size_t rank, float* matrix, float* left) {
+  MultiplyBlocks(matrix, rows, cols, right, rank, left, [&](std::size_t i, std::size_t count) {
+    add(matrix + i * cols, addend + i * cols, count * cols, matrix + i * cols);
+  });
+}
+
+// right[k][j] += matrix[i][j] * left[k][i] for kRows rows in ascending order.
+template <std::size_t kRows>
 void AddRows(const float* matrix, std::size_t rows, std::size_t cols, const float* left,
-             float* right) {
-  const hn::ScalableTag<float> d;
+             std::size_t rank, float* right) {
+  const Floats d;
   std::size_t j = 0;
   for (; j + hn::Lanes(d) <= cols; j += hn::Lanes(d)) {
-    hn::Vec<decltype(d)> sums[kCount];
-    for (std::size_t k = 0; k < kCount; ++k) sums[k] = hn::LoadU(d, right + k * cols + j);
-    for (std::size_t i = 0; i < kRows; ++i) {
-      const auto value = hn::LoadU(d, matrix + i * cols + j);
-      for (std::size_t k = 0; k < kCount; ++k) {
-        sums[k] = hn::Add(sums[k], hn::Mul(value, hn::Set(d, left[k * rows + i])));
+    hn::Vec<Floats> values[kRows];
+    for (std::size_t i = 0; i < kRows; ++i) values[i] = hn::LoadU(d, matrix + i * cols + j);
+    for (std::size_t k = 0; k < rank; ++k) {
+      auto sum = hn::LoadU(d, right + k * cols + j);
+      for (std::size_t i = 0; i < kRows; ++i) {
+        sum = hn::Add(sum, hn::Mul(values[i], hn::Set(d, left[k * rows + i])));
       }
+      hn::StoreU(sum, d, right + k * cols + j);
     }
-    for (std::size_t k = 0; k < kCount; ++k) hn::StoreU(sums[k], d, right + k * cols + j);
   }
   for (; j < cols; ++j) {
-    for (std::size_t k = 0; k < kCount; ++k) {
+    for (std::size_t k = 0; k < rank; ++k) {
       for (std::size_t i = 0; i < kRows; ++i) {
         right[k * cols + j] += matrix[i * cols + j] * left[k * rows + i];
       }
@@ -114,70 +168,68 @@ void AddRows(const float* matrix, std::size_t rows, std::size_t cols, const floa
   }
 }
 
-template <std::size_t kRows>
-void AddRowsToAll(const float* matrix, std::size_t rows, std::size_t cols, const float* left,
-                  std::size_t rank, float* right) {
-  std::size_t k = 0;
-  for (; k + kColumns <= rank; k += kColumns) {
-    AddRows<kRows, kColumns>(matrix, rows, cols, left + k * rows, right + k * cols);
-  }
-  for (; k < rank; ++k) {
-    AddRows<kRows, 1>(matrix, rows, cols, left + k * rows, right + k * cols);
-  }
-}
-
 void MultiplyTransposed(const float* matrix, std::size_t rows, std::size_t cols, const float* left,
                         std::size_t rank, float* right) {
-  constexpr std::size_t kRows = 8;  // rows that stay in the cache while the columns pass
+  constexpr std::size_t kRows = 8;  // of which registers hold a vector each
   std::fill_n(right, rank * cols, 0.0f);
   std::size_t i = 0;
   for (; i + kRows <= rows; i += kRows) {
-    AddRowsToAll<kRows>(matrix + i * cols, rows, cols, left + i, rank, right);
+    AddRows<kRows>(matrix + i * cols, rows, cols, left + i, rank, right);
   }
-  for (; i < rows; ++i) AddRowsToAll<1>(matrix + i * cols, rows, cols, left + i, rank, right);
+  for (; i < rows; ++i) AddRows<1>(matrix + i * cols, rows, cols, left + i, rank, right);
 }
 
-// out (+)= sum over kCount columns of left[k][row] * right[k][j]; kFirst starts from the product.
-template <std::size_t kCount, bool kFirst>
-void AddColumns(const float* left, std::size_t rows, const float* right, std::size_t cols,
-                float* out) {
-  const hn::ScalableTag<float> d;
+// kRows rows of left * right^T. With kKeepLoss, they are taken out of those of `matrix`.
+template <bool kKeepLoss, std::size_t kRows>
+void ReconstructRows(const float* left, const float* right, std::size_t rows, std::size_t cols,
+                     std::size_t rank, float* matrix, float* loss) {
+  const auto put = [&](auto d, std::size_t j) HWY_ATTR {
+    hn::Vec<decltype(d)> sums[kRows];
+    const auto first = hn::LoadU(d, right + j);
+    for (std::size_t i = 0; i < kRows; ++i) sums[i] = hn::Mul(hn::Set(d, left[i]), first);
+    for (std::size_t k = 1; k < rank; ++k) {
+      const auto factor = hn::LoadU(d, right + k * cols + j);
+      for (std::size_t i = 0; i < kRows; ++i) {
+        sums[i] = hn::Add(sums[i], hn::Mul(hn::Set(d, left[k * rows + i]), factor));
+      }
+    }
+    for (std::size_t i = 0; i < kRows; ++i) {
+      float* out = matrix + i * cols + j;
+      if constexpr (kKeepLoss) {
+        hn::StoreU(hn::Sub(hn::LoadU(d, out), sums[i]), d, loss + i * cols + j);
+      }
+      hn::StoreU(sums[i], d, out);
+    }
+  };
+  const Floats d;
   std::size_t j = 0;
-  for (; j + hn::Lanes(d) <= cols; j += hn::Lanes(d)) {
-    const auto product = [&](std::size_t k) HWY_ATTR {
-      return hn::Mul(hn::Set(d, left[k * rows]), hn::LoadU(d, right + k * cols + j));
-    };
-    auto sum = kFirst ? product(0) : hn::Add(hn::LoadU(d, out + j), product(0));
-    for (std::size_t k = 1; k < kCount; ++k) sum = hn::Add(sum, product(k));
-    hn::StoreU(sum, d, out + j);
+  for (; j + hn::Lanes(d) <= cols; j += hn::Lanes(d)) put(d, j);
+  for (; j < cols; ++j) put(hn::CappedTag<float, 1>(), j);
+}
+
+template <bool kKeepLoss>
+void ReconstructAll(const float* left, const float* right, std::size_t rows, std::size_t cols,
+                    std::size_t rank, float* matrix, float* loss) {
+  constexpr std::size_t kRows = 4;
+  std::size_t i = 0;
+  for (; i + kRows <= rows; i += kRows) {
+    ReconstructRows<kKeepLoss, kRows>(left + i, right, rows, cols, rank, matrix + i * cols,
+                                      loss + i * cols);
   }
-  for (; j < cols; ++j) {
-    float sum = left[0] * right[j];
-    if (!kFirst) sum = out[j] + sum;
-    for (std::size_t k = 1; k < kCount; ++k) sum += left[k * rows] * right[k * cols + j];
-    out[j] = sum;
+  for (; i < rows; ++i) {
+    ReconstructRows<kKeepLoss, 1>(left + i, right, rows, cols, rank, matrix + i * cols,
+                                  loss + i * cols);
   }
 }
 
 void Reconstruct(const float* left, const float* right, std::size_t rows, std::size_t cols,
                  std::size_t rank, float* matrix) {
-  for (std::size_t i = 0; i < rows; ++i) {
-    float* out = matrix + i * cols;
-    std::size_t k = 0;
-    if (rank >= kColumns) {
-      AddColumns<kColumns, true>(left + i, rows, right, cols, out);
-      k = kColumns;
-    } else {
-      AddColumns<1, true>(left + i, rows, right, cols, out);
-      k = 1;
-    }
-    for (; k + kColumns <= rank; k += kColumns) {
-      AddColumns<kColumns, false>(left + k * rows + i, rows, right + k * cols, cols, out);
-    }
-    for (; k < rank; ++k) {
-      AddColumns<1, false>(left + k * rows + i, rows, right + k * cols, cols, out);
-    }
-  }
+  ReconstructAll<false>(left, right, rows, cols, rank, matrix, nullptr);
+}
+
+void ReconstructKeepLoss(const float* left, const float* right, std::size_t rows, std::size_t cols,
+                         std::size_t rank, float* matrix, float* loss) {
+  ReconstructAll<true>(left, right, rows, cols, rank, matrix, loss);
 }
 
 }  // namespace lgreco::kernels::HWY_NAMESPACE
@@ -187,12 +239,18 @@ HWY_AFTER_NAMESPACE();
 namespace lgreco::kernels {
 
 HWY_EXPORT(Multiply);
+HWY_EXPORT(AddAndMultiply);
 HWY_EXPORT(MultiplyTransposed);
 HWY_EXPORT(Reconstruct);
+HWY_EXPORT(ReconstructKeepLoss);
 
 void multiply(const float* matrix, std::size_t rows, std::size_t cols, const float* right,
               std::size_t rank, float* left) {
   HWY_DYNAMIC_DISPATCH(Multiply)(matrix, rows, cols, right, rank, left);
+}
+void add_and_multiply(const float* addend, std::size_t rows, std::size_t cols, const float* right,
+                      std::size_t rank, float* matrix, float* left) {
+  HWY_DYNAMIC_DISPATCH(AddAndMultiply)(addend, rows, cols, right, rank, matrix, left);
 }
 void multiply_transposed(const float* matrix, std::size_t rows, std::size_t cols, const float* left,
                          std::size_t rank, float* right) {
@@ -201,6 +259,10 @@ void multiply_transposed(const float* matrix, std::size_t rows, std::size_t cols
 void reconstruct(const float* left, const float* right, std::size_t rows, std::size_t cols,
                  std::size_t rank, float* matrix) {
   HWY_DYNAMIC_DISPATCH(Reconstruct)(left, right, rows, cols, rank, matrix);
+}
+void reconstruct_keep_loss(const float* left, const float* right, std::size_t rows,
+                           std::size_t cols, std::size_t rank, float* matrix, float* loss) {
+  HWY_DYNAMIC_DISPATCH(ReconstructKeepLoss)(left, right, rows, cols, rank, matrix, loss);
 }
 
 }  // namespace lgreco::kernels

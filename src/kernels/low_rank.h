@@ -1,8 +1,8 @@
 // Products of a tall or wide matrix with a few columns, and orthonormalisation.
 //
-// `matrix` is rows x cols, row-major. Factors are stored column after column: `left` is `rank` runs
-// of `rows` floats, `right` is `rank` runs of `cols` floats. No FMA and fixed orders of summation:
-// every variant gives the same bits.
+// `matrix` is rows x cols, row-major, cols > 0. Factors are stored column after column: `left` is
+// `rank` runs of `rows` floats, `right` is `rank` runs of `cols` floats. No FMA and fixed orders of
+// summation: every variant gives the same bits.
 #pragma once
 
 #include <cstddef>
@@ -14,6 +14,10 @@ namespace lgreco::kernels {
 void multiply(const float* matrix, std::size_t rows, std::size_t cols, const float* right,
               std::size_t rank, float* left);
 
+/// matrix += addend, and left = matrix * right as multiply() gives it, in one pass.
+void add_and_multiply(const float* addend, std::size_t rows, std::size_t cols, const float* right,
+                      std::size_t rank, float* matrix, float* left);
+
 /// right = matrix^T * left. Each entry sums over the rows in ascending order.
 void multiply_transposed(const float* matrix, std::size_t rows, std::size_t cols, const float* left,
                          std::size_t rank, float* right);
@@ -22,6 +26,11 @@ void multiply_transposed(const float* matrix, std::size_t rows, std::size_t cols
 /// first product.
 void reconstruct(const float* left, const float* right, std::size_t rows, std::size_t cols,
                  std::size_t rank, float* matrix);
+
+/// loss = matrix - left * right^T and matrix = left * right^T as reconstruct() gives it, in one
+/// pass.
+void reconstruct_keep_loss(const float* left, const float* right, std::size_t rows,
+                           std::size_t cols, std::size_t rank, float* matrix, float* loss);
 
 /// Make the columns of `left` orthonormal to the precision of fp32, left to right and in place
 /// (Gram-Schmidt, twice, sums in double). A column that is zero, or that the earlier ones explain

@@ -201,6 +201,12 @@ void multiply(const float* matrix, std::size_t rows, std::size_t cols, const flo
   }
 }
 
+void add_and_multiply(const float* addend, std::size_t rows, std::size_t cols, const float* right,
+                      std::size_t rank, float* matrix, float* left) {
+  add(matrix, addend, rows * cols, matrix);
+  multiply(matrix, rows, cols, right, rank, left);
+}
+
 void multiply_transposed(const float* matrix, std::size_t rows, std::size_t cols, const float* left,
                          std::size_t rank, float* right) {
   std::fill_n(right, rank * cols, 0.0f);
@@ -222,6 +228,13 @@ void reconstruct(const float* left, const float* right, std::size_t rows, std::s
       matrix[i * cols + j] = sum;
     }
   }
+}
+
+void reconstruct_keep_loss(const float* left, const float* right, std::size_t rows,
+                           std::size_t cols, std::size_t rank, float* matrix, float* loss) {
+  std::copy_n(matrix, rows * cols, loss);
+  reconstruct(left, right, rows, cols, rank, matrix);
+  subtract(loss, matrix, rows * cols, loss);
 }
 
 void gram(const float* matrix, std::size_t rows, std::size_t cols, double* gram) {

@@ -44,10 +44,14 @@ std::size_t select_block(const float* values, std::size_t count, TopKThreshold& 
 
 void multiply(const float* matrix, std::size_t rows, std::size_t cols, const float* right,
               std::size_t rank, float* left);
+void add_and_multiply(const float* addend, std::size_t rows, std::size_t cols, const float* right,
+                      std::size_t rank, float* matrix, float* left);
 void multiply_transposed(const float* matrix, std::size_t rows, std::size_t cols, const float* left,
                          std::size_t rank, float* right);
 void reconstruct(const float* left, const float* right, std::size_t rows, std::size_t cols,
                  std::size_t rank, float* matrix);
+void reconstruct_keep_loss(const float* left, const float* right, std::size_t rows,
+                           std::size_t cols, std::size_t rank, float* matrix, float* loss);
 
 void gram(const float* matrix, std::size_t rows, std::size_t cols, double* gram);
 
