@@ -114,6 +114,44 @@ TEST_P(KernelsTest, Bf16RoundsToNearestEven) {
   EXPECT_EQ(out, expected);
 }
 
+// Every half, what is halfway to the next one, which may be infinity, and what is around both.
+TEST_P(KernelsTest, F16RoundsToNearestEven) {
+  const auto nudged = [](float value, std::uint32_t by) {
+    return std::bit_cast<float>(std::bit_cast<std::uint32_t>(value) + by);
+  };
+  std::vector<float> values;
+  std::vector<std::uint16_t> expected;
+  const auto expect = [&](float value, std::uint32_t half) {
+    values.insert(values.end(), {value, -value});
+    expected.push_back(static_cast<std::uint16_t>(half));
+    expected.push_back(static_cast<std::uint16_t>(half | 0x8000u));
+  };
+  const auto magnitude = [](std::uint32_t half) {
+    return half < 0x400 ? std::ldexp(static_cast<float>(half), -24)
+                        : std::ldexp(static_cast<float>(0x400 + half % 0x400),
+                                     static_cast<int>(half / 0x400) - 25);
+  };
+  for (std::uint32_t half = 0; half < 0x7C00; ++half) {
+    const float value = magnitude(half), middle = (value + magnitude(half + 1)) / 2;
+    expect(value, half);
+    expect(nudged(value, 1), half);
+    expect(nudged(middle, ~0u), half);
+    expect(middle, half + half % 2);
+    expect(nudged(middle, 1), half + 1);
+  }
+  for (float huge : {0x1p16f, std::numeric_limits<float>::max(), INFINITY}) expect(huge, 0x7C00);
+  std::vector<std::uint16_t> out(values.size());
+  to_f16(values.data(), values.size(), out.data());
+  EXPECT_EQ(out, expected);
+
+  for (float& value : values) {
+    value = std::bit_cast<float>(static_cast<std::uint32_t>(generator_()));
+  }
+  to_f16(values.data(), values.size(), out.data());
+  scalar::to_f16(values.data(), values.size(), expected.data());
+  EXPECT_EQ(out, expected);
+}
+
 TEST_P(KernelsTest, SixteenBitTypesRoundTripExhaustively) {
   std::vector<std::uint16_t> all(65'536), back(all.size());
   for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::uint16_t>(i);
@@ -131,6 +169,8 @@ TEST_P(KernelsTest, SixteenBitTypesRoundTripExhaustively) {
     }
   }
   from_f16(all.data(), all.size(), values.data());
+  scalar::from_f16(all.data(), all.size(), expected.data());
+  EXPECT_TRUE(same_bits(values, expected));
   to_f16(values.data(), values.size(), back.data());
   for (std::size_t i = 0; i < all.size(); ++i) {
     if (!std::isnan(values[i])) {
