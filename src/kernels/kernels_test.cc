@@ -299,14 +299,15 @@ std::vector<float> with_ties(std::vector<float> values) {
   return values;
 }
 
-template <typename SelectBlock>
 std::vector<std::size_t> select(const std::vector<float>& values, TopKThreshold threshold,
-                                std::size_t block, SelectBlock select_block) {
+                                const TopKCandidates& candidates) {
+  constexpr std::size_t kBlock = TopKCandidates::kBlock;
   std::vector<std::size_t> positions;
-  for (std::size_t at = 0; at < values.size(); at += block) {
-    const std::size_t count = std::min(block, values.size() - at);
+  for (std::size_t at = 0; at < values.size(); at += kBlock) {
+    const std::size_t count = std::min(kBlock, values.size() - at);
     std::vector<std::uint32_t> indices(count);
-    indices.resize(select_block(values.data() + at, count, threshold, indices.data()));
+    indices.resize(select_block(values.data() + at, count, candidates.runs(at / kBlock), threshold,
+                                indices.data()));
     for (std::uint32_t index : indices) positions.push_back(at + index);
   }
   EXPECT_EQ(threshold.ties, 0u);
@@ -330,14 +331,11 @@ TEST_P(KernelsTest, TopKWithTies) {
     for (std::size_t k : {std::size_t{1}, count / 100, count / 3, count - count / 8, count}) {
       if (k == 0 || k > count) continue;
       const auto values = with_ties(gaussian(count));
-      const TopKThreshold threshold = find_threshold(values.data(), count, k);
+      TopKCandidates candidates(count);
+      const TopKThreshold threshold = find_threshold(values.data(), count, k, candidates);
       ASSERT_EQ(threshold, scalar::find_threshold(values.data(), count, k)) << k << " of " << count;
-      const auto expected = k_largest(values, k);
-      for (std::size_t block : {std::size_t{1}, std::size_t{100}, count}) {
-        ASSERT_EQ(select(values, threshold, block, select_block), expected)
-            << k << " of " << count << " in blocks of " << block;
-        ASSERT_EQ(select(values, threshold, block, scalar::select_block), expected);
-      }
+      ASSERT_EQ(select(values, threshold, candidates), k_largest(values, k))
+          << k << " of " << count;
     }
   }
 }
@@ -360,11 +358,10 @@ TEST_P(KernelsTest, TopKOfManyValues) {
     // 617 of 10,000: about as many are larger than 0.5 in `most_equal`.
     for (std::size_t k : {std::size_t{1}, std::size_t{150}, kCount / 60, kCount * 617 / 10'000,
                           kCount / 2, kCount}) {
-      const TopKThreshold threshold = find_threshold(values.data(), kCount, k);
+      TopKCandidates candidates(kCount);
+      const TopKThreshold threshold = find_threshold(values.data(), kCount, k, candidates);
       ASSERT_EQ(threshold, scalar::find_threshold(values.data(), kCount, k)) << k;
-      ASSERT_EQ(select(values, threshold, 1024, select_block),
-                select(values, threshold, 1024, scalar::select_block))
-          << k;
+      ASSERT_EQ(select(values, threshold, candidates), k_largest(values, k)) << k;
     }
   }
 }
@@ -376,14 +373,65 @@ TEST_P(KernelsTest, AddAndFindThreshold) {
     for (const float* added : {static_cast<const float*>(nullptr), addend.data()}) {
       auto values = gaussian(count), expected = values;
       TopKThreshold threshold, plain;
-      ASSERT_TRUE(add_and_find_threshold(added, count, k, values.data(), threshold));
+      TopKCandidates candidates(count);
+      ASSERT_TRUE(add_and_find_threshold(added, count, k, values.data(), threshold, candidates));
       ASSERT_TRUE(scalar::add_and_find_threshold(added, count, k, expected.data(), plain));
       EXPECT_TRUE(same_bits(values, expected));
       EXPECT_EQ(threshold, plain) << count;
-      values[count / 2] = std::nanf("");
-      EXPECT_FALSE(add_and_find_threshold(added, count, k, values.data(), threshold));
+      EXPECT_EQ(select(values, threshold, candidates), k_largest(values, k)) << count;
+      for (float bad : {std::nanf(""), INFINITY, -INFINITY}) {
+        auto broken = values;
+        broken[count / 2] = bad;
+        EXPECT_FALSE(add_and_find_threshold(added, count, k, broken.data(), threshold, candidates));
+      }
     }
   }
+}
+
+TEST_P(KernelsTest, TopKFindsWhatIsNotFiniteAtEveryPosition) {
+  for (std::size_t count : {1, 33, 70}) {
+    for (std::size_t i = 0; i < count; ++i) {
+      auto values = gaussian(count);
+      values[i] = INFINITY;
+      TopKThreshold threshold;
+      TopKCandidates candidates(count);
+      EXPECT_FALSE(add_and_find_threshold(nullptr, count, 1, values.data(), threshold, candidates));
+    }
+  }
+}
+
+// Most values need not be looked at again, but where many are kept, all are: jumps are slow.
+TEST_P(KernelsTest, TopKMarksFewRuns) {
+  constexpr std::size_t kCount = 1'000'000;
+  const auto values = gaussian(kCount);
+  const auto marked = [&](std::size_t k) {
+    TopKCandidates candidates(kCount);
+    find_threshold(values.data(), kCount, k, candidates);
+    std::size_t runs = 0;
+    for (std::size_t block = 0; block * TopKCandidates::kBlock < kCount; ++block) {
+      runs += static_cast<std::size_t>(std::popcount(candidates.runs(block)));
+    }
+    return runs;
+  };
+  const std::size_t runs = kCount / TopKCandidates::kRun;
+  EXPECT_LT(marked(kCount / 1000), runs / 10);
+  EXPECT_GE(marked(kCount / 50), runs);
+}
+
+// More blocks than marks: several share them.
+TEST_P(KernelsTest, TopKOfALongLayer) {
+  constexpr std::uint32_t kCount = 17'000'000;
+  std::vector<float> values(kCount);
+  for (std::uint32_t i = 0; i < kCount; ++i) {
+    values[i] = static_cast<float>(static_cast<std::int32_t>(i * 2'654'435'761u));
+  }
+  TopKCandidates candidates(kCount), all(kCount);
+  all.mark_all();
+  const TopKThreshold threshold =
+      find_threshold(values.data(), kCount, kCount / 10'000, candidates);
+  const auto kept = select(values, threshold, candidates);
+  EXPECT_EQ(kept.size(), kCount / 10'000);
+  EXPECT_EQ(kept, select(values, threshold, all));
 }
 
 // Every digit of the radix selection decides once: values that differ in low bits alone.
@@ -394,9 +442,10 @@ TEST_P(KernelsTest, TopKOfValuesThatDifferInTheLastBits) {
     values[i] = std::bit_cast<float>(bits | (i % 2 << 31));
   }
   for (std::size_t k : {1, 50, 1023, 1024, 1025, 4999}) {
-    const TopKThreshold threshold = find_threshold(values.data(), values.size(), k);
+    TopKCandidates candidates(values.size());
+    const TopKThreshold threshold = find_threshold(values.data(), values.size(), k, candidates);
     ASSERT_EQ(threshold, scalar::find_threshold(values.data(), values.size(), k));
-    ASSERT_EQ(select(values, threshold, 4096, select_block), k_largest(values, k)) << k;
+    ASSERT_EQ(select(values, threshold, candidates), k_largest(values, k)) << k;
   }
 }
 

@@ -176,18 +176,6 @@ bool add_and_find_threshold(const float* addend, std::size_t count, std::size_t 
   return true;
 }
 
-std::size_t select_block(const float* values, std::size_t count, TopKThreshold& threshold,
-                         std::uint32_t* indices) {
-  std::size_t written = 0;
-  for (std::size_t i = 0; i < count; ++i) {
-    const std::uint32_t magnitude = magnitude_of(values[i]);
-    const bool tie = magnitude == threshold.magnitude && threshold.ties > 0;
-    if (tie) --threshold.ties;
-    if (tie || magnitude > threshold.magnitude) indices[written++] = static_cast<std::uint32_t>(i);
-  }
-  return written;
-}
-
 void multiply(const float* matrix, std::size_t rows, std::size_t cols, const float* right,
               std::size_t rank, float* left) {
   for (std::size_t i = 0; i < rows; ++i) {

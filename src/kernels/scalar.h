@@ -39,8 +39,6 @@ void unpack_dequantize_add(const std::uint8_t* packed, std::size_t count, int bi
 TopKThreshold find_threshold(const float* values, std::size_t count, std::size_t k);
 bool add_and_find_threshold(const float* addend, std::size_t count, std::size_t k, float* values,
                             TopKThreshold& threshold);
-std::size_t select_block(const float* values, std::size_t count, TopKThreshold& threshold,
-                         std::uint32_t* indices);
 
 void multiply(const float* matrix, std::size_t rows, std::size_t cols, const float* right,
               std::size_t rank, float* left);
