@@ -12,6 +12,25 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 
+#ifndef LGRECO_TOPK_WINDOW  // this file is read once for each target
+#define LGRECO_TOPK_WINDOW
+namespace lgreco::kernels {
+
+// Two magnitudes, low <= high, between which the threshold probably lies, and how many values there
+// are of which. Those of one magnitude may be too many to collect, as zeros often are; they are
+// counted, since `low` or `high` is then theirs.
+struct Window {
+  std::uint32_t low;
+  std::uint32_t high;
+  std::size_t above = 0;
+  std::size_t at_high = 0;
+  std::size_t between = 0;
+  std::size_t at_low = 0;  // unless low == high
+};
+
+}  // namespace lgreco::kernels
+#endif
+
 HWY_BEFORE_NAMESPACE();
 namespace lgreco::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
@@ -102,37 +121,45 @@ std::uint64_t AddAndMark(const float* values, const float* addend, std::size_t c
                            : AddAndMarkBlock<true>(values, addend, count, low, sums, largest);
 }
 
-// Writes the magnitudes of [low, high] in the marked runs to `between` and returns how many they
-// are; adds to `above` how many are above. `between` has room for `count` and a vector more.
-std::size_t CountAndCollect(const float* values, std::size_t count, std::uint64_t runs,
-                            std::uint32_t low, std::uint32_t high, std::size_t& above,
-                            float* between) {
+// Counts the values of the marked runs in `window` and appends those between to `between`, which
+// has room for `count` and a vector more.
+void CountAndCollect(const float* values, std::size_t count, std::uint64_t runs, Window& window,
+                     float* between) {
   const Words d;
   const std::size_t lanes = hn::Lanes(d);
   const auto magnitudes = hn::Set(d, 0x7FFFFFFF);
-  const auto below = hn::Set(d, static_cast<std::int32_t>(low) - 1);
-  const auto highs = hn::Set(d, static_cast<std::int32_t>(high));
+  const auto low = hn::Set(d, static_cast<std::int32_t>(window.low));
+  const auto high = hn::Set(d, static_cast<std::int32_t>(window.high));
   const auto* words = reinterpret_cast<const std::int32_t*>(values);
   auto* out = reinterpret_cast<std::int32_t*>(between);
-  std::size_t written = 0;
+  Window counts = window;
   ForEachRun(runs, count, [&](std::size_t at, std::size_t length) {
     std::size_t i = at;
     for (; i + lanes <= at + length; i += lanes) {
       const auto magnitude = hn::And(hn::LoadU(d, words + i), magnitudes);
-      const auto is_above = hn::Gt(magnitude, highs);
-      const auto is_between = hn::AndNot(is_above, hn::Gt(magnitude, below));
-      above += hn::CountTrue(d, is_above);
+      const auto is_at_high = hn::Eq(magnitude, high);
+      const auto is_between = hn::And(hn::Gt(magnitude, low), hn::Lt(magnitude, high));
+      counts.above += hn::CountTrue(d, hn::Gt(magnitude, high));
+      counts.at_high += hn::CountTrue(d, is_at_high);
+      counts.at_low += hn::CountTrue(d, hn::AndNot(is_at_high, hn::Eq(magnitude, low)));
       // Not CompressStore, whose instruction for memory is slow on some CPUs.
-      hn::StoreU(hn::Compress(magnitude, is_between), d, out + written);
-      written += hn::CountTrue(d, is_between);
+      hn::StoreU(hn::Compress(magnitude, is_between), d, out + counts.between);
+      counts.between += hn::CountTrue(d, is_between);
     }
     for (; i < at + length; ++i) {
-      const std::int32_t magnitude = words[i] & 0x7FFFFFFF;
-      above += static_cast<std::uint32_t>(magnitude) > high ? 1 : 0;
-      if (static_cast<std::uint32_t>(magnitude) - low <= high - low) out[written++] = magnitude;
+      const std::uint32_t magnitude = static_cast<std::uint32_t>(words[i]) & 0x7FFFFFFFu;
+      if (magnitude > counts.high) {
+        ++counts.above;
+      } else if (magnitude == counts.high) {
+        ++counts.at_high;
+      } else if (magnitude > counts.low) {
+        between[counts.between++] = std::bit_cast<float>(magnitude);
+      } else if (magnitude == counts.low) {
+        ++counts.at_low;
+      }
     }
   });
-  return written;
+  window = counts;
 }
 
 std::size_t SelectBlock(const float* values, std::size_t count, std::uint64_t runs,
@@ -250,12 +277,6 @@ constexpr std::size_t kBlock = TopKCandidates::kBlock;
 constexpr std::uint32_t kInfinity = 0x7F800000;
 constexpr std::uint32_t kLargest = 0x7FFFFFFF;
 
-// Magnitudes between which the threshold probably lies, both included.
-struct Window {
-  std::uint32_t low = 0;
-  std::uint32_t high = 0;
-};
-
 // From kRoom values at equal distances, which `sample` has room for. REQUIRES: count >= kRoom.
 Window guess_window(const float* values, const float* addend, std::size_t count, std::size_t k,
                     float* sample) {
@@ -280,18 +301,33 @@ Window guess_window(const float* values, const float* addend, std::size_t count,
           .high = expected - margin < 1 ? kLargest : magnitude(expected - margin)};
 }
 
+// From what one pass counted and collected; false when that does not tell.
+bool find_in_window(const Window& window, const float* between, std::size_t k,
+                    TopKThreshold& threshold) {
+  if (window.between > kRoom || k <= window.above) return false;
+  std::uint64_t wanted = k - window.above;
+  if (wanted <= window.at_high) {
+    threshold = {.magnitude = window.high, .ties = wanted};
+    return true;
+  }
+  wanted -= window.at_high;
+  if (wanted <= window.between) {
+    threshold = find_by_digits(between, window.between, wanted);
+    return true;
+  }
+  threshold = {.magnitude = window.low, .ties = wanted - window.between};
+  return threshold.ties <= window.at_low;
+}
+
 // Of `values` + `addend`, which it writes to `sums`, or of `values` where `addend` is nullptr.
 // False when one is not finite.
 bool find(const float* values, const float* addend, std::size_t count, std::size_t k, float* sums,
           TopKThreshold& threshold, TopKCandidates& candidates) {
   float between[kRoom + kBlock + kLine];
-  const Window window =
+  Window window =
       count < kRoom ? Window{0, kLargest} : guess_window(values, addend, count, k, between);
-  const bool is_one_magnitude = window.low == window.high;  // which need not be collected
-  const auto is_too_much = [&](std::size_t inside) { return inside > kRoom && !is_one_magnitude; };
   const float* final = addend == nullptr ? values : sums;
   std::uint32_t largest = 0;
-  std::size_t above = 0, inside = 0;
   for (std::size_t at = 0; at < count; at += kBlock) {
     const std::size_t length = std::min(kBlock, count - at);
     const float* block_addend = addend == nullptr ? nullptr : addend + at;
@@ -299,18 +335,10 @@ bool find(const float* values, const float* addend, std::size_t count, std::size
     const std::uint64_t runs = HWY_DYNAMIC_DISPATCH(AddAndMark)(values + at, block_addend, length,
                                                                 window.low, block_sums, largest);
     candidates.mark(at / kBlock, runs);
-    if (is_too_much(inside)) continue;
-    inside +=
-        HWY_DYNAMIC_DISPATCH(CountAndCollect)(final + at, length, runs, window.low, window.high,
-                                              above, between + (is_one_magnitude ? 0 : inside));
+    if (window.between > kRoom) continue;
+    HWY_DYNAMIC_DISPATCH(CountAndCollect)(final + at, length, runs, window, between);
   }
-  if (k <= above || above + inside < k || is_too_much(inside)) {
-    threshold = find_by_digits(final, count, k);
-  } else if (is_one_magnitude) {
-    threshold = {.magnitude = window.low, .ties = k - above};
-  } else {
-    threshold = find_by_digits(between, inside, k - above);
-  }
+  if (!find_in_window(window, between, k, threshold)) threshold = find_by_digits(final, count, k);
   if (threshold.magnitude < window.low) candidates.mark_all();
   return largest < kInfinity;
 }
