@@ -345,19 +345,20 @@ TEST_P(KernelsTest, TopKWithTies) {
 TEST_P(KernelsTest, TopKOfManyValues) {
   constexpr std::size_t kCount = 150'001;
   auto most_zero = gaussian(kCount), most_equal = most_zero, misleading = most_zero,
-       sorted = most_zero;
+       misleading_equal = most_zero, sorted = most_zero;
   for (std::size_t i = 0; i < kCount; ++i) {
     if (i % 50 != 0) most_zero[i] = 0.0f;
     if (i % 10 != 0) most_equal[i] = 0.5f;
-    if (i % 36 < 18) misleading[i] *= 1000.0f;
+    if (i % 256 < 128) misleading[i] *= 1000.0f;
+    if (i % 256 < 128) misleading_equal[i] = 3.0f;
   }
   std::sort(sorted.begin(), sorted.end());
   const std::vector<float> equal(kCount, -2.0f);
   for (const auto& values : {gaussian(kCount), with_ties(gaussian(kCount)), most_zero, most_equal,
-                             misleading, sorted, equal}) {
+                             misleading, misleading_equal, sorted, equal}) {
     // 617 of 10,000: about as many are larger than 0.5 in `most_equal`.
     for (std::size_t k : {std::size_t{1}, std::size_t{150}, kCount / 60, kCount * 617 / 10'000,
-                          kCount / 2, kCount}) {
+                          kCount / 2, kCount * 3 / 4, kCount}) {
       TopKCandidates candidates(kCount);
       const TopKThreshold threshold = find_threshold(values.data(), kCount, k, candidates);
       ASSERT_EQ(threshold, scalar::find_threshold(values.data(), kCount, k)) << k;

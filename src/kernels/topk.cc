@@ -272,15 +272,18 @@ TopKThreshold find_by_digits(const float* values, std::size_t count, std::size_t
 }
 
 constexpr std::size_t kRoom = std::size_t{1} << 16;  // sampled or collected magnitudes at once
-constexpr std::size_t kLine = 16;                    // neighbours in the sample: a line of cache
+constexpr std::size_t kLeastSampled = std::size_t{1} << 14;  // pays from here on
+constexpr std::size_t kLine = 16;  // neighbours in the sample: a line of cache
 constexpr std::size_t kBlock = TopKCandidates::kBlock;
 constexpr std::uint32_t kInfinity = 0x7F800000;
 constexpr std::uint32_t kLargest = 0x7FFFFFFF;
 
-// From kRoom values at equal distances, which `sample` has room for. REQUIRES: count >= kRoom.
+// From a sixteenth of the values or kRoom, the fewer, at equal distances. `sample` has room for
+// kRoom. REQUIRES: count >= kLeastSampled.
 Window guess_window(const float* values, const float* addend, std::size_t count, std::size_t k,
                     float* sample) {
-  const std::size_t lines = kRoom / kLine;
+  const std::size_t lines = std::min(kRoom, count / 16) / kLine;
+  const std::size_t sampled = lines * kLine;
   for (std::size_t line = 0; line < lines; ++line) {
     const std::size_t at = count / lines * line;
     for (std::size_t i = 0; i < kLine; ++i) {
@@ -289,16 +292,14 @@ Window guess_window(const float* values, const float* addend, std::size_t count,
     }
   }
   const double share = static_cast<double>(k) / static_cast<double>(count);
-  const double expected = share * kRoom;
+  const double expected = share * static_cast<double>(sampled);
   const double margin = 5 * std::sqrt(expected * (1 - share)) + 5;  // standard errors
-  const auto rank = [](double wanted) {
-    return static_cast<std::size_t>(std::clamp(wanted, 1.0, static_cast<double>(kRoom)));
+  const auto magnitude = [&](double rank) {
+    return find_by_digits(sample, sampled, static_cast<std::size_t>(rank)).magnitude;
   };
-  const auto magnitude = [&](double wanted) {
-    return find_by_digits(sample, kRoom, rank(wanted)).magnitude;
-  };
-  return {.low = expected + margin >= kRoom ? 0 : magnitude(expected + margin),
-          .high = expected - margin < 1 ? kLargest : magnitude(expected - margin)};
+  return {
+      .low = expected + margin < static_cast<double>(sampled) ? magnitude(expected + margin) : 0,
+      .high = expected - margin < 1 ? kLargest : magnitude(expected - margin)};
 }
 
 // From what one pass counted and collected; false when that does not tell.
@@ -324,8 +325,8 @@ bool find_in_window(const Window& window, const float* between, std::size_t k,
 bool find(const float* values, const float* addend, std::size_t count, std::size_t k, float* sums,
           TopKThreshold& threshold, TopKCandidates& candidates) {
   float between[kRoom + kBlock + kLine];
-  Window window =
-      count < kRoom ? Window{0, kLargest} : guess_window(values, addend, count, k, between);
+  const bool is_sampled = count >= kLeastSampled;
+  Window window = is_sampled ? guess_window(values, addend, count, k, between) : Window{0, 0};
   const float* final = addend == nullptr ? values : sums;
   std::uint32_t largest = 0;
   for (std::size_t at = 0; at < count; at += kBlock) {
@@ -335,7 +336,7 @@ bool find(const float* values, const float* addend, std::size_t count, std::size
     const std::uint64_t runs = HWY_DYNAMIC_DISPATCH(AddAndMark)(values + at, block_addend, length,
                                                                 window.low, block_sums, largest);
     candidates.mark(at / kBlock, runs);
-    if (window.between > kRoom) continue;
+    if (!is_sampled || window.between > kRoom) continue;
     HWY_DYNAMIC_DISPATCH(CountAndCollect)(final + at, length, runs, window, between);
   }
   if (!find_in_window(window, between, k, threshold)) threshold = find_by_digits(final, count, k);
