@@ -67,8 +67,8 @@ class Quantize final : public CodedCompressor {
     });
   }
 
-  Status decode_add(std::span<const std::byte> payload, std::span<float> accumulator,
-                    float sign) const override {
+  Status decode_add(std::span<const std::byte> payload,
+                    std::span<float> accumulator) const override {
     if (payload.size() != payload_bytes(accumulator.size())) {
       return Status::corrupt("[quantize] payload has " + std::to_string(payload.size()) +
                              " bytes instead of " +
@@ -89,8 +89,7 @@ class Quantize final : public CodedCompressor {
         return Status::corrupt("[quantize] a spare bit behind the last code is set");
       }
       kernels::unpack_dequantize_add(reinterpret_cast<const std::uint8_t*>(in) + sizeof header,
-                                     count, bits_, sign * low, sign * unit,
-                                     accumulator.data() + at);
+                                     count, bits_, low, unit, accumulator.data() + at);
       in += bucket_bytes(count);
     }
     return Status::ok();

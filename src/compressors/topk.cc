@@ -56,8 +56,8 @@ class TopK final : public CodedCompressor {
                  });
   }
 
-  Status decode_add(std::span<const std::byte> payload, std::span<float> accumulator,
-                    float sign) const override {
+  Status decode_add(std::span<const std::byte> payload,
+                    std::span<float> accumulator) const override {
     if (payload.size() != payload_bytes(accumulator.size())) {
       return Status::corrupt("[topk] payload has " + std::to_string(payload.size()) +
                              " bytes instead of " +
@@ -80,7 +80,7 @@ class TopK final : public CodedCompressor {
                                std::to_string(position) +
                                ") is out of order, out of the layer or not finite");
       }
-      accumulator[position] += sign * value;
+      accumulator[position] += value;
     }
     return Status::ok();
   }

@@ -96,9 +96,18 @@ TEST_P(KernelsTest, AllFiniteFindsEveryPosition) {
         EXPECT_FALSE(all_finite(broken.data(), count)) << i << " of " << count;
         std::vector<float> sum(count);
         EXPECT_FALSE(add_finite(values.data(), broken.data(), count, sum.data())) << i;
+        EXPECT_FALSE(accumulate(broken.data(), count, sum.data())) << i;
       }
     }
   }
+}
+
+// What overflows is finite before.
+TEST_P(KernelsTest, AccumulateLooksAtWhatItAdds) {
+  const std::vector<float> values(70, std::numeric_limits<float>::max());
+  auto sum = values;
+  EXPECT_TRUE(accumulate(values.data(), values.size(), sum.data()));
+  EXPECT_EQ(sum, std::vector<float>(values.size(), INFINITY));
 }
 
 TEST_P(KernelsTest, Bf16RoundsToNearestEven) {
@@ -178,6 +187,44 @@ TEST_P(KernelsTest, SixteenBitTypesRoundTripExhaustively) {
     }
     if (std::isnan(values[i])) {
       EXPECT_GT(back[i] & 0x7FFF, 0x7C00);
+    }
+  }
+}
+
+TEST_P(KernelsTest, CastKeepsLoss) {
+  for (std::size_t count : kCounts) {
+    const auto addend = gaussian(count);
+    for (const float* added : {static_cast<const float*>(nullptr), addend.data()}) {
+      for (const auto& [keep_loss, reference] :
+           {std::pair{&to_bf16_keep_loss, &scalar::to_bf16_keep_loss},
+            std::pair{&to_f16_keep_loss, &scalar::to_f16_keep_loss}}) {
+        auto values = gaussian(count), expected_values = values;
+        std::vector<std::uint16_t> out(count), expected(count);
+        EXPECT_TRUE(keep_loss(added, count, values.data(), out.data()));
+        EXPECT_TRUE(reference(added, count, expected_values.data(), expected.data()));
+        EXPECT_EQ(out, expected);
+        EXPECT_TRUE(same_bits(values, expected_values));
+      }
+    }
+  }
+}
+
+TEST_P(KernelsTest, CastKeepsLossOfFiniteHalvesOnly) {
+  const auto finds = [](auto keep_loss, std::size_t count, std::size_t at, float bad) {
+    std::vector<float> values(count, 1.0f);
+    std::vector<std::uint16_t> out(count);
+    values[at] = bad;
+    return !keep_loss(nullptr, count, values.data(), out.data());
+  };
+  const float huge = std::numeric_limits<float>::max();  // rounds to infinity
+  for (std::size_t count : {1, 17, 70}) {
+    for (std::size_t at = 0; at < count; ++at) {
+      for (float bad : {std::nanf(""), INFINITY, -INFINITY, huge, -huge}) {
+        EXPECT_TRUE(finds(to_bf16_keep_loss, count, at, bad)) << at;
+        EXPECT_TRUE(finds(to_f16_keep_loss, count, at, bad)) << at;
+      }
+      EXPECT_TRUE(finds(to_f16_keep_loss, count, at, 65'520.0f)) << at;
+      EXPECT_FALSE(finds(to_f16_keep_loss, count, at, 65'519.0f)) << at;
     }
   }
 }

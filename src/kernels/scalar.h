@@ -24,6 +24,8 @@ void to_bf16(const float* values, std::size_t count, std::uint16_t* out);
 void from_bf16(const std::uint16_t* values, std::size_t count, float* out);
 void to_f16(const float* values, std::size_t count, std::uint16_t* out);
 void from_f16(const std::uint16_t* values, std::size_t count, float* out);
+bool to_bf16_keep_loss(const float* addend, std::size_t count, float* values, std::uint16_t* out);
+bool to_f16_keep_loss(const float* addend, std::size_t count, float* values, std::uint16_t* out);
 
 Range range_of(const float* values, std::size_t count);
 bool add_and_find_range(const float* addend, std::size_t count, float* values, Range& range);
