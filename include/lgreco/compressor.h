@@ -76,13 +76,12 @@ class CodedCompressor {
   [[nodiscard]] virtual bool encode_keep_loss(std::span<float> values,
                                               std::span<const float> residual, const RandomKey& key,
                                               std::size_t first_element,
-                                              std::span<std::byte> payload) const;
+                                              std::span<std::byte> payload) const = 0;
 
-  /// Add the decoded values to `accumulator`, or subtract them (`sign` -1). Total over all byte
-  /// strings: a payload of a wrong size or with an impossible content is refused, and `accumulator`
-  /// may then be partly changed. REQUIRES: sign is 1 or -1.
-  virtual Status decode_add(std::span<const std::byte> payload, std::span<float> accumulator,
-                            float sign = 1.0f) const = 0;
+  /// Add the decoded values to `accumulator`. Total over all byte strings: a payload of a wrong
+  /// size or with an impossible content is refused, and `accumulator` may then be partly changed.
+  virtual Status decode_add(std::span<const std::byte> payload,
+                            std::span<float> accumulator) const = 0;
 };
 
 /// What a linear method keeps of one layer between steps. Empty until first prepared.

@@ -6,7 +6,7 @@
 #include <limits>
 
 #include "src/compressors/analyze.h"
-#include "src/compressors/quantize_range.h"
+#include "src/compressors/quantize_grid.h"
 #include "src/kernels/rounding_loss.h"
 
 namespace lgreco {
@@ -34,10 +34,10 @@ void add_bucket(std::span<const float> bucket, std::span<const Level> levels,
   for (std::size_t member : members) {
     const Level& level = levels[member];
     const int bits = static_cast<int>(level.parameter);
-    const QuantizeGrid grid(range, bits);
-    sums[member] += grid.is_finite(bits) ? squared_loss(bucket, grid.low(), grid.unit(),
-                                                        level.rounding == Rounding::stochastic)
-                                         : std::numeric_limits<double>::infinity();
+    const auto grid = QuantizeGrid::enclosing(range, bits);
+    sums[member] += grid.is_valid(bits) ? squared_loss(bucket, grid.low(), grid.unit(),
+                                                       level.rounding == Rounding::stochastic)
+                                        : std::numeric_limits<double>::infinity();
   }
 }
 

@@ -9,6 +9,7 @@
 
 #include "src/compressors/analyze.h"
 #include "src/compressors/topk_count.h"
+#include "src/kernels/cast.h"
 
 namespace lgreco {
 namespace {
@@ -43,22 +44,28 @@ class TopKAnalysis::Histogram {
  public:
   /// The bins of `values` that are not empty, in ascending order of the magnitude.
   std::vector<Bin> count(std::span<const float> values) {
-    for (float value : values) {
-      const std::uint32_t magnitude = std::bit_cast<std::uint32_t>(value) & 0x7FFFFFFFu;
-      const std::uint32_t odd = (magnitude >> 16) & 1u;
-      const float rounded = std::bit_cast<float>((magnitude + 0x7FFFu + odd) & 0xFFFF0000u);
-      const double exact = static_cast<double>(std::bit_cast<float>(magnitude));
-      const double lost = exact - static_cast<double>(rounded);
-      Bin& bin = bins_[magnitude >> 16];
-      ++bin.count;
-      bin.energy += exact * exact;
-      bin.rounding += lost * lost;
-      has_exponent_[magnitude >> 23] = true;
+    constexpr std::size_t kBlock = 1024;
+    std::uint16_t rounded[kBlock];
+    for (std::size_t at = 0; at < values.size(); at += kBlock) {
+      const auto block = values.subspan(at, std::min(kBlock, values.size() - at));
+      kernels::to_bf16(block.data(), block.size(), rounded);
+      for (std::size_t i = 0; i < block.size(); ++i) add(block[i], kernels::bf16_value(rounded[i]));
     }
     return take();
   }
 
  private:
+  void add(float value, float rounded) {
+    const std::uint32_t magnitude = std::bit_cast<std::uint32_t>(value) & 0x7FFFFFFFu;
+    const double exact = static_cast<double>(value);
+    const double lost = exact - static_cast<double>(rounded);
+    Bin& bin = bins_[magnitude >> 16];
+    ++bin.count;
+    bin.energy += exact * exact;
+    bin.rounding += lost * lost;
+    has_exponent_[magnitude >> 23] = true;
+  }
+
   // Leaves all bins empty. Most exponents do not occur, and are not looked at.
   std::vector<Bin> take() {
     std::vector<Bin> taken;

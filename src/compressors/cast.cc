@@ -34,14 +34,23 @@ class Cast final : public CodedCompressor {
     return representable;
   }
 
-  bool encode_keep_loss(std::span<float> values, std::span<const float> residual,
-                        const RandomKey& key, std::size_t first_element,
-                        std::span<std::byte> payload) const override {
-    return encode_keep_loss_in_blocks(*this, values, residual, key, first_element, payload);
+  bool encode_keep_loss(std::span<float> values, std::span<const float> residual, const RandomKey&,
+                        std::size_t, std::span<std::byte> payload) const override {
+    std::uint16_t block[kBlock];
+    for (std::size_t at = 0; at < values.size(); at += kBlock) {
+      const std::size_t count = std::min(kBlock, values.size() - at);
+      const float* addend = residual.empty() ? nullptr : residual.data() + at;
+      const bool representable =
+          to_ == DType::bf16 ? kernels::to_bf16_keep_loss(addend, count, values.data() + at, block)
+                             : kernels::to_f16_keep_loss(addend, count, values.data() + at, block);
+      if (!representable) return false;
+      std::memcpy(payload.data() + 2 * at, block, 2 * count);
+    }
+    return true;
   }
 
-  Status decode_add(std::span<const std::byte> payload, std::span<float> accumulator,
-                    float sign) const override {
+  Status decode_add(std::span<const std::byte> payload,
+                    std::span<float> accumulator) const override {
     if (payload.size() != payload_bytes(accumulator.size())) {
       return Status::corrupt("[cast] payload has " + std::to_string(payload.size()) +
                              " bytes instead of " +
@@ -52,15 +61,14 @@ class Cast final : public CodedCompressor {
     for (std::size_t at = 0; at < accumulator.size(); at += kBlock) {
       const std::size_t count = std::min(kBlock, accumulator.size() - at);
       std::memcpy(block, payload.data() + 2 * at, 2 * count);
-      if (!finite({block, count})) {
-        return Status::corrupt("[cast] payload holds a non-finite value");
-      }
       if (to_ == DType::bf16) {
         kernels::from_bf16(block, count, values);
       } else {
         kernels::from_f16(block, count, values);
       }
-      kernels::add_signed(values, count, sign, accumulator.data() + at);
+      if (!kernels::accumulate(values, count, accumulator.data() + at)) {
+        return Status::corrupt("[cast] payload holds a non-finite value");
+      }
     }
     return Status::ok();
   }

@@ -13,12 +13,6 @@ std::unique_ptr<CodedCompressor> make_quantize(const Level& level);
 std::unique_ptr<CodedCompressor> make_topk(const Level& level);
 std::unique_ptr<LinearCompressor> make_low_rank(const Level& level);
 
-/// encode_keep_loss() for a method that encodes each value by itself, so that the payloads of
-/// blocks make that of the whole: block by block, each in the cache all along.
-bool encode_keep_loss_in_blocks(const CodedCompressor& codec, std::span<float> values,
-                                std::span<const float> residual, const RandomKey& key,
-                                std::size_t first_element, std::span<std::byte> payload);
-
 /// A row of the table with its factory: exactly one of the two is set.
 struct MethodEntry {
   MethodRow row;

@@ -120,13 +120,16 @@ class Cases {
         sink_ = kernels::rounding_loss(g + at, kBlock, -4, 8.0f / 15, true);
       }
     });
-    add_kernel("find_threshold",
-               [=, this] { sink_ = kernels::find_threshold(g, kCount, kCount / 100).magnitude; });
+    add_kernel("find_threshold", [=, this] {
+      kernels::TopKCandidates candidates(kCount);
+      sink_ = kernels::find_threshold(g, kCount, kCount / 100, candidates).magnitude;
+    });
     add_kernel("select_block", [=, this] {
       kernels::TopKThreshold threshold{std::bit_cast<std::uint32_t>(2.576f), 1};  // about 1 %
       std::uint32_t indices[kBlock];
       for (std::size_t at = 0; at < kCount; at += kBlock) {
-        sink_ = static_cast<double>(kernels::select_block(g + at, kBlock, threshold, indices));
+        sink_ = static_cast<double>(
+            kernels::select_block(g + at, kBlock, ~std::uint64_t{0}, threshold, indices));
       }
     });
     add_products();

@@ -133,7 +133,8 @@ TEST_P(CodedTest, EncodeKeepLossIsAddEncodeAndSubtract) {
       for (std::size_t i = 0; i < residual.size(); ++i) values[i] += residual[i];
       std::vector<std::byte> expected(codec_->payload_bytes(count)), payload(expected.size());
       ASSERT_TRUE(codec_->encode(values, {7, 1, 3}, 40, expected));
-      ASSERT_TRUE(codec_->decode_add(expected, values, -1.0f).is_ok());
+      const auto decoded = decode(expected, count);
+      for (std::size_t i = 0; i < count; ++i) values[i] -= decoded[i];
       auto in_one = gradient;
       ASSERT_TRUE(codec_->encode_keep_loss(in_one, residual, {7, 1, 3}, 40, payload));
       EXPECT_EQ(payload, expected) << count;

@@ -19,30 +19,40 @@ class Dense final : public CodedCompressor {
     return true;
   }
 
-  bool encode_keep_loss(std::span<float> values, std::span<const float> residual,
-                        const RandomKey& key, std::size_t first_element,
-                        std::span<std::byte> payload) const override {
-    return encode_keep_loss_in_blocks(*this, values, residual, key, first_element, payload);
+  bool encode_keep_loss(std::span<float> values, std::span<const float> residual, const RandomKey&,
+                        std::size_t, std::span<std::byte> payload) const override {
+    for (std::size_t at = 0; at < values.size(); at += kBlock) {
+      const std::size_t count = std::min(kBlock, values.size() - at);
+      float* block = values.data() + at;
+      const bool finite = residual.empty()
+                              ? kernels::all_finite(block, count)
+                              : kernels::add_finite(block, residual.data() + at, count, block);
+      if (!finite) return false;
+      std::memcpy(payload.data() + at * sizeof(float), block, count * sizeof(float));
+      std::fill_n(block, count, 0.0f);
+    }
+    return true;
   }
 
-  Status decode_add(std::span<const std::byte> payload, std::span<float> accumulator,
-                    float sign) const override {
+  Status decode_add(std::span<const std::byte> payload,
+                    std::span<float> accumulator) const override {
     if (payload.size() != accumulator.size_bytes()) {
       return Status::corrupt("[dense] payload has " + std::to_string(payload.size()) +
                              " bytes instead of " + std::to_string(accumulator.size_bytes()));
     }
-    constexpr std::size_t kBlock = 1024;
     float block[kBlock];  // aligned, which the payload need not be
     for (std::size_t at = 0; at < accumulator.size(); at += kBlock) {
       const std::size_t count = std::min(kBlock, accumulator.size() - at);
       std::memcpy(block, payload.data() + at * sizeof(float), count * sizeof(float));
-      if (!kernels::all_finite(block, count)) {
+      if (!kernels::accumulate(block, count, accumulator.data() + at)) {
         return Status::corrupt("[dense] payload holds a non-finite value");
       }
-      kernels::add_signed(block, count, sign, accumulator.data() + at);
     }
     return Status::ok();
   }
+
+ private:
+  static constexpr std::size_t kBlock = 1024;
 };
 
 }  // namespace

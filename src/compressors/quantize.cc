@@ -1,26 +1,19 @@
 // Uniform quantisation per bucket (QSGD, Alistarh et al. 2017; min-max layout as in CGX).
 //
-// Payload, per bucket of B values: low and unit as bf16 (4 bytes), then the packed b-bit codes.
-// `low` is rounded down and `unit` up, so that the range encloses every value.
+// Payload, per bucket of B values: the grid (src/compressors/quantize_grid.h), then the packed
+// b-bit codes.
 
-#include <cmath>
 #include <cstring>
 #include <optional>
 
 #include "src/base/random.h"
 #include "src/compressors/compressors.h"
-#include "src/compressors/quantize_range.h"
-#include "src/kernels/cast.h"
+#include "src/compressors/quantize_grid.h"
 #include "src/kernels/quantize.h"
+#include "src/kernels/spare_bits.h"
 
 namespace lgreco {
 namespace {
-
-struct Header {
-  std::uint16_t low;
-  std::uint16_t unit;
-};
-static_assert(sizeof(Header) == 4);
 
 class Quantize final : public CodedCompressor {
  public:
@@ -39,8 +32,9 @@ class Quantize final : public CodedCompressor {
               std::span<std::byte> payload) const override {
     return for_each_bucket(values.size(), key, first_element, payload.data(), [&](Bucket bucket) {
       const float* bucket_values = values.data() + bucket.at;
-      const QuantizeGrid grid(kernels::range_of(bucket_values, bucket.count), bits_);
-      if (!write_header(grid, bucket)) return false;
+      const auto grid =
+          QuantizeGrid::enclosing(kernels::range_of(bucket_values, bucket.count), bits_);
+      if (!write_grid(grid, bucket)) return false;
       kernels::quantize_pack(bucket_values, bucket.count, bits_, grid.low(), grid.unit(),
                              bucket.random(), bucket.first, bucket.codes());
       return true;
@@ -55,8 +49,8 @@ class Quantize final : public CodedCompressor {
       const float* addend = residual.empty() ? nullptr : residual.data() + bucket.at;
       kernels::Range range;
       if (!kernels::add_and_find_range(addend, bucket.count, bucket_values, range)) return false;
-      const QuantizeGrid grid(range, bits_);
-      if (!write_header(grid, bucket)) return false;
+      const auto grid = QuantizeGrid::enclosing(range, bits_);
+      if (!write_grid(grid, bucket)) return false;
       const bool is_last = values.size() - bucket.at < 2 * bucket.count;
       const std::size_t next = is_last ? 0 : bucket.count;
       const float* next_addend = addend == nullptr ? bucket_values : addend + next;
@@ -67,8 +61,8 @@ class Quantize final : public CodedCompressor {
     });
   }
 
-  Status decode_add(std::span<const std::byte> payload, std::span<float> accumulator,
-                    float sign) const override {
+  Status decode_add(std::span<const std::byte> payload,
+                    std::span<float> accumulator) const override {
     if (payload.size() != payload_bytes(accumulator.size())) {
       return Status::corrupt("[quantize] payload has " + std::to_string(payload.size()) +
                              " bytes instead of " +
@@ -77,20 +71,18 @@ class Quantize final : public CodedCompressor {
     const std::byte* in = payload.data();
     for (std::size_t at = 0; at < accumulator.size(); at += bucket_) {
       const std::size_t count = std::min<std::size_t>(bucket_, accumulator.size() - at);
-      Header header;
-      std::memcpy(&header, in, sizeof header);
-      const float low = kernels::bf16_value(header.low);
-      const float unit = kernels::bf16_value(header.unit);
-      if (!std::isfinite(low + static_cast<float>(max_code()) * unit) || !(unit >= 0)) {
+      QuantizeGrid grid;
+      std::memcpy(&grid, in, sizeof grid);
+      if (!grid.is_valid(bits_)) {
         return Status::corrupt("[quantize] the range of the values from " + std::to_string(at) +
                                " on is not finite or negative");
       }
-      if (!spare_bits_are_zero(in + sizeof header, count)) {
+      if (!kernels::spare_bits_are_zero(in + sizeof grid,
+                                        count * static_cast<std::size_t>(bits_))) {
         return Status::corrupt("[quantize] a spare bit behind the last code is set");
       }
-      kernels::unpack_dequantize_add(reinterpret_cast<const std::uint8_t*>(in) + sizeof header,
-                                     count, bits_, sign * low, sign * unit,
-                                     accumulator.data() + at);
+      kernels::unpack_dequantize_add(reinterpret_cast<const std::uint8_t*>(in) + sizeof grid, count,
+                                     bits_, grid.low(), grid.unit(), accumulator.data() + at);
       in += bucket_bytes(count);
     }
     return Status::ok();
@@ -98,13 +90,8 @@ class Quantize final : public CodedCompressor {
 
  private:
   std::size_t bucket_bytes(std::size_t count) const {
-    return sizeof(Header) + kernels::packed_bytes(count, bits_);
+    return sizeof(QuantizeGrid) + kernels::packed_bytes(count, bits_);
   }
-  bool spare_bits_are_zero(const std::byte* codes, std::size_t count) const {
-    const std::size_t bits = count * static_cast<std::size_t>(bits_);
-    return bits % 8 == 0 || std::to_integer<unsigned>(codes[bits / 8]) >> (bits % 8) == 0;
-  }
-  int max_code() const { return (1 << bits_) - 1; }
 
   struct Bucket {
     std::size_t at;
@@ -115,7 +102,7 @@ class Quantize final : public CodedCompressor {
 
     const RandomStream* random() const { return stream ? &*stream : nullptr; }
     std::uint8_t* codes() const {
-      return reinterpret_cast<std::uint8_t*>(payload + sizeof(Header));
+      return reinterpret_cast<std::uint8_t*>(payload + sizeof(QuantizeGrid));
     }
   };
 
@@ -138,10 +125,9 @@ class Quantize final : public CodedCompressor {
     return true;
   }
 
-  bool write_header(const QuantizeGrid& grid, const Bucket& bucket) const {
-    const Header header{grid.low_bits, grid.unit_bits};
-    std::memcpy(bucket.payload, &header, sizeof header);
-    return grid.is_finite(bits_);
+  bool write_grid(const QuantizeGrid& grid, const Bucket& bucket) const {
+    std::memcpy(bucket.payload, &grid, sizeof grid);
+    return grid.is_valid(bits_);
   }
 
   int bits_;

@@ -17,7 +17,8 @@
 namespace lgreco {
 namespace {
 
-constexpr std::size_t kBlock = 1024;
+constexpr std::size_t kBlock = kernels::TopKCandidates::kBlock;
+constexpr std::size_t kAhead = 3;  // blocks that memory takes to answer
 
 class TopK final : public CodedCompressor {
  public:
@@ -33,7 +34,9 @@ class TopK final : public CodedCompressor {
               std::span<std::byte> payload) const override {
     if (values.empty()) return true;
     const std::size_t k = kept(values.size());
-    return write(values, k, kernels::find_threshold(values.data(), values.size(), k), payload,
+    kernels::TopKCandidates candidates(values.size());
+    const auto threshold = kernels::find_threshold(values.data(), values.size(), k, candidates);
+    return write(values, k, threshold, candidates, payload,
                  [](std::size_t, std::span<const std::uint32_t>, std::span<const float>) {});
   }
 
@@ -43,16 +46,18 @@ class TopK final : public CodedCompressor {
     const std::size_t k = kept(values.size());
     const float* addend = residual.empty() ? nullptr : residual.data();
     kernels::TopKThreshold threshold;
-    return kernels::add_and_find_threshold(addend, values.size(), k, values.data(), threshold) &&
-           write(values, k, threshold, payload,
+    kernels::TopKCandidates candidates(values.size());
+    return kernels::add_and_find_threshold(addend, values.size(), k, values.data(), threshold,
+                                           candidates) &&
+           write(values, k, threshold, candidates, payload,
                  [&](std::size_t at, std::span<const std::uint32_t> indices,
                      std::span<const float> sent) {
                    for (std::size_t i = 0; i < sent.size(); ++i) values[at + indices[i]] -= sent[i];
                  });
   }
 
-  Status decode_add(std::span<const std::byte> payload, std::span<float> accumulator,
-                    float sign) const override {
+  Status decode_add(std::span<const std::byte> payload,
+                    std::span<float> accumulator) const override {
     if (payload.size() != payload_bytes(accumulator.size())) {
       return Status::corrupt("[topk] payload has " + std::to_string(payload.size()) +
                              " bytes instead of " +
@@ -75,7 +80,7 @@ class TopK final : public CodedCompressor {
                                std::to_string(position) +
                                ") is out of order, out of the layer or not finite");
       }
-      accumulator[position] += sign * value;
+      accumulator[position] += value;
     }
     return Status::ok();
   }
@@ -87,7 +92,8 @@ class TopK final : public CodedCompressor {
   // `at` on. False when a value overflows its type.
   template <typename OnSent>
   bool write(std::span<const float> values, std::size_t k, kernels::TopKThreshold threshold,
-             std::span<std::byte> payload, const OnSent& on_sent) const {
+             const kernels::TopKCandidates& candidates, std::span<std::byte> payload,
+             const OnSent& on_sent) const {
     const kernels::EliasFano code(values.size(), k);
     kernels::EliasFanoWriter positions(code, payload.data());
     std::byte* out = payload.data() + code.bytes();
@@ -96,7 +102,10 @@ class TopK final : public CodedCompressor {
     for (std::size_t at = 0; at < values.size(); at += kBlock) {
       const std::size_t length = std::min(kBlock, values.size() - at);
       const float* block = values.data() + at;
-      const std::size_t found = kernels::select_block(block, length, threshold, indices);
+      candidates.prefetch(values.data(), at / kBlock + kAhead);
+      const std::uint64_t runs = candidates.runs(at / kBlock);
+      if (runs == 0) continue;
+      const std::size_t found = kernels::select_block(block, length, runs, threshold, indices);
       for (std::size_t i = 0; i < found; ++i) {
         positions.append(at + indices[i]);
         sent[i] = block[indices[i]];

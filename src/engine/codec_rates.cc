@@ -39,16 +39,17 @@ double least_seconds(const Work& work) {
   return least;
 }
 
-double coded_seconds(const Level& level, const std::vector<float>& values, int ranks) {
+double coded_seconds(const Level& level, const std::vector<float>& residual, int ranks) {
   const auto compressor = coded_compressor(level);
-  std::vector<std::byte> payload(compressor->payload_bytes(values.size()));
-  std::vector<float> result(values.size(), 0.0f);
-  const double encode = least_seconds([&] { (void)compressor->encode(values, {}, 0, payload); });
+  std::vector<std::byte> payload(compressor->payload_bytes(residual.size()));
+  std::vector<float> values(residual.size()), result(residual.size());
+  const double encode = least_seconds(
+      [&] { (void)compressor->encode_keep_loss(values, residual, {}, 0, payload); });
   const double decode = least_seconds([&] { (void)compressor->decode_add(payload, result); });
   return coding_seconds(encode, decode, ranks);
 }
 
-double linear_seconds(Level level, const std::vector<float>& values) {
+double linear_seconds(Level level, std::vector<float> residual) {
   const double largest = std::min(kSample.rows, kSample.cols);
   const double excess = std::max(1.0, level.parameter / largest);  // of a rank that does not fit
   level.parameter /= excess;
@@ -60,13 +61,14 @@ double linear_seconds(Level level, const std::vector<float>& values) {
     rounds.emplace_back(compressor->round_floats(kSample, round));
   }
   std::vector<std::span<float>> means(rounds.begin(), rounds.end());
-  std::vector<float> result(values.size());
+  std::vector<float> values(residual.size());
   return excess * least_seconds([&] {
-           for (std::size_t round = 0; round < rounds.size(); ++round) {
+           (void)compressor->encode_first_round(values, residual, kSample, state, {}, rounds[0]);
+           for (std::size_t round = 1; round < rounds.size(); ++round) {
              compressor->encode_round(static_cast<int>(round), values, kSample, state, {},
                                       std::span(means).first(round), rounds[round]);
            }
-           compressor->decode(kSample, means, result);
+           compressor->decode_keep_loss(kSample, means, values, residual);
          });
 }
 

@@ -273,7 +273,7 @@ void Exchange::load(Part& part) {
 }
 
 // A factor that overflows makes its layer non-finite.
-void Exchange::multiply_transposed() {
+void Exchange::encode_second_round() {
   pool_.for_each(linear_parts_.size(), [&](std::size_t i) {
     Part& part = *linear_parts_[i];
     const LayerRecord& record = *part.record;
@@ -367,7 +367,7 @@ void Exchange::round_b(Communicator& communicator) {
       read_flags(*gather_a_);
       update_addends();
       pq_sums_[0]->decode(pq_[0], *gather_a_, alone_first_, pool_);
-      multiply_transposed();
+      encode_second_round();
       update_addends();
       pq_sums_[1]->encode(pq_[1], key, *scatter_b_, alone_first_, pool_);
       take_over_overflows();

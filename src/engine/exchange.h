@@ -119,7 +119,7 @@ class Exchange {
   void read_flags(const Messages& messages);
   void update_addends();
   void take_over_overflows();
-  void multiply_transposed();
+  void encode_second_round();
   void check_factors();
   void read_16_bit_results();
   void finish_part(Part& part, bool commit) const;

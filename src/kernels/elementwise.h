@@ -11,13 +11,13 @@ bool add_finite(const float* a, const float* b, std::size_t count, float* out);
 void subtract(const float* a, const float* b, std::size_t count, float* out);  // out = a - b
 void scale(const float* a, float factor, std::size_t count, float* out);       // out = a * factor
 
-/// out += sign * a. REQUIRES: sign is 1 or -1.
-inline void add_signed(const float* a, std::size_t count, float sign, float* out) {
-  sign < 0 ? subtract(out, a, count, out) : add(out, a, count, out);
-}
-
 /// True when no value is NaN or infinite.
 bool all_finite(const float* values, std::size_t count);
+/// sum += values; false when a value is not finite.
+inline bool accumulate(const float* values, std::size_t count, float* sum) {
+  // A sum that is finite has finite parts; one that is not may have overflowed.
+  return add_finite(sum, values, count, sum) || all_finite(values, count);
+}
 /// Largest magnitude; 0 for no values. REQUIRES: no NaN.
 float max_magnitude(const float* values, std::size_t count);
 /// Sum of squares in double, in an order that depends on `count` alone: 16 running sums (value i

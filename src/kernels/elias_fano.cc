@@ -4,6 +4,8 @@
 #include <bit>
 #include <cstring>
 
+#include "src/kernels/spare_bits.h"
+
 namespace lgreco::kernels {
 namespace {
 
@@ -12,11 +14,6 @@ std::uint64_t load_word(const std::byte* at, std::uint64_t bytes) {
   std::uint64_t word = 0;
   std::memcpy(&word, at, std::min<std::uint64_t>(bytes, sizeof word));
   return word;
-}
-
-bool spare_bits_are_zero(const std::byte* part, std::uint64_t bits) {
-  if (bits % 8 == 0) return true;
-  return std::to_integer<unsigned>(part[bits / 8]) >> (bits % 8) == 0;
 }
 
 }  // namespace

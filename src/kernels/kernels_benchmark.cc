@@ -79,12 +79,14 @@ BENCHMARK(UnpackDequantizeAdd)->Arg(2)->Arg(4)->Arg(8);
 
 void SelectTopK(benchmark::State& state) {
   const std::size_t k = kCount / static_cast<std::size_t>(state.range(0));
-  constexpr std::size_t kBlock = 1024;
+  constexpr std::size_t kBlock = TopKCandidates::kBlock;
   std::uint32_t indices[kBlock];
   for (auto _ : state) {
-    TopKThreshold threshold = find_threshold(gradient().data(), kCount, k);
+    TopKCandidates candidates(kCount);
+    TopKThreshold threshold = find_threshold(gradient().data(), kCount, k, candidates);
     for (std::size_t at = 0; at < kCount; at += kBlock) {
-      select_block(gradient().data() + at, kBlock, threshold, indices);
+      select_block(gradient().data() + at, std::min(kBlock, kCount - at),
+                   candidates.runs(at / kBlock), threshold, indices);
       benchmark::DoNotOptimize(indices);
     }
   }

@@ -96,9 +96,18 @@ TEST_P(KernelsTest, AllFiniteFindsEveryPosition) {
         EXPECT_FALSE(all_finite(broken.data(), count)) << i << " of " << count;
         std::vector<float> sum(count);
         EXPECT_FALSE(add_finite(values.data(), broken.data(), count, sum.data())) << i;
+        EXPECT_FALSE(accumulate(broken.data(), count, sum.data())) << i;
       }
     }
   }
+}
+
+// What overflows is finite before.
+TEST_P(KernelsTest, AccumulateLooksAtWhatItAdds) {
+  const std::vector<float> values(70, std::numeric_limits<float>::max());
+  auto sum = values;
+  EXPECT_TRUE(accumulate(values.data(), values.size(), sum.data()));
+  EXPECT_EQ(sum, std::vector<float>(values.size(), INFINITY));
 }
 
 TEST_P(KernelsTest, Bf16RoundsToNearestEven) {
@@ -111,6 +120,44 @@ TEST_P(KernelsTest, Bf16RoundsToNearestEven) {
   std::vector<std::uint16_t> out(values.size()), expected(values.size());
   to_bf16(values.data(), values.size(), out.data());
   scalar::to_bf16(values.data(), values.size(), expected.data());
+  EXPECT_EQ(out, expected);
+}
+
+// Every half, what is halfway to the next one, which may be infinity, and what is around both.
+TEST_P(KernelsTest, F16RoundsToNearestEven) {
+  const auto nudged = [](float value, std::uint32_t by) {
+    return std::bit_cast<float>(std::bit_cast<std::uint32_t>(value) + by);
+  };
+  std::vector<float> values;
+  std::vector<std::uint16_t> expected;
+  const auto expect = [&](float value, std::uint32_t half) {
+    values.insert(values.end(), {value, -value});
+    expected.push_back(static_cast<std::uint16_t>(half));
+    expected.push_back(static_cast<std::uint16_t>(half | 0x8000u));
+  };
+  const auto magnitude = [](std::uint32_t half) {
+    return half < 0x400 ? std::ldexp(static_cast<float>(half), -24)
+                        : std::ldexp(static_cast<float>(0x400 + half % 0x400),
+                                     static_cast<int>(half / 0x400) - 25);
+  };
+  for (std::uint32_t half = 0; half < 0x7C00; ++half) {
+    const float value = magnitude(half), middle = (value + magnitude(half + 1)) / 2;
+    expect(value, half);
+    expect(nudged(value, 1), half);
+    expect(nudged(middle, ~0u), half);
+    expect(middle, half + half % 2);
+    expect(nudged(middle, 1), half + 1);
+  }
+  for (float huge : {0x1p16f, std::numeric_limits<float>::max(), INFINITY}) expect(huge, 0x7C00);
+  std::vector<std::uint16_t> out(values.size());
+  to_f16(values.data(), values.size(), out.data());
+  EXPECT_EQ(out, expected);
+
+  for (float& value : values) {
+    value = std::bit_cast<float>(static_cast<std::uint32_t>(generator_()));
+  }
+  to_f16(values.data(), values.size(), out.data());
+  scalar::to_f16(values.data(), values.size(), expected.data());
   EXPECT_EQ(out, expected);
 }
 
@@ -131,6 +178,8 @@ TEST_P(KernelsTest, SixteenBitTypesRoundTripExhaustively) {
     }
   }
   from_f16(all.data(), all.size(), values.data());
+  scalar::from_f16(all.data(), all.size(), expected.data());
+  EXPECT_TRUE(same_bits(values, expected));
   to_f16(values.data(), values.size(), back.data());
   for (std::size_t i = 0; i < all.size(); ++i) {
     if (!std::isnan(values[i])) {
@@ -138,6 +187,44 @@ TEST_P(KernelsTest, SixteenBitTypesRoundTripExhaustively) {
     }
     if (std::isnan(values[i])) {
       EXPECT_GT(back[i] & 0x7FFF, 0x7C00);
+    }
+  }
+}
+
+TEST_P(KernelsTest, CastKeepsLoss) {
+  for (std::size_t count : kCounts) {
+    const auto addend = gaussian(count);
+    for (const float* added : {static_cast<const float*>(nullptr), addend.data()}) {
+      for (const auto& [keep_loss, reference] :
+           {std::pair{&to_bf16_keep_loss, &scalar::to_bf16_keep_loss},
+            std::pair{&to_f16_keep_loss, &scalar::to_f16_keep_loss}}) {
+        auto values = gaussian(count), expected_values = values;
+        std::vector<std::uint16_t> out(count), expected(count);
+        EXPECT_TRUE(keep_loss(added, count, values.data(), out.data()));
+        EXPECT_TRUE(reference(added, count, expected_values.data(), expected.data()));
+        EXPECT_EQ(out, expected);
+        EXPECT_TRUE(same_bits(values, expected_values));
+      }
+    }
+  }
+}
+
+TEST_P(KernelsTest, CastKeepsLossOfFiniteHalvesOnly) {
+  const auto finds = [](auto keep_loss, std::size_t count, std::size_t at, float bad) {
+    std::vector<float> values(count, 1.0f);
+    std::vector<std::uint16_t> out(count);
+    values[at] = bad;
+    return !keep_loss(nullptr, count, values.data(), out.data());
+  };
+  const float huge = std::numeric_limits<float>::max();  // rounds to infinity
+  for (std::size_t count : {1, 17, 70}) {
+    for (std::size_t at = 0; at < count; ++at) {
+      for (float bad : {std::nanf(""), INFINITY, -INFINITY, huge, -huge}) {
+        EXPECT_TRUE(finds(to_bf16_keep_loss, count, at, bad)) << at;
+        EXPECT_TRUE(finds(to_f16_keep_loss, count, at, bad)) << at;
+      }
+      EXPECT_TRUE(finds(to_f16_keep_loss, count, at, 65'520.0f)) << at;
+      EXPECT_FALSE(finds(to_f16_keep_loss, count, at, 65'519.0f)) << at;
     }
   }
 }
@@ -259,14 +346,15 @@ std::vector<float> with_ties(std::vector<float> values) {
   return values;
 }
 
-template <typename SelectBlock>
 std::vector<std::size_t> select(const std::vector<float>& values, TopKThreshold threshold,
-                                std::size_t block, SelectBlock select_block) {
+                                const TopKCandidates& candidates) {
+  constexpr std::size_t kBlock = TopKCandidates::kBlock;
   std::vector<std::size_t> positions;
-  for (std::size_t at = 0; at < values.size(); at += block) {
-    const std::size_t count = std::min(block, values.size() - at);
+  for (std::size_t at = 0; at < values.size(); at += kBlock) {
+    const std::size_t count = std::min(kBlock, values.size() - at);
     std::vector<std::uint32_t> indices(count);
-    indices.resize(select_block(values.data() + at, count, threshold, indices.data()));
+    indices.resize(select_block(values.data() + at, count, candidates.runs(at / kBlock), threshold,
+                                indices.data()));
     for (std::uint32_t index : indices) positions.push_back(at + index);
   }
   EXPECT_EQ(threshold.ties, 0u);
@@ -290,14 +378,11 @@ TEST_P(KernelsTest, TopKWithTies) {
     for (std::size_t k : {std::size_t{1}, count / 100, count / 3, count - count / 8, count}) {
       if (k == 0 || k > count) continue;
       const auto values = with_ties(gaussian(count));
-      const TopKThreshold threshold = find_threshold(values.data(), count, k);
+      TopKCandidates candidates(count);
+      const TopKThreshold threshold = find_threshold(values.data(), count, k, candidates);
       ASSERT_EQ(threshold, scalar::find_threshold(values.data(), count, k)) << k << " of " << count;
-      const auto expected = k_largest(values, k);
-      for (std::size_t block : {std::size_t{1}, std::size_t{100}, count}) {
-        ASSERT_EQ(select(values, threshold, block, select_block), expected)
-            << k << " of " << count << " in blocks of " << block;
-        ASSERT_EQ(select(values, threshold, block, scalar::select_block), expected);
-      }
+      ASSERT_EQ(select(values, threshold, candidates), k_largest(values, k))
+          << k << " of " << count;
     }
   }
 }
@@ -307,24 +392,24 @@ TEST_P(KernelsTest, TopKWithTies) {
 TEST_P(KernelsTest, TopKOfManyValues) {
   constexpr std::size_t kCount = 150'001;
   auto most_zero = gaussian(kCount), most_equal = most_zero, misleading = most_zero,
-       sorted = most_zero;
+       misleading_equal = most_zero, sorted = most_zero;
   for (std::size_t i = 0; i < kCount; ++i) {
     if (i % 50 != 0) most_zero[i] = 0.0f;
     if (i % 10 != 0) most_equal[i] = 0.5f;
-    if (i % 36 < 18) misleading[i] *= 1000.0f;
+    if (i % 256 < 128) misleading[i] *= 1000.0f;
+    if (i % 256 < 128) misleading_equal[i] = 3.0f;
   }
   std::sort(sorted.begin(), sorted.end());
   const std::vector<float> equal(kCount, -2.0f);
   for (const auto& values : {gaussian(kCount), with_ties(gaussian(kCount)), most_zero, most_equal,
-                             misleading, sorted, equal}) {
+                             misleading, misleading_equal, sorted, equal}) {
     // 617 of 10,000: about as many are larger than 0.5 in `most_equal`.
     for (std::size_t k : {std::size_t{1}, std::size_t{150}, kCount / 60, kCount * 617 / 10'000,
-                          kCount / 2, kCount}) {
-      const TopKThreshold threshold = find_threshold(values.data(), kCount, k);
+                          kCount / 2, kCount * 3 / 4, kCount}) {
+      TopKCandidates candidates(kCount);
+      const TopKThreshold threshold = find_threshold(values.data(), kCount, k, candidates);
       ASSERT_EQ(threshold, scalar::find_threshold(values.data(), kCount, k)) << k;
-      ASSERT_EQ(select(values, threshold, 1024, select_block),
-                select(values, threshold, 1024, scalar::select_block))
-          << k;
+      ASSERT_EQ(select(values, threshold, candidates), k_largest(values, k)) << k;
     }
   }
 }
@@ -336,14 +421,65 @@ TEST_P(KernelsTest, AddAndFindThreshold) {
     for (const float* added : {static_cast<const float*>(nullptr), addend.data()}) {
       auto values = gaussian(count), expected = values;
       TopKThreshold threshold, plain;
-      ASSERT_TRUE(add_and_find_threshold(added, count, k, values.data(), threshold));
+      TopKCandidates candidates(count);
+      ASSERT_TRUE(add_and_find_threshold(added, count, k, values.data(), threshold, candidates));
       ASSERT_TRUE(scalar::add_and_find_threshold(added, count, k, expected.data(), plain));
       EXPECT_TRUE(same_bits(values, expected));
       EXPECT_EQ(threshold, plain) << count;
-      values[count / 2] = std::nanf("");
-      EXPECT_FALSE(add_and_find_threshold(added, count, k, values.data(), threshold));
+      EXPECT_EQ(select(values, threshold, candidates), k_largest(values, k)) << count;
+      for (float bad : {std::nanf(""), INFINITY, -INFINITY}) {
+        auto broken = values;
+        broken[count / 2] = bad;
+        EXPECT_FALSE(add_and_find_threshold(added, count, k, broken.data(), threshold, candidates));
+      }
     }
   }
+}
+
+TEST_P(KernelsTest, TopKFindsWhatIsNotFiniteAtEveryPosition) {
+  for (std::size_t count : {1, 33, 70}) {
+    for (std::size_t i = 0; i < count; ++i) {
+      auto values = gaussian(count);
+      values[i] = INFINITY;
+      TopKThreshold threshold;
+      TopKCandidates candidates(count);
+      EXPECT_FALSE(add_and_find_threshold(nullptr, count, 1, values.data(), threshold, candidates));
+    }
+  }
+}
+
+// Most values need not be looked at again, but where many are kept, all are: jumps are slow.
+TEST_P(KernelsTest, TopKMarksFewRuns) {
+  constexpr std::size_t kCount = 1'000'000;
+  const auto values = gaussian(kCount);
+  const auto marked = [&](std::size_t k) {
+    TopKCandidates candidates(kCount);
+    find_threshold(values.data(), kCount, k, candidates);
+    std::size_t runs = 0;
+    for (std::size_t block = 0; block * TopKCandidates::kBlock < kCount; ++block) {
+      runs += static_cast<std::size_t>(std::popcount(candidates.runs(block)));
+    }
+    return runs;
+  };
+  const std::size_t runs = kCount / TopKCandidates::kRun;
+  EXPECT_LT(marked(kCount / 1000), runs / 10);
+  EXPECT_GE(marked(kCount / 50), runs);
+}
+
+// More blocks than marks: several share them.
+TEST_P(KernelsTest, TopKOfALongLayer) {
+  constexpr std::uint32_t kCount = 17'000'000;
+  std::vector<float> values(kCount);
+  for (std::uint32_t i = 0; i < kCount; ++i) {
+    values[i] = static_cast<float>(static_cast<std::int32_t>(i * 2'654'435'761u));
+  }
+  TopKCandidates candidates(kCount), all(kCount);
+  all.mark_all();
+  const TopKThreshold threshold =
+      find_threshold(values.data(), kCount, kCount / 10'000, candidates);
+  const auto kept = select(values, threshold, candidates);
+  EXPECT_EQ(kept.size(), kCount / 10'000);
+  EXPECT_EQ(kept, select(values, threshold, all));
 }
 
 // Every digit of the radix selection decides once: values that differ in low bits alone.
@@ -354,9 +490,10 @@ TEST_P(KernelsTest, TopKOfValuesThatDifferInTheLastBits) {
     values[i] = std::bit_cast<float>(bits | (i % 2 << 31));
   }
   for (std::size_t k : {1, 50, 1023, 1024, 1025, 4999}) {
-    const TopKThreshold threshold = find_threshold(values.data(), values.size(), k);
+    TopKCandidates candidates(values.size());
+    const TopKThreshold threshold = find_threshold(values.data(), values.size(), k, candidates);
     ASSERT_EQ(threshold, scalar::find_threshold(values.data(), values.size(), k));
-    ASSERT_EQ(select(values, threshold, 4096, select_block), k_largest(values, k)) << k;
+    ASSERT_EQ(select(values, threshold, candidates), k_largest(values, k)) << k;
   }
 }
 

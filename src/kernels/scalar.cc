@@ -109,6 +109,20 @@ void from_f16(const std::uint16_t* values, std::size_t count, float* out) {
   std::transform(values, values + count, out, f16_value);
 }
 
+bool to_bf16_keep_loss(const float* addend, std::size_t count, float* values, std::uint16_t* out) {
+  if (addend != nullptr) add(values, addend, count, values);
+  to_bf16(values, count, out);
+  for (std::size_t i = 0; i < count; ++i) values[i] -= bf16_value(out[i]);
+  return all_finite(values, count);
+}
+
+bool to_f16_keep_loss(const float* addend, std::size_t count, float* values, std::uint16_t* out) {
+  if (addend != nullptr) add(values, addend, count, values);
+  to_f16(values, count, out);
+  for (std::size_t i = 0; i < count; ++i) values[i] -= f16_value(out[i]);
+  return all_finite(values, count);
+}
+
 Range range_of(const float* values, std::size_t count) {
   const auto [low, high] = std::minmax_element(values, values + count);
   return {*low + 0.0f, *high + 0.0f};
@@ -174,18 +188,6 @@ bool add_and_find_threshold(const float* addend, std::size_t count, std::size_t 
   if (!all_finite(values, count)) return false;
   threshold = find_threshold(values, count, k);
   return true;
-}
-
-std::size_t select_block(const float* values, std::size_t count, TopKThreshold& threshold,
-                         std::uint32_t* indices) {
-  std::size_t written = 0;
-  for (std::size_t i = 0; i < count; ++i) {
-    const std::uint32_t magnitude = magnitude_of(values[i]);
-    const bool tie = magnitude == threshold.magnitude && threshold.ties > 0;
-    if (tie) --threshold.ties;
-    if (tie || magnitude > threshold.magnitude) indices[written++] = static_cast<std::uint32_t>(i);
-  }
-  return written;
 }
 
 void multiply(const float* matrix, std::size_t rows, std::size_t cols, const float* right,

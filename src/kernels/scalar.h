@@ -24,6 +24,8 @@ void to_bf16(const float* values, std::size_t count, std::uint16_t* out);
 void from_bf16(const std::uint16_t* values, std::size_t count, float* out);
 void to_f16(const float* values, std::size_t count, std::uint16_t* out);
 void from_f16(const std::uint16_t* values, std::size_t count, float* out);
+bool to_bf16_keep_loss(const float* addend, std::size_t count, float* values, std::uint16_t* out);
+bool to_f16_keep_loss(const float* addend, std::size_t count, float* values, std::uint16_t* out);
 
 Range range_of(const float* values, std::size_t count);
 bool add_and_find_range(const float* addend, std::size_t count, float* values, Range& range);
@@ -39,8 +41,6 @@ void unpack_dequantize_add(const std::uint8_t* packed, std::size_t count, int bi
 TopKThreshold find_threshold(const float* values, std::size_t count, std::size_t k);
 bool add_and_find_threshold(const float* addend, std::size_t count, std::size_t k, float* values,
                             TopKThreshold& threshold);
-std::size_t select_block(const float* values, std::size_t count, TopKThreshold& threshold,
-                         std::uint32_t* indices);
 
 void multiply(const float* matrix, std::size_t rows, std::size_t cols, const float* right,
               std::size_t rank, float* left);

@@ -4,7 +4,7 @@
 #include <bit>
 #include <cmath>
 
-#include "src/kernels/elementwise.h"
+#include "hwy/cache_control.h"
 #include "src/kernels/simd.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -12,11 +12,31 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 
+#ifndef LGRECO_TOPK_WINDOW  // this file is read once for each target
+#define LGRECO_TOPK_WINDOW
+namespace lgreco::kernels {
+
+// Two magnitudes, low <= high, between which the threshold probably lies, and how many values there
+// are of which. Those of one magnitude may be too many to collect, as zeros often are; they are
+// counted, since `low` or `high` is then theirs.
+struct Window {
+  std::uint32_t low;
+  std::uint32_t high;
+  std::size_t above = 0;
+  std::size_t at_high = 0;
+  std::size_t between = 0;
+  std::size_t at_low = 0;  // unless low == high
+};
+
+}  // namespace lgreco::kernels
+#endif
+
 HWY_BEFORE_NAMESPACE();
 namespace lgreco::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 using Words = hn::ScalableTag<std::int32_t>;  // a magnitude has no sign bit
+constexpr std::size_t kRun = TopKCandidates::kRun;
 
 // Of the magnitudes m with m >> group_shift == group, counts the values of (m >> shift) & mask.
 void CountInGroup(const float* values, std::size_t count, int group_shift, std::uint32_t group,
@@ -44,47 +64,113 @@ void CountInGroup(const float* values, std::size_t count, int group_shift, std::
   }
 }
 
-// Appends to `between` the magnitudes of [low, high] and returns how many are above. `between` has
-// room for `count` and a vector more.
-std::size_t CountAndCollect(const float* values, std::size_t count, std::uint32_t low,
-                            std::uint32_t high, float* between, std::size_t& collected) {
+// Calls `visit(at, length)` for each run of a block that is marked.
+template <typename Visit>
+void ForEachRun(std::uint64_t runs, std::size_t count, const Visit& visit) {
+  for (; runs != 0; runs &= runs - 1) {
+    const std::size_t at = kRun * static_cast<std::size_t>(std::countr_zero(runs));
+    if (at >= count) return;
+    visit(at, count - at < kRun ? count - at : kRun);
+  }
+}
+
+// sums = values + addend, or values where nothing is added. Returns the marks of the runs of which
+// a sum has `low` or more, and raises `largest` to the largest magnitude.
+template <bool kAdds>
+std::uint64_t AddAndMarkBlock(const float* values, const float* addend, std::size_t count,
+                              std::uint32_t low, float* sums, std::uint32_t& largest) {
   const Words d;
+  const hn::RebindToFloat<Words> df;
   const std::size_t lanes = hn::Lanes(d);
   const auto magnitudes = hn::Set(d, 0x7FFFFFFF);
   const auto below = hn::Set(d, static_cast<std::int32_t>(low) - 1);
-  const auto highs = hn::Set(d, static_cast<std::int32_t>(high));
-  const auto* words = reinterpret_cast<const std::int32_t*>(values);
-  auto* out = reinterpret_cast<std::int32_t*>(between);
-  std::size_t above = 0, written = collected;
+  auto largest_of_block = hn::Zero(d);
+  std::uint64_t runs = 0, run = 1;
   std::size_t i = 0;
-  for (; i + lanes <= count; i += lanes) {
-    const auto magnitude = hn::And(hn::LoadU(d, words + i), magnitudes);
-    const auto is_above = hn::Gt(magnitude, highs);
-    const auto is_between = hn::AndNot(is_above, hn::Gt(magnitude, below));
-    above += hn::CountTrue(d, is_above);
-    // Not CompressStore, whose instruction for memory is slow on some CPUs.
-    hn::StoreU(hn::Compress(magnitude, is_between), d, out + written);
-    written += hn::CountTrue(d, is_between);
+  for (; i + kRun <= count; run <<= 1) {
+    auto largest_of_run = hn::Zero(d);
+    for (std::size_t end = i + kRun; i < end; i += lanes) {
+      auto value = hn::LoadU(df, values + i);
+      if constexpr (kAdds) {
+        value = hn::Add(value, hn::LoadU(df, addend + i));
+        hn::StoreU(value, df, sums + i);
+      }
+      largest_of_run = hn::Max(largest_of_run, hn::And(hn::BitCast(d, value), magnitudes));
+    }
+    largest_of_block = hn::Max(largest_of_block, largest_of_run);
+    runs |= hn::AllFalse(d, hn::Gt(largest_of_run, below)) ? 0 : run;
   }
+  const auto raise = [&](std::uint32_t magnitude) {
+    largest = magnitude > largest ? magnitude : largest;
+  };
+  raise(static_cast<std::uint32_t>(hn::GetLane(hn::MaxOfLanes(d, largest_of_block))));
   for (; i < count; ++i) {
-    const std::uint32_t magnitude = static_cast<std::uint32_t>(words[i]) & 0x7FFFFFFFu;
-    above += magnitude > high ? 1 : 0;
-    if (magnitude >= low && magnitude <= high) between[written++] = std::bit_cast<float>(magnitude);
+    float value = values[i];
+    if constexpr (kAdds) sums[i] = value += addend[i];
+    const std::uint32_t magnitude = std::bit_cast<std::uint32_t>(value) & 0x7FFFFFFFu;
+    raise(magnitude);
+    runs |= magnitude >= low ? run : 0;
   }
-  collected = written;
-  return above;
+  return runs;
 }
 
-std::size_t SelectBlock(const float* values, std::size_t count, TopKThreshold& threshold,
-                        std::uint32_t* indices) {
+// The same; `addend` may be nullptr, and then `sums` is not written.
+std::uint64_t AddAndMark(const float* values, const float* addend, std::size_t count,
+                         std::uint32_t low, float* sums, std::uint32_t& largest) {
+  return addend == nullptr ? AddAndMarkBlock<false>(values, addend, count, low, sums, largest)
+                           : AddAndMarkBlock<true>(values, addend, count, low, sums, largest);
+}
+
+// Counts the values of the marked runs in `window` and appends those between to `between`, which
+// has room for `count` and a vector more.
+void CountAndCollect(const float* values, std::size_t count, std::uint64_t runs, Window& window,
+                     float* between) {
+  const Words d;
+  const std::size_t lanes = hn::Lanes(d);
+  const auto magnitudes = hn::Set(d, 0x7FFFFFFF);
+  const auto low = hn::Set(d, static_cast<std::int32_t>(window.low));
+  const auto high = hn::Set(d, static_cast<std::int32_t>(window.high));
+  const auto* words = reinterpret_cast<const std::int32_t*>(values);
+  auto* out = reinterpret_cast<std::int32_t*>(between);
+  Window counts = window;
+  ForEachRun(runs, count, [&](std::size_t at, std::size_t length) {
+    std::size_t i = at;
+    for (; i + lanes <= at + length; i += lanes) {
+      const auto magnitude = hn::And(hn::LoadU(d, words + i), magnitudes);
+      const auto is_at_high = hn::Eq(magnitude, high);
+      const auto is_between = hn::And(hn::Gt(magnitude, low), hn::Lt(magnitude, high));
+      counts.above += hn::CountTrue(d, hn::Gt(magnitude, high));
+      counts.at_high += hn::CountTrue(d, is_at_high);
+      counts.at_low += hn::CountTrue(d, hn::AndNot(is_at_high, hn::Eq(magnitude, low)));
+      // Not CompressStore, whose instruction for memory is slow on some CPUs.
+      hn::StoreU(hn::Compress(magnitude, is_between), d, out + counts.between);
+      counts.between += hn::CountTrue(d, is_between);
+    }
+    for (; i < at + length; ++i) {
+      const std::uint32_t magnitude = static_cast<std::uint32_t>(words[i]) & 0x7FFFFFFFu;
+      if (magnitude > counts.high) {
+        ++counts.above;
+      } else if (magnitude == counts.high) {
+        ++counts.at_high;
+      } else if (magnitude > counts.low) {
+        between[counts.between++] = std::bit_cast<float>(magnitude);
+      } else if (magnitude == counts.low) {
+        ++counts.at_low;
+      }
+    }
+  });
+  window = counts;
+}
+
+std::size_t SelectBlock(const float* values, std::size_t count, std::uint64_t runs,
+                        TopKThreshold& threshold, std::uint32_t* indices) {
   const Words d;
   const hn::RebindToUnsigned<Words> du;
   const std::size_t lanes = hn::Lanes(d);
   const auto magnitudes = hn::Set(d, 0x7FFFFFFF);
   const auto limit = hn::Set(d, static_cast<std::int32_t>(threshold.magnitude));
+  const auto first = hn::Iota(du, 0);
   const auto* words = reinterpret_cast<const std::int32_t*>(values);
-  const auto step = hn::Set(du, static_cast<std::uint32_t>(lanes));
-  auto index = hn::Iota(du, 0);
   std::size_t written = 0;
   const auto visit = [&](std::size_t i) {
     const std::uint32_t magnitude = static_cast<std::uint32_t>(words[i]) & 0x7FFFFFFFu;
@@ -94,28 +180,28 @@ std::size_t SelectBlock(const float* values, std::size_t count, TopKThreshold& t
       indices[written++] = static_cast<std::uint32_t>(i);
     }
   };
-  std::size_t i = 0;
-  for (; i + lanes <= count; i += lanes) {
-    const auto magnitude = hn::And(hn::LoadU(d, words + i), magnitudes);
-    const auto is_above = hn::Gt(magnitude, limit);
-    const auto is_tie = hn::Eq(magnitude, limit);
-    auto is_kept = is_above;
-    if (!hn::AllFalse(d, is_tie) && threshold.ties > 0) {
-      const std::size_t ties = hn::CountTrue(d, is_tie);
-      if (ties > threshold.ties) {  // the last ones end within this vector
-        for (std::size_t lane = 0; lane < lanes; ++lane) visit(i + lane);
-        index = hn::Add(index, step);
-        continue;
+  ForEachRun(runs, count, [&](std::size_t at, std::size_t length) {
+    std::size_t i = at;
+    for (; i + lanes <= at + length; i += lanes) {
+      const auto magnitude = hn::And(hn::LoadU(d, words + i), magnitudes);
+      const auto is_tie = hn::Eq(magnitude, limit);
+      auto is_kept = hn::Gt(magnitude, limit);
+      if (!hn::AllFalse(d, is_tie) && threshold.ties > 0) {
+        const std::size_t ties = hn::CountTrue(d, is_tie);
+        if (ties > threshold.ties) {  // the last ones end within this vector
+          for (std::size_t lane = 0; lane < lanes; ++lane) visit(i + lane);
+          continue;
+        }
+        threshold.ties -= ties;
+        is_kept = hn::Or(is_kept, is_tie);
       }
-      threshold.ties -= ties;
-      is_kept = hn::Or(is_above, is_tie);
+      const auto index = hn::Add(first, hn::Set(du, static_cast<std::uint32_t>(i)));
+      // A whole vector is written; written <= i, so it ends within `indices`.
+      hn::StoreU(hn::Compress(index, hn::RebindMask(du, is_kept)), du, indices + written);
+      written += hn::CountTrue(d, is_kept);
     }
-    // A whole vector is written; written <= i, so it ends within `indices`.
-    hn::StoreU(hn::Compress(index, hn::RebindMask(du, is_kept)), du, indices + written);
-    written += hn::CountTrue(d, is_kept);
-    index = hn::Add(index, step);
-  }
-  for (; i < count; ++i) visit(i);
+    for (; i < at + length; ++i) visit(i);
+  });
   return written;
 }
 
@@ -126,6 +212,7 @@ HWY_AFTER_NAMESPACE();
 namespace lgreco::kernels {
 namespace {
 
+HWY_EXPORT(AddAndMark);
 HWY_EXPORT(CountInGroup);
 HWY_EXPORT(CountAndCollect);
 HWY_EXPORT(SelectBlock);
@@ -185,86 +272,117 @@ TopKThreshold find_by_digits(const float* values, std::size_t count, std::size_t
 }
 
 constexpr std::size_t kRoom = std::size_t{1} << 16;  // sampled or collected magnitudes at once
-constexpr std::size_t kRun = 16;                     // neighbours in the sample: a line of cache
-constexpr std::size_t kBlock = 2048;                 // stays in the innermost cache
+constexpr std::size_t kLeastSampled = std::size_t{1} << 14;  // pays from here on
+constexpr std::size_t kLine = 16;  // neighbours in the sample: a line of cache
+constexpr std::size_t kBlock = TopKCandidates::kBlock;
+constexpr std::uint32_t kInfinity = 0x7F800000;
 constexpr std::uint32_t kLargest = 0x7FFFFFFF;
 
-// Magnitudes between which the threshold probably lies, both included.
-struct Window {
-  std::uint32_t low = 0;
-  std::uint32_t high = 0;
-};
-
-// From kRoom values at equal distances, which `sample` has room for. REQUIRES: count >= kRoom.
+// From a sixteenth of the values or kRoom, the fewer, at equal distances. `sample` has room for
+// kRoom. REQUIRES: count >= kLeastSampled.
 Window guess_window(const float* values, const float* addend, std::size_t count, std::size_t k,
                     float* sample) {
-  const std::size_t runs = kRoom / kRun;
-  for (std::size_t run = 0; run < runs; ++run) {
-    const std::size_t at = count / runs * run;
-    for (std::size_t i = 0; i < kRun; ++i) {
-      sample[run * kRun + i] = addend == nullptr ? values[at + i] : values[at + i] + addend[at + i];
+  const std::size_t lines = std::min(kRoom, count / 16) / kLine;
+  const std::size_t sampled = lines * kLine;
+  for (std::size_t line = 0; line < lines; ++line) {
+    const std::size_t at = count / lines * line;
+    for (std::size_t i = 0; i < kLine; ++i) {
+      sample[line * kLine + i] =
+          addend == nullptr ? values[at + i] : values[at + i] + addend[at + i];
     }
   }
   const double share = static_cast<double>(k) / static_cast<double>(count);
-  const double expected = share * kRoom;
+  const double expected = share * static_cast<double>(sampled);
   const double margin = 5 * std::sqrt(expected * (1 - share)) + 5;  // standard errors
-  const auto rank = [](double wanted) {
-    return static_cast<std::size_t>(std::clamp(wanted, 1.0, static_cast<double>(kRoom)));
+  const auto magnitude = [&](double rank) {
+    return find_by_digits(sample, sampled, static_cast<std::size_t>(rank)).magnitude;
   };
-  const auto magnitude = [&](double wanted) {
-    return find_by_digits(sample, kRoom, rank(wanted)).magnitude;
-  };
-  return {.low = expected + margin >= kRoom ? 0 : magnitude(expected + margin),
-          .high = expected - margin < 1 ? kLargest : magnitude(expected - margin)};
+  return {
+      .low = expected + margin < static_cast<double>(sampled) ? magnitude(expected + margin) : 0,
+      .high = expected - margin < 1 ? kLargest : magnitude(expected - margin)};
 }
 
-// `prepare(at, length)` makes a block of `values` final, `values` + `addend` (nullptr: nothing),
-// and returns false to give up.
-template <typename Prepare>
-bool find(const float* values, const float* addend, std::size_t count, std::size_t k,
-          const Prepare& prepare, TopKThreshold& threshold) {
-  if (count < kRoom) {
-    if (!prepare(0, count)) return false;
-    threshold = find_by_digits(values, count, k);
+// From what one pass counted and collected; false when that does not tell.
+bool find_in_window(const Window& window, const float* between, std::size_t k,
+                    TopKThreshold& threshold) {
+  if (window.between > kRoom || k <= window.above) return false;
+  std::uint64_t wanted = k - window.above;
+  if (wanted <= window.at_high) {
+    threshold = {.magnitude = window.high, .ties = wanted};
     return true;
   }
-  float between[kRoom + kBlock + kRun];
-  const Window window = guess_window(values, addend, count, k, between);
-  std::size_t above = 0, collected = 0;
+  wanted -= window.at_high;
+  if (wanted <= window.between) {
+    threshold = find_by_digits(between, window.between, wanted);
+    return true;
+  }
+  threshold = {.magnitude = window.low, .ties = wanted - window.between};
+  return threshold.ties <= window.at_low;
+}
+
+// Of `values` + `addend`, which it writes to `sums`, or of `values` where `addend` is nullptr.
+// False when one is not finite.
+bool find(const float* values, const float* addend, std::size_t count, std::size_t k, float* sums,
+          TopKThreshold& threshold, TopKCandidates& candidates) {
+  float between[kRoom + kBlock + kLine];
+  const bool is_sampled = count >= kLeastSampled;
+  Window window = is_sampled ? guess_window(values, addend, count, k, between) : Window{0, 0};
+  const float* final = addend == nullptr ? values : sums;
+  std::uint32_t largest = 0;
   for (std::size_t at = 0; at < count; at += kBlock) {
     const std::size_t length = std::min(kBlock, count - at);
-    if (!prepare(at, length)) return false;
-    if (collected > kRoom) continue;
-    above += HWY_DYNAMIC_DISPATCH(CountAndCollect)(values + at, length, window.low, window.high,
-                                                   between, collected);
+    const float* block_addend = addend == nullptr ? nullptr : addend + at;
+    float* block_sums = addend == nullptr ? nullptr : sums + at;
+    const std::uint64_t runs = HWY_DYNAMIC_DISPATCH(AddAndMark)(values + at, block_addend, length,
+                                                                window.low, block_sums, largest);
+    candidates.mark(at / kBlock, runs);
+    if (!is_sampled || window.between > kRoom) continue;
+    HWY_DYNAMIC_DISPATCH(CountAndCollect)(final + at, length, runs, window, between);
   }
-  const bool is_inside = above < k && k <= above + collected && collected <= kRoom;
-  threshold =
-      is_inside ? find_by_digits(between, collected, k - above) : find_by_digits(values, count, k);
-  return true;
+  if (!find_in_window(window, between, k, threshold)) threshold = find_by_digits(final, count, k);
+  if (threshold.magnitude < window.low) candidates.mark_all();
+  return largest < kInfinity;
 }
 
 }  // namespace
 
-bool add_and_find_threshold(const float* addend, std::size_t count, std::size_t k, float* values,
-                            TopKThreshold& threshold) {
-  const auto add_block = [&](std::size_t at, std::size_t length) {
-    return addend == nullptr ? all_finite(values + at, length)
-                             : add_finite(values + at, addend + at, length, values + at);
-  };
-  return find(values, addend, count, k, add_block, threshold);
+TopKCandidates::TopKCandidates(std::size_t count) : blocks_((count + kBlock - 1) / kBlock) {
+  while (blocks_ > kWords << shift_) ++shift_;
+  std::fill_n(words_, ((blocks_ - 1) >> shift_) + 1, std::uint64_t{0});
 }
 
-TopKThreshold find_threshold(const float* values, std::size_t count, std::size_t k) {
+void TopKCandidates::mark(std::size_t block, std::uint64_t runs) {
+  words_[block >> shift_] |= std::popcount(runs) > kSparse ? kAllRuns : runs;
+}
+
+void TopKCandidates::mark_all() {
+  for (std::size_t block = 0; block < blocks_; ++block) mark(block, kAllRuns);
+}
+
+void TopKCandidates::prefetch(const float* values, std::size_t block) const {
+  if (block >= blocks_ || runs(block) == kAllRuns) return;  // the CPU sees that they are in order
+  const float* block_values = values + block * kBlock;
+  for (std::uint64_t rest = runs(block); rest != 0; rest &= rest - 1) {
+    const float* run = block_values + kRun * static_cast<std::size_t>(std::countr_zero(rest));
+    for (std::size_t i = 0; i < kRun; i += kLine) hwy::Prefetch(run + i);
+  }
+}
+
+bool add_and_find_threshold(const float* addend, std::size_t count, std::size_t k, float* values,
+                            TopKThreshold& threshold, TopKCandidates& candidates) {
+  return find(values, addend, count, k, values, threshold, candidates);
+}
+
+TopKThreshold find_threshold(const float* values, std::size_t count, std::size_t k,
+                             TopKCandidates& candidates) {
   TopKThreshold threshold;
-  find(
-      values, nullptr, count, k, [](std::size_t, std::size_t) { return true; }, threshold);
+  find(values, nullptr, count, k, nullptr, threshold, candidates);
   return threshold;
 }
 
-std::size_t select_block(const float* values, std::size_t count, TopKThreshold& threshold,
-                         std::uint32_t* indices) {
-  return HWY_DYNAMIC_DISPATCH(SelectBlock)(values, count, threshold, indices);
+std::size_t select_block(const float* values, std::size_t count, std::uint64_t runs,
+                         TopKThreshold& threshold, std::uint32_t* indices) {
+  return HWY_DYNAMIC_DISPATCH(SelectBlock)(values, count, runs, threshold, indices);
 }
 
 }  // namespace lgreco::kernels
