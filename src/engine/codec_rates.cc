@@ -43,8 +43,8 @@ double coded_seconds(const Level& level, const std::vector<float>& residual, int
   const auto compressor = coded_compressor(level);
   std::vector<std::byte> payload(compressor->payload_bytes(residual.size()));
   std::vector<float> values(residual.size()), result(residual.size());
-  const double encode = least_seconds(
-      [&] { (void)compressor->encode_keep_loss(values, residual, {}, 0, payload); });
+  const double encode =
+      least_seconds([&] { (void)compressor->encode_keep_loss(values, residual, {}, 0, payload); });
   const double decode = least_seconds([&] { (void)compressor->decode_add(payload, result); });
   return coding_seconds(encode, decode, ranks);
 }

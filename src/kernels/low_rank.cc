@@ -118,7 +118,8 @@ HWY_INLINE void MultiplyBlocks(const float* matrix, std::size_t rows, std::size_
                                const float* right, std::size_t rank, float* left,
                                const GetRows& get_rows) {
   constexpr std::size_t kBlock = 32'768;  // values: 128 KiB
-  const std::size_t most = std::max<std::size_t>(4, kBlock / (4 * cols) * 4);
+  const std::size_t fit = kBlock / std::max<std::size_t>(1, cols);
+  const std::size_t most = std::max<std::size_t>(4, fit / 4 * 4);
   const std::size_t columns = hwy::DivCeil(rank, hwy::DivCeil(rank, kMostColumns));
   for (std::size_t i = 0; i < rows; i += most) {
     const std::size_t count = std::min(most, rows - i);
