@@ -1,7 +1,11 @@
-// A communicator that damages what arrives: the network of the fault tests.
+// A communicator that damages what arrives: the network of the fault tests. What is expected it
+// overwrites at once, as early messages may, and it holds the caller to what it expected.
 #pragma once
 
-#include <functional>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <deque>
 #include <memory>
 #include <random>
 #include <vector>
@@ -29,19 +33,42 @@ class FaultyCommunicator final : public Communicator {
   int rank() const override { return inner_->rank(); }
   int size() const override { return inner_->size(); }
   void abort() override { inner_->abort(); }
+  void expect(std::span<const std::span<std::byte>> receive) override {
+    std::mt19937 random(plan_.seed);
+    for (std::size_t peer = 0; peer < receive.size(); ++peer) {
+      if (peer == static_cast<std::size_t>(rank())) continue;
+      for (std::byte& byte : receive[peer]) byte = static_cast<std::byte>(random());
+    }
+    expected_.emplace_back(receive.begin(), receive.end());
+  }
 
   void all_to_all(std::span<const std::span<const std::byte>> send,
                   std::span<const std::span<std::byte>> receive, Deadline deadline) override {
+    check_expected(receive);
     inner_->all_to_all(send, receive, deadline);
     arrived(receive);
   }
   void all_gather(std::span<const std::byte> send, std::span<const std::span<std::byte>> receive,
                   Deadline deadline) override {
+    check_expected(receive);
     inner_->all_gather(send, receive, deadline);
     arrived(receive);
   }
 
  private:
+  using Slots = std::vector<std::span<std::byte>>;
+
+  void check_expected(std::span<const std::span<std::byte>> receive) {
+    if (expected_.empty()) return;
+    const auto same = [](std::span<std::byte> a, std::span<std::byte> b) {
+      return a.data() == b.data() && a.size() == b.size();
+    };
+    EXPECT_TRUE(std::equal(receive.begin(), receive.end(), expected_.front().begin(),
+                           expected_.front().end(), same))
+        << "another collective was expected";
+    expected_.pop_front();
+  }
+
   void arrived(std::span<const std::span<std::byte>> messages) {
     const bool now = plan_.fault != Fault::none && plan_.countdown-- == 0;
     std::mt19937 random(plan_.seed);
@@ -91,6 +118,7 @@ class FaultyCommunicator final : public Communicator {
   std::unique_ptr<Communicator> inner_;
   FaultPlan& plan_;
   std::vector<std::byte> before_;
+  std::deque<Slots> expected_;
 };
 
 }  // namespace lgreco

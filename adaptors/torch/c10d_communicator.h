@@ -3,6 +3,7 @@
 
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 
+#include <deque>
 #include <mutex>
 #include <vector>
 
@@ -26,21 +27,26 @@ class C10dCommunicator final : public Communicator {
                   std::span<const std::span<std::byte>> receive, Deadline deadline) override;
   void all_gather(std::span<const std::byte> send, std::span<const std::span<std::byte>> receive,
                   Deadline deadline) override;
+  void expect(std::span<const std::span<std::byte>> receive) override;
   void abort() override;
   /// Gloo over TCP: data and its announcement, each acknowledged, make four packets.
   std::size_t message_overhead() const override { return 340; }
 
  private:
+  using Works = std::vector<c10::intrusive_ptr<c10d::Work>>;
+
   void exchange(std::span<const std::span<const std::byte>> send,
                 std::span<const std::span<std::byte>> receive, Deadline deadline);
-  void start_send(std::span<const std::byte> message, int peer);
-  void start_receive(std::span<std::byte> message, int peer);
-  void keep(c10::intrusive_ptr<c10d::Work> message);
+  Works start_receiving(std::span<const std::span<std::byte>> receive) const;
+  Works start_sending(std::span<const std::span<const std::byte>> send) const;
+  void start(std::span<const std::span<const std::byte>> send,
+             std::span<const std::span<std::byte>> receive);
 
   c10::intrusive_ptr<c10d::ProcessGroup> group_;
   std::vector<std::span<const std::byte>> copies_;
   std::mutex mutex_;  // of what follows
-  std::vector<c10::intrusive_ptr<c10d::Work>> in_flight_;
+  Works in_flight_;
+  std::deque<Works> expected_;
   bool broken_ = false;
 };
 

@@ -41,6 +41,12 @@ class Communicator {
   virtual void all_gather(std::span<const std::byte> send,
                           std::span<const std::span<std::byte>> receive, Deadline deadline) = 0;
 
+  /// Says where the messages of a later collective will be received, so that peers may send them at
+  /// once instead of asking first. Optional. Expected receptions belong to the following
+  /// collectives in turn: when anything is expected, the next collective must be the first of them.
+  /// Nobody may touch the slots until then. Throws PeerError.
+  virtual void expect(std::span<const std::span<std::byte>> /*receive*/) {}
+
   /// Thread-safe: makes the collective in flight, and every later one, throw PeerError soon.
   virtual void abort() = 0;
 
@@ -73,6 +79,7 @@ class CountingCommunicator final : public Communicator {
                   std::span<const std::span<std::byte>> receive, Deadline deadline) override;
   void all_gather(std::span<const std::byte> send, std::span<const std::span<std::byte>> receive,
                   Deadline deadline) override;
+  void expect(std::span<const std::span<std::byte>> receive) override;
   void abort() override;
   std::size_t message_overhead() const override;
 

@@ -8,6 +8,9 @@ CountingCommunicator::CountingCommunicator(std::unique_ptr<Communicator> inner)
 
 int CountingCommunicator::rank() const { return inner_->rank(); }
 int CountingCommunicator::size() const { return inner_->size(); }
+void CountingCommunicator::expect(std::span<const std::span<std::byte>> receive) {
+  inner_->expect(receive);
+}
 void CountingCommunicator::abort() { inner_->abort(); }
 std::size_t CountingCommunicator::message_overhead() const { return inner_->message_overhead(); }
 

@@ -387,7 +387,7 @@ class Aggregator::Impl {
   void run_lane_a() {
     Exchange* exchange = nullptr;
     while (queue_a_.pop(exchange)) {
-      if (exchange != nullptr) run_on(*lanes_[0], *exchange, &Exchange::round_a);
+      if (exchange != nullptr) run_round_a(*exchange);
       if (lanes_.size() == 2) {
         queue_b_.push(exchange);
       } else {
@@ -402,9 +402,18 @@ class Aggregator::Impl {
     while (queue_b_.pop(exchange)) run_round_b(exchange);
   }
 
+  void run_round_a(Exchange& exchange) {
+    attempt(exchange, "round A", [&] { exchange.round_a(*lanes_[0]); });
+  }
+
   void run_round_b(Exchange* exchange) {
     if (exchange != nullptr) {
-      run_on(*lanes_.back(), *exchange, &Exchange::round_b);
+      attempt(*exchange, "round B", [&] {
+        Communicator& lane = *lanes_.back();
+        exchange->expect_round_b(lane);
+        if (exchange->last()) commit_.expect(lane);
+        exchange->round_b(lane);
+      });
       step_exchanges_.push_back(exchange);
     }
     if (failed_) {
@@ -416,15 +425,16 @@ class Aggregator::Impl {
     }
   }
 
-  void run_on(Communicator& lane, Exchange& exchange, void (Exchange::*round)(Communicator&)) {
+  template <typename Round>
+  void attempt(const Exchange& exchange, const char* name, const Round& round) {
     if (failed_) return;
     try {
-      (exchange.*round)(lane);
+      round();
     } catch (...) {
       const StepContext& at = exchange.context();
       fail(Failure::current("[rank " + std::to_string(place_.rank) + ", step " +
                             std::to_string(at.step) + ", bucket " + std::to_string(at.bucket) +
-                            (round == &Exchange::round_a ? ", round A] " : ", round B] ")));
+                            ", " + name + "] "));
     }
   }
 

@@ -42,6 +42,8 @@ class CommitRound {
     bool values_differ = false;
   };
 
+  /// Announces agree(), see Communicator::expect.
+  void expect(Communicator& communicator) const { messages_.expect(communicator); }
   /// Collective. `value` is compared with the other ranks' unless it is 0. Throws PeerError, and
   /// ProtocolError when a message is damaged: then the ranks may not agree any more.
   Outcome agree(Communicator& communicator, const Frame& frame, Deadline deadline,

@@ -338,6 +338,8 @@ void Exchange::read_flags(const Messages& messages) {
 }
 
 void Exchange::round_a(Communicator& communicator) {
+  scatter_a_->expect(communicator);
+  if (gather_a_) gather_a_->expect(communicator);
   {
     const TraceSpan span(trace_, "scatter A", "lane A", context_.step, context_.bucket);
     run(*scatter_a_, communicator);
@@ -355,6 +357,11 @@ void Exchange::round_a(Communicator& communicator) {
   write_flags(*gather_a_, /*to_all_peers=*/false);
   const TraceSpan span(trace_, "gather A", "lane A", context_.step, context_.bucket);
   run(*gather_a_, communicator);
+}
+
+void Exchange::expect_round_b(Communicator& communicator) const {
+  if (scatter_b_) scatter_b_->expect(communicator);
+  gather_b_->expect(communicator);
 }
 
 void Exchange::round_b(Communicator& communicator) {

@@ -66,6 +66,8 @@ class Exchange {
              const StepContext& context);
   void take_in();
   void round_a(Communicator& communicator);
+  /// Announces the collectives of round_b(), see Communicator::expect.
+  void expect_round_b(Communicator& communicator) const;
   void round_b(Communicator& communicator);
   /// Write the results. `commit`: take over residuals, factors and windows.
   void finish(bool commit);

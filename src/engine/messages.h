@@ -33,6 +33,8 @@ class Messages {
   std::span<std::byte> outgoing_flags(int peer);
   std::span<std::byte> outgoing(int peer);
 
+  /// Tell the communicator where these messages will be received. What came before is lost.
+  void expect(Communicator& communicator) const { communicator.expect(receive_slots_); }
   /// Seal, exchange, check. `frame.phase` and `frame.sender` are filled in here. Throws PeerError
   /// when the network fails, ProtocolError naming the peer when a message is not what it must be.
   void exchange(Communicator& communicator, Frame frame, Deadline deadline);

@@ -140,15 +140,18 @@ void PlanRound::share(const StepEnd& end, const std::vector<Level>& references, 
   const std::span<std::byte> body = messages.outgoing(making_.place.rank);
   const float verdict = own ? kGood : kFailed;
   std::memcpy(body.data(), &verdict, sizeof verdict);
-  if (own) std::memcpy(body.data() + sizeof verdict, own->data(), own->size() * sizeof(float));
+  if (own) {
+    const auto rows = std::as_bytes(std::span(*own));
+    std::copy(rows.begin(), rows.end(), body.begin() + sizeof verdict);
+  }
   messages.exchange(end.communicator, end.frame, Clock::now() + making_.timeout);
   for (std::size_t r = 0; r < layers_of_rank_.size(); ++r) {
     const std::byte* received = messages.incoming(static_cast<int>(r)).data();
     float good;
     std::memcpy(&good, received, sizeof good);
     is_dropped_ |= good != kGood;
-    Rows& rows = of_rank_.emplace_back(floats_of(r));
-    std::memcpy(rows.data(), received + sizeof good, rows.size() * sizeof(float));
+    const auto rows = std::as_writable_bytes(std::span(of_rank_.emplace_back(floats_of(r))));
+    std::copy_n(received + sizeof good, rows.size(), rows.begin());
   }
   if (!is_dropped_) start_solving(references);
 }
