@@ -52,7 +52,7 @@ LINKS: dict[str, float | None] = {
 NETWORK_ATTEMPTS = 3
 WARM_UP_STEPS = 3  # connections are opened, DDP regroups its buckets
 MOST_SECONDS = 900  # of one link and model, on a busy machine; quiet ones take a minute
-BATCHES = {"ResNet-18": (4, 6, 16)}  # besides the workload's own
+BATCHES = {"ResNet-18": (4, 8, 16)}  # besides the workload's own
 BATCHES_CONTENDERS = (FP32, FP16, LGRECO_POWERSGD)
 
 

@@ -65,7 +65,7 @@ def _text(samples: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 WORKLOADS = {
     workload.name: workload
     for workload in (
-        Workload("ResNet-18", cifar100, 8, _images),
+        Workload("ResNet-18", cifar100, 6, _images),
         Workload("transformer", Transformer, 4, _text),
     )
 }
