@@ -1,7 +1,7 @@
 # Thin targets over scripts/. `make setup` is called by every other target and is quick when nothing changed.
 .PHONY: help setup demo demo-quick test test-faults test-asan test-tsan fuzz bench bench-micro \
   bench-bytes bench-overlap bench-checks bench-analysis bench-planner bench-plans \
-  bench-replanning bench-kernels bench-training bench-allreduce bench-scale lint format
+  bench-replanning bench-kernels bench-training bench-allreduce bench-scale bench-simulate lint format
 
 # Benchmarks one after the other, whatever -j says.
 .NOTPARALLEL:
@@ -29,6 +29,7 @@ help:
 	@echo 'make bench-training whole steps against DDP and its hooks on four links (needs root)'
 	@echo 'make bench-allreduce one tensor against Gloo and MPI, 1 KiB to 256 MiB'
 	@echo 'make bench-scale 2 to 8 ranks, 1 to 1,000 layers: bytes, time, memory'
+	@echo 'make bench-simulate steps of larger jobs on paper'
 	@echo 'make lint        formatters and linters, changing nothing'
 	@echo 'make format      formatters, changing files'
 
@@ -93,6 +94,9 @@ bench-allreduce: setup
 
 bench-scale: setup
 	@.venv/bin/python -m benchmarks.scale
+
+bench-simulate: setup
+	@.venv/bin/python -m benchmarks.simulate
 
 lint: setup
 	@scripts/lint

@@ -18,6 +18,7 @@ from benchmarks import (
     plans,
     replanning,
     scale,
+    simulate,
     step_report,
 )
 from benchmarks.report import PAGE, Grid, Tables, filled, results_file
@@ -33,6 +34,7 @@ TABLES: dict[str, Tables] = {
     "plans": plans.tables,
     "replanning": replanning.tables,
     "scale": scale.tables,
+    "simulate": simulate.tables,
     "training": step_report.tables,
 }
 

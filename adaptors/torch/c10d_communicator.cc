@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <optional>
 #include <string>
 
 #include "lgreco/status.h"
@@ -10,7 +11,9 @@
 namespace lgreco {
 namespace {
 
-constexpr int kTag = 0;  // messages between two ranks arrive in the order in which they were sent
+// Messages between two ranks arrive in the order in which they were sent.
+constexpr int kTag = 0;
+constexpr int kTagNobodySends = 1;
 
 std::chrono::milliseconds until(Deadline deadline) {
   using Milliseconds = std::chrono::milliseconds;
@@ -22,13 +25,10 @@ std::vector<at::Tensor> as_tensors(std::span<const std::byte> message) {
   return {at::from_blob(data, {static_cast<std::int64_t>(message.size())}, at::kByte)};
 }
 
-// Gloo closes its connections when a message is late, as one that was given up is. Otherwise peers
-// would wait for their timeout, and Gloo's thread would spin on bytes that nobody takes.
-void close_connections_of(c10d::Work& message) {
-  try {
-    message.wait(std::chrono::milliseconds(1));
-  } catch (const std::exception&) {  // that it is late
-  }
+bool is_same(std::span<const std::span<std::byte>> a, std::span<const std::span<std::byte>> b) {
+  return std::ranges::equal(a, b, [](std::span<std::byte> x, std::span<std::byte> y) {
+    return x.data() == y.data() && x.size() == y.size();
+  });
 }
 
 }  // namespace
@@ -37,10 +37,22 @@ void C10dCommunicator::abort() {
   const std::lock_guard lock(mutex_);
   broken_ = true;
   for (const auto& message : in_flight_) message->abort();
-  for (const Works& messages : expected_) {
-    for (const auto& message : messages) close_connections_of(*message);
-  }
+  close_connections();
   expected_.clear();
+}
+
+// Otherwise peers would wait for their timeout, and Gloo's thread would spin on bytes that nobody
+// takes. Gloo closes all connections of a group when one message is late.
+void C10dCommunicator::close_connections() const {
+  std::byte never_written;
+  std::vector<at::Tensor> tensors = as_tensors({&never_written, 1});
+  for (int peer = 0; peer < size(); ++peer) {
+    if (peer == rank()) continue;
+    try {
+      group_->recv(tensors, peer, kTagNobodySends)->wait(std::chrono::milliseconds(1));
+    } catch (const std::exception&) {  // that it is late, or that this one is closed already
+    }
+  }
 }
 
 C10dCommunicator::Works C10dCommunicator::start_receiving(
@@ -70,49 +82,54 @@ C10dCommunicator::Works C10dCommunicator::start_sending(
 }
 
 void C10dCommunicator::expect(std::span<const std::span<std::byte>> receive) {
+  const std::lock_guard lock(mutex_);
   try {
-    Works messages = start_receiving(receive);
-    const std::lock_guard lock(mutex_);
-    if (!broken_) expected_.push_back(std::move(messages));
+    require_unbroken();
+    expected_.push_back({{receive.begin(), receive.end()}, start_receiving(receive)});
   } catch (const std::exception& error) {
+    broken_ = true;
     throw PeerError(std::string("[comm] cannot receive: ") + error.what());
   }
 }
 
-// Letting go of a message that is still in flight ends Gloo's hold of the caller's memory.
 void C10dCommunicator::exchange(std::span<const std::span<const std::byte>> send,
                                 std::span<const std::span<std::byte>> receive, Deadline deadline) {
-  std::string failure;
+  std::optional<std::string> failure;
   try {
     start(send, receive);
     // Only this thread adds or removes messages: abort() merely reads them.
     for (const auto& message : in_flight_) {
-      if (message->wait(until(deadline))) continue;
-      failure = "given up";
-      close_connections_of(*message);
+      if (!message->wait(until(deadline))) failure = "given up";
     }
   } catch (const std::exception& error) {
     failure = error.what();
   }
   const std::lock_guard lock(mutex_);
-  in_flight_.clear();
-  if (failure.empty()) return;
+  in_flight_.clear();  // which ends Gloo's hold of the caller's memory
+  if (!failure) return;
   broken_ = true;
   expected_.clear();
-  throw PeerError("[comm] exchange failed: " + failure);
+  throw PeerError("[comm] exchange failed: " + *failure);
 }
 
 void C10dCommunicator::start(std::span<const std::span<const std::byte>> send,
                              std::span<const std::span<std::byte>> receive) {
   const std::lock_guard lock(mutex_);
-  if (broken_) throw PeerError("the process group failed before; make a new one");
+  require_unbroken();
   if (expected_.empty()) {
     in_flight_ = start_receiving(receive);
   } else {
-    in_flight_ = std::move(expected_.front());
+    if (!is_same(expected_.front().slots, receive)) {
+      throw PeerError("another collective was announced");
+    }
+    in_flight_ = std::move(expected_.front().messages);
     expected_.pop_front();
   }
   for (auto& message : start_sending(send)) in_flight_.push_back(std::move(message));
+}
+
+void C10dCommunicator::require_unbroken() const {
+  if (broken_) throw PeerError("the process group failed before; make a new one");
 }
 
 void C10dCommunicator::all_to_all(std::span<const std::span<const std::byte>> send,
@@ -130,8 +147,8 @@ void C10dCommunicator::all_gather(std::span<const std::byte> send,
   if (receive[own].data() != send.data()) {
     std::copy(send.begin(), send.end(), receive[own].begin());
   }
-  copies_.assign(receive.size(), send);
-  exchange(copies_, receive, deadline);
+  sends_.assign(receive.size(), send);
+  exchange(sends_, receive, deadline);
 }
 
 }  // namespace lgreco

@@ -9,9 +9,6 @@
 namespace lgreco {
 namespace {
 
-// More than a model has buckets, before and after the reducer regroups them.
-constexpr std::size_t kRememberedLayouts = 4096;
-
 // The reducer lays a gradient out as its parameter is laid out (channels-last, for example), which
 // GradBucket's own views do not show.
 at::Tensor as_laid_out(const at::Tensor& gradient, const at::Tensor& parameter) {
@@ -37,7 +34,9 @@ c10::intrusive_ptr<c10::ivalue::Future> CommHook::runHook(c10d::GradBucket& buck
   try {
     const std::vector<at::Tensor> parameters = bucket.getParameters();
     const Layout& layout = layout_of(bucket, parameters);
-    const bool is_in_place = !layout.offsets.empty() && !may_be_unused_;
+    const bool is_in_place = !may_be_unused_ && std::ranges::all_of(parameters, [](const auto& p) {
+      return p.is_contiguous();
+    });
     const auto tensors = is_in_place ? nullptr : tensors_of(bucket, layout, parameters);
     auto done = [future, tensors, buffer = bucket.getBuffer(),
                  translate = translate_](std::exception_ptr failure) {
@@ -62,25 +61,19 @@ c10::intrusive_ptr<c10::ivalue::Future> CommHook::runHook(c10d::GradBucket& buck
 
 const CommHook::Layout& CommHook::layout_of(const c10d::GradBucket& bucket,
                                             const std::vector<at::Tensor>& parameters) {
-  const auto same = [](const at::Tensor& parameter, const c10::TensorImpl* seen) {
-    return parameter.unsafeGetTensorImpl() == seen;
-  };
-  for (const Layout& layout : layouts_) {
-    if (std::equal(parameters.begin(), parameters.end(), layout.parameters.begin(),
-                   layout.parameters.end(), same)) {
-      return layout;
-    }
-  }
-  if (layouts_.size() == kRememberedLayouts) layouts_.clear();
-  return layouts_.emplace_back(look_at(bucket, parameters));
+  Layout& layout = layouts_[parameters.at(0).unsafeGetTensorImpl()];
+  const bool is_known =
+      std::ranges::equal(parameters, layout.parameters, {},
+                         [](const at::Tensor& p) { return p.unsafeGetTensorImpl(); });
+  if (!is_known) layout = look_at(bucket, parameters);
+  return layout;
 }
 
 CommHook::Layout CommHook::look_at(const c10d::GradBucket& bucket,
                                    const std::vector<at::Tensor>& parameters) const {
   const std::vector<at::Tensor> gradients = bucket.getGradients();
-  const auto* begin = static_cast<const std::byte*>(bucket.getBuffer().const_data_ptr());
+  const at::Tensor& buffer = bucket.getBuffer();
   Layout layout;
-  bool contiguous = true;
   for (std::size_t i = 0; i < gradients.size(); ++i) {
     const auto found = layers_.find(parameters[i].unsafeGetTensorImpl());
     if (found == layers_.end()) {
@@ -90,10 +83,9 @@ CommHook::Layout CommHook::look_at(const c10d::GradBucket& bucket,
     }
     layout.parameters.push_back(found->first);
     layout.layers.push_back(found->second);
-    layout.offsets.push_back(static_cast<const std::byte*>(gradients[i].const_data_ptr()) - begin);
-    contiguous &= as_laid_out(gradients[i], parameters[i]).is_contiguous();
+    const auto elements = gradients[i].storage_offset() - buffer.storage_offset();
+    layout.offsets.push_back(static_cast<std::size_t>(elements) * buffer.element_size());
   }
-  if (!contiguous) layout.offsets.clear();
   return layout;
 }
 

@@ -14,7 +14,7 @@ namespace lgreco {
 
 /// Called by DDP's reducer on the autograd thread, without the GIL; never blocks it. The future is
 /// completed on the aggregator's lane. Layers are found by the identity of the parameter, so that
-/// the reducer may regroup its buckets at any time; how a bucket lies in its buffer is looked at
+/// the reducer may regroup its buckets at any time; where gradients lie in a bucket is looked at
 /// when its parameters are first seen together.
 class CommHook final : public c10d::CommHookInterface {
  public:
@@ -34,8 +34,7 @@ class CommHook final : public c10d::CommHookInterface {
   struct Layout {
     std::vector<const c10::TensorImpl*> parameters;
     std::vector<std::size_t> layers;
-    /// Bytes from the buffer's begin. Empty when some gradient is not contiguous there.
-    std::vector<std::size_t> offsets;
+    std::vector<std::size_t> offsets;  // bytes from the buffer's begin
   };
 
   const Layout& layout_of(const c10d::GradBucket& bucket,
@@ -47,7 +46,7 @@ class CommHook final : public c10d::CommHookInterface {
 
   std::shared_ptr<Aggregator> aggregator_;
   std::unordered_map<const c10::TensorImpl*, std::size_t> layers_;
-  std::vector<Layout> layouts_;
+  std::unordered_map<const c10::TensorImpl*, Layout> layouts_;  // by the first parameter
   bool may_be_unused_;
   Translate translate_;
 };

@@ -31,20 +31,18 @@ class Communicator {
 
   /// send[r] goes to rank r; receive[r] is filled by rank r. Sizes may differ and be 0; the size
   /// of receive[r] here equals that of send[rank()] on rank r. The slot of this rank is copied.
-  /// REQUIRES: `send` and `receive` are each contiguous in memory, slot after slot.
   virtual void all_to_all(std::span<const std::span<const std::byte>> send,
                           std::span<const std::span<std::byte>> receive, Deadline deadline) = 0;
 
   /// Every rank's `send` to everybody: receive[r] is rank r's, sizes may differ. The slot of this
   /// rank is copied, unless it is `send` itself.
-  /// REQUIRES: `receive` is contiguous in memory, slot after slot.
   virtual void all_gather(std::span<const std::byte> send,
                           std::span<const std::span<std::byte>> receive, Deadline deadline) = 0;
 
   /// Says where the messages of a later collective will be received, so that peers may send them at
   /// once instead of asking first. Optional. Expected receptions belong to the following
   /// collectives in turn: when anything is expected, the next collective must be the first of them.
-  /// Nobody may touch the slots until then. Throws PeerError.
+  /// Nobody may touch the other ranks' slots until then. Throws PeerError.
   virtual void expect(std::span<const std::span<std::byte>> /*receive*/) {}
 
   /// Thread-safe: makes the collective in flight, and every later one, throw PeerError soon.

@@ -121,7 +121,7 @@ class LinearCompressor {
                                                 std::span<const float> residual,
                                                 const MatrixShape& shape, const LinearState& state,
                                                 const RandomKey& key,
-                                                std::span<float> addend) const;
+                                                std::span<float> addend) const = 0;
 
   /// Write the averaged layer, from the means of all rounds.
   virtual void decode(const MatrixShape& shape, std::span<const std::span<float>> means,
@@ -131,7 +131,7 @@ class LinearCompressor {
   /// becomes `residual`, then the layer becomes `values`.
   /// REQUIRES: residual.size() == values.size(), without overlap.
   virtual void decode_keep_loss(const MatrixShape& shape, std::span<const std::span<float>> means,
-                                std::span<float> values, std::span<float> residual) const;
+                                std::span<float> values, std::span<float> residual) const = 0;
 
   /// Turn `state` into that for the next step, prepared again; call after every round succeeded.
   /// `key` must be the same on every rank. REQUIRES: `state` is prepared.

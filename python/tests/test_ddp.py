@@ -81,3 +81,9 @@ def test_killed_peer_is_a_typed_error(tmp_path, method):
             process.kill()
     for process, output in zip(processes[:-1], outputs[:-1], strict=True):
         assert process.returncode == 0 and "survived" in output, output
+
+
+@pytest.mark.parametrize("method", ["quantize:4", "low_rank:2:min_ratio=1"])
+def test_a_rank_that_gives_up_fails_its_peers_at_once(run_ranks, method):
+    output = run_ranks(2, "given_up.py", method)
+    assert "gave up" in output and "survived" in output

@@ -212,14 +212,15 @@ template <bool kKeepLoss>
 void ReconstructAll(const float* left, const float* right, std::size_t rows, std::size_t cols,
                     std::size_t rank, float* matrix, float* loss) {
   constexpr std::size_t kRows = 4;
+  const auto loss_from = [&](std::size_t i) { return kKeepLoss ? loss + i * cols : nullptr; };
   std::size_t i = 0;
   for (; i + kRows <= rows; i += kRows) {
     ReconstructRows<kKeepLoss, kRows>(left + i, right, rows, cols, rank, matrix + i * cols,
-                                      loss + i * cols);
+                                      loss_from(i));
   }
   for (; i < rows; ++i) {
     ReconstructRows<kKeepLoss, 1>(left + i, right, rows, cols, rank, matrix + i * cols,
-                                  loss + i * cols);
+                                  loss_from(i));
   }
 }
 

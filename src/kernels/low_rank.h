@@ -1,8 +1,8 @@
 // Products of a tall or wide matrix with a few columns, and orthonormalisation.
 //
 // `matrix` is rows x cols, row-major. Factors are stored column after column: `left` is `rank` runs
-// of `rows` floats, `right` is `rank` runs of `cols` floats. No FMA and fixed orders of summation:
-// every variant gives the same bits.
+// of `rows` floats, `right` is `rank` runs of `cols` floats; rank > 0. No FMA and fixed orders of
+// summation: every variant gives the same bits.
 #pragma once
 
 #include <cstddef>

@@ -3,7 +3,8 @@
 //
 // A sample tells between which two magnitudes the threshold lies, in all likelihood. One pass then
 // marks the values that may be kept, counts what is above and collects what is between, from which
-// the threshold follows exactly; what is not marked is not read again. Where the sample misled, or
+// the threshold follows exactly; what is not marked is not read again. No heap memory is taken, but
+// some 400 KiB of stack. Where the sample misled, or
 // too much is between, three passes over the digits of the magnitudes decide.
 #pragma once
 

@@ -57,8 +57,8 @@ def print_simulation(
     print(
         f"Computed, not measured. {model}: {elements:,} parameters in {workload.layers} layers and "
         f"{len(workload.buckets)} buckets;\na step computes "
-        f"{_seconds(workload.compute)}{batch}, and hides at most "
-        f"{_seconds(workload.overlap * workload.window)} of communication."
+        f"{units.show_seconds(workload.compute)}{batch}, and hides at most "
+        f"{units.show_seconds(workload.overlap * workload.window)} of communication."
     )
     for bandwidth in dict.fromkeys(cluster.bandwidth for cluster, _, _ in steps):
         here = [entry for entry in steps if entry[0].bandwidth == bandwidth]
@@ -67,11 +67,11 @@ def print_simulation(
         for name in dict.fromkeys(name for _, name, _ in here):
             of_name = [step for _, label, step in here if label == name]
             cells = [
-                f"{_seconds(step.step_s)} x{_plain(here, where).step_s / step.step_s:.2f}"
+                f"{units.show_seconds(step.step_s)} x{_plain(here, where).step_s / step.step_s:.2f}"
                 for where, step in zip(clusters, of_name, strict=True)
             ]
             payload = units.show_bytes(of_name[0].payload_bytes)
-            rows.append([name, payload, _seconds(of_name[0].codec_s), *cells])
+            rows.append([name, payload, units.show_seconds(of_name[0].codec_s), *cells])
         print_table(
             f"{units.show_bandwidth(bandwidth)} a rank, "
             f"{units.show_seconds(clusters[0].latency)} a message",
@@ -87,6 +87,3 @@ def print_simulation(
         )
     )
 
-
-def _seconds(value: float) -> str:
-    return f"{value:.3g} s" if value >= 1 else units.show_seconds(value)

@@ -50,6 +50,8 @@ def show_bytes(count: float) -> str:
 
 
 def show_seconds(value: float) -> str:
+    if value >= 1:
+        return f"{value:.3g} s"
     return f"{1e3 * value:.3g} ms" if value >= 1e-3 else f"{1e6 * value:.3g} us"
 
 
