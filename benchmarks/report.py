@@ -1,7 +1,7 @@
 """How every benchmark ends: tables on the terminal, figures in a file, the same tables in the page.
 
 A benchmark's tables are a function of what its file holds, so that the page can be filled from the
-files alone (`python -m benchmarks.tables`), and a test can see that no figure in it is stale.
+files alone (`python -m benchmarks.tables`), and a test can see that it shows what they hold.
 """
 
 from __future__ import annotations
@@ -56,13 +56,21 @@ def at_least(text: str, value: float, least: float) -> Target:
     return Target(f"{text} >= {least:g}x", f"{value:.2f}x", value >= least)
 
 
+def at_most_times(text: str, value: float, most: float) -> Target:
+    return Target(f"{text} <= {most:.3g}x", f"{value:.2f}x", value <= most)
+
+
 def at_most(text: str, share: float, most: float) -> Target:
     return Target(f"{text} <= {most:.0%}", f"{share:.2%}", share <= most)
 
 
 def target_grid(targets: Sequence[Target]) -> Grid:
-    rows = [(t.text, t.measured, "yes" if t.met else "NO") for t in targets]
+    rows = [(t.text, t.measured, yes_or_no(t.met)) for t in targets]
     return Grid(("target", "measured", "met"), rows)
+
+
+def yes_or_no(met: bool) -> str:
+    return "yes" if met else "NO"
 
 
 Tables = Callable[[Any], list[Grid]]

@@ -34,7 +34,7 @@ HALVES_OF_AN_ALL_REDUCE = 2
 _COLLECTIVES_OF_A_LOW_RANK_BUCKET = 4  # P and Q, each to its owners and back
 _COLLECTIVES_TO_COMMIT = 1
 _LINEAR = ("low_rank",)
-_MESSAGE_BYTES = 388  # besides the payload: packets and acknowledgements of TCP, our frame
+MESSAGE_BYTES = 388  # besides the payload: packets and acknowledgements of TCP, our frame
 _FIRST_BUCKET_BYTES = 2**20  # DDP's default
 
 
@@ -178,7 +178,7 @@ def simulate(
     collectives = collectives_of(level, len(workload.buckets))
     # Every collective is a message to every other rank, with a flag for each layer.
     in_bucket = (collectives - _COLLECTIVES_TO_COMMIT) // len(workload.buckets)
-    framing = (cluster.ranks - 1) * (_MESSAGE_BYTES * collectives + workload.layers * in_bucket)
+    framing = (cluster.ranks - 1) * (MESSAGE_BYTES * collectives + workload.layers * in_bucket)
     codec = codec_seconds(level, encode, decode, cluster.ranks)
     return _simulated(workload, cluster, payload_bytes, codec, collectives, framing)
 

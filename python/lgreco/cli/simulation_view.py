@@ -86,4 +86,3 @@ def print_simulation(
             for level, rate in rates.items()
         )
     )
-

@@ -56,5 +56,5 @@ def show_seconds(value: float) -> str:
 
 
 def _scaled(value: float, scales: tuple[tuple[str, float], ...]) -> str:
-    prefix, scale = next(((p, s) for p, s in scales if value >= s), ("", 1.0))
+    prefix, scale = next(((p, s) for p, s in scales if value >= 0.9995 * s), ("", 1.0))
     return f"{value / scale:.3g} {prefix}"

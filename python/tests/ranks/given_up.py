@@ -17,6 +17,7 @@ import lgreco
 TIMEOUT = 60
 
 dist.init_process_group("gloo")
+torch.set_num_threads(1)
 rank = dist.get_rank()
 # Without buffers to synchronise, the gradients are the only communication.
 ddp = DistributedDataParallel(small_model(), bucket_cap_mb=0.1, forward_sync_buffers=False)
