@@ -40,9 +40,16 @@ class SometimesUnused(nn.Module):
         return layer(x.flatten(1))
 
 
-def wrap(model, method, **options):
+def wrap(model, method, lanes=2, **options):
     ddp = DistributedDataParallel(model, **options)
-    return ddp, lgreco.compress(ddp, lgreco.method(method))
+    return ddp, lgreco.compress(ddp, lgreco.method(method), lanes=lanes)
+
+
+def check_lanes_give_the_same_bits(rank, method):
+    one, _ = wrap(small_model(), method, lanes=1, bucket_cap_mb=0.1)
+    two, _ = wrap(small_model(), method, lanes=2, bucket_cap_mb=0.1)
+    for a, b in zip(train(one, rank), train(two, rank), strict=True):
+        assert torch.equal(a, b)
 
 
 def check_dense_equals_plain_ddp(rank):
@@ -94,6 +101,7 @@ with process_group() as (rank, size):
         ):
             train(wrap(small_model(), method, **options)[0], rank)
         train(wrap(small_model().bfloat16(), method, bucket_cap_mb=0.1)[0], rank)
+        check_lanes_give_the_same_bits(rank, method)
         check_memory_formats_agree(rank, method)
         check_unused_parameters(rank, size, method)
         check_accumulation_is_one_step(rank, method)
