@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.ranks import measured_on, run_as_rank
 from benchmarks.report import Grid, at_most, publish, target_grid
-from benchmarks.training import Trainer
+from benchmarks.training import Trainer, image_trainer
 from experiments.resnet18.model import cifar100
 
 METHODS = ["dense", "quantize:4", "low_rank:4"]
@@ -51,7 +51,7 @@ def measure(method: str) -> Cost:
     """Collective."""
     torch.manual_seed(0)
     model = cifar100()
-    trainer = Trainer(model, IMAGE, method, batch=BATCH, drift_check_every=DRIFT_CHECK_EVERY)
+    trainer = image_trainer(model, IMAGE, method, batch=BATCH, drift_check_every=DRIFT_CHECK_EVERY)
     hash_s = check_seconds(trainer)
     trainer.step()  # the first step compares parameters
     hash_s = check_seconds(trainer) - hash_s

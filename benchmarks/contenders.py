@@ -14,7 +14,8 @@ from torch.distributed.algorithms.ddp_comm_hooks.powerSGD_hook import PowerSGDSt
 from torch.nn.parallel import DistributedDataParallel
 
 import lgreco
-from benchmarks.workloads import Workload, loss
+from benchmarks.training import Trainer
+from benchmarks.workloads import Workload
 
 FIRST_PLAN = 12  # step at which it takes effect
 _WINDOW = 4
@@ -22,31 +23,11 @@ _ONE_BUCKET_MB = 1_000
 
 
 @dataclass
-class Job:
-    """One rank's model under DDP with one way to average."""
+class Job(Trainer):
+    """With one way to average."""
 
-    workload: Workload
-    ddp: DistributedDataParallel
-    compression: lgreco.Compression | None = None
+    learning_rate: float = 0.001
     makes_plans: bool = False
-
-    def __post_init__(self) -> None:
-        self.optimizer = torch.optim.SGD(self.ddp.parameters(), lr=0.001)
-        self.batch = self.workload.batch(torch.Generator().manual_seed(dist.get_rank()))
-
-    def step(self) -> None:
-        self.optimizer.zero_grad()
-        loss(self.ddp, self.batch).backward()
-        self.optimizer.step()
-
-    def seconds(self, steps: int = 1) -> float:
-        """A step's, from when all ranks are ready to when all have ended. Collective."""
-        dist.barrier()
-        begin = time.perf_counter()
-        for _ in range(steps):
-            self.step()
-        dist.barrier()
-        return (time.perf_counter() - begin) / steps
 
     def stats(self) -> dict[str, float]:
         return {} if self.compression is None else self.compression.stats()
@@ -82,17 +63,12 @@ class BucketClock:
         done.set_result(bucket.buffer())
         return done
 
-    @property
-    def early(self) -> float:
-        """Share of the gradient that is ready before the last bucket."""
-        return sum(self.elements[:-1]) / sum(self.elements)
-
 
 def job_without_communication(workload: Workload) -> tuple[Job, BucketClock]:
     clock = BucketClock()
     ddp = _wrapped(workload)
     ddp.register_comm_hook(None, clock.hook)
-    return Job(workload, ddp), clock
+    return _job(workload, ddp), clock
 
 
 def _wrapped(workload: Workload, bucket_mb: int | None = None) -> DistributedDataParallel:
@@ -102,14 +78,25 @@ def _wrapped(workload: Workload, bucket_mb: int | None = None) -> DistributedDat
     )
 
 
+def _job(
+    workload: Workload,
+    ddp: DistributedDataParallel,
+    compression: lgreco.Compression | None = None,
+    *,
+    makes_plans: bool = False,
+) -> Job:
+    batch = workload.batch(torch.Generator().manual_seed(dist.get_rank()))
+    return Job(ddp, batch, compression, makes_plans=makes_plans)
+
+
 def _fp32(workload: Workload) -> Job:
-    return Job(workload, _wrapped(workload))
+    return _job(workload, _wrapped(workload))
 
 
 def _fp16(workload: Workload) -> Job:
     ddp = _wrapped(workload)
     ddp.register_comm_hook(None, fp16_compress_hook)
-    return Job(workload, ddp)
+    return _job(workload, ddp)
 
 
 def _torch_powersgd(workload: Workload) -> Job:
@@ -117,14 +104,14 @@ def _torch_powersgd(workload: Workload) -> Job:
     ddp = _wrapped(workload, _ONE_BUCKET_MB)
     state = PowerSGDState(None, matrix_approximation_rank=4, start_powerSGD_iter=2)
     ddp.register_comm_hook(state, powerSGD_hook)
-    return Job(workload, ddp)
+    return _job(workload, ddp)
 
 
 def _ours(level: str, policy: lgreco.Policy | None = None) -> Callable[[Workload], Job]:
     def make(workload: Workload) -> Job:
         ddp = _wrapped(workload)
         compression = lgreco.compress(ddp, lgreco.method(level), policy)
-        return Job(workload, ddp, compression, makes_plans=policy is not None)
+        return _job(workload, ddp, compression, makes_plans=policy is not None)
 
     return make
 

@@ -22,7 +22,7 @@ import typer
 from benchmarks.namespaces import linked_namespaces, require_namespaces, run_on_link
 from benchmarks.ranks import results_in, run_as_rank
 from benchmarks.report import Grid, publish
-from benchmarks.training import Trainer
+from benchmarks.training import Trainer, image_trainer
 from experiments.resnet18.model import ResNet18
 
 METHODS = ["quantize:4", "low_rank:4"]
@@ -55,7 +55,7 @@ def compare(megabits: int, method: str, blocks: int, steps: int, trace: str) -> 
     for lanes in (1, 2):
         torch.manual_seed(0)
         model = ResNet18(classes=10, in_channels=IMAGE[0], width=WIDTH)
-        trainers[lanes] = Trainer(
+        trainers[lanes] = image_trainer(
             model, IMAGE, method, bucket_mb=BUCKET_MB, batch=BATCH, lanes=lanes
         )
         trainers[lanes].seconds(WARM_UP_STEPS)

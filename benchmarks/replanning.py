@@ -19,7 +19,7 @@ import torch
 import lgreco
 from benchmarks.ranks import measured_on, run_as_rank
 from benchmarks.report import Grid, at_most, publish, target_grid
-from benchmarks.training import Trainer
+from benchmarks.training import image_trainer
 from experiments.resnet18.model import cifar100
 
 IMAGE = (3, 32, 32)
@@ -68,7 +68,7 @@ def measure(name: str) -> Cost:
     method, settings = POLICIES[name]
     torch.manual_seed(0)
     policy = lgreco.LGreCo(every=EVERY, start=EVERY, window=10, **settings)
-    trainer = Trainer(cifar100(), IMAGE, method, batch=BATCH, policy=policy)
+    trainer = image_trainer(cifar100(), IMAGE, method, batch=BATCH, policy=policy)
     seconds = [trainer.seconds(1) for _ in range(EVERY * PLANS + 2)]
     stats = trainer.compression.stats()
     lead = EVERY // 20

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.report import Grid, publish
-from lgreco.cli import units
+from lgreco.cli.simulation_view import table
 from lgreco.known_models import KNOWN_MODELS
 
 
@@ -29,23 +29,9 @@ def tables(data: list[dict]) -> list[Grid]:
         for level, rate in sorted(rates.items())
     ]
     return [
-        *(table_of(simulation) for simulation in data),
+        *(Grid(*table(s["steps"]), title=f"{s['model']}, computed") for s in data),
         Grid(("level", "encode", "decode"), rows, title="Measured here, GB/s of fp32 gradients"),
     ]
-
-
-def table_of(simulation: dict) -> Grid:
-    steps = simulation["steps"]
-    ranks = list(dict.fromkeys(step["ranks"] for step in steps))
-    rows = []
-    for level in dict.fromkeys(step["level"] for step in steps):
-        of_level = [step for step in steps if step["level"] == level]
-        payload = units.show_bytes(of_level[0]["payload_bytes"])
-        codec = units.show_seconds(of_level[0]["codec_s"])
-        cells = [f"{units.show_seconds(s['step_s'])} x{s['speedup']:.2f}" for s in of_level]
-        rows.append((level, payload, codec, *cells))
-    columns = ("level", "payload", "codec", *(f"{count:,} ranks" for count in ranks))
-    return Grid(columns, rows, title=f"{simulation['model']}, computed")
 
 
 def main() -> None:

@@ -26,71 +26,47 @@ class Conditions:
 
     Attributes:
         reduce_bandwidth: of Gloo's all_reduce, which DDP and its hooks use.
-        bandwidth: of messages from each rank to each, of which compressed sums are made.
+        network: of messages from each rank to each, of which compressed sums are made.
+        ddp: plain DDP's step.
     """
 
     compute: float
     window: float
-    early: float
-    overlap: float
-    buckets: int
-    gradient_bytes: int
+    bucket_bytes: Sequence[int]
     ranks: int
     reduce_bandwidth: float
-    bandwidth: float
-    latency: float
+    network: NetworkTiming
+    ddp: float
 
-    @classmethod
-    def of(
-        cls,
-        *,
-        compute: float,
-        window: float,
-        bucket_bytes: Sequence[int],
-        ranks: int,
-        reduce_bandwidth: float,
-        network: NetworkTiming,
-        ddp: float,
-    ) -> Conditions:
+    @property
+    def early(self) -> float:
+        return step_time.early_share(self.bucket_bytes)
+
+    @property
+    def overlap(self) -> float:
         """How much communication is hidden is seen from DDP's step."""
-        early = sum(bucket_bytes[:-1]) / sum(bucket_bytes)
-        wire = step_time.wire_seconds(
-            sum(bucket_bytes),
-            step_time.collectives_of_ddp(len(bucket_bytes)),
-            ranks,
-            reduce_bandwidth,
-            network.latency,
-        )
-        overlap = step_time.measured_overlap(ddp - compute, wire, early=early, window=window)
-        return cls(
-            compute=compute,
-            window=window,
-            early=early,
-            overlap=overlap,
-            buckets=len(bucket_bytes),
-            gradient_bytes=sum(bucket_bytes),
-            ranks=ranks,
-            reduce_bandwidth=reduce_bandwidth,
-            bandwidth=network.bandwidth,
-            latency=network.latency,
+        return step_time.measured_overlap(
+            self.ddp - self.compute, self.peer_wire(FP32), early=self.early, window=self.window
         )
 
     def wire_of(self, name: str, job: Job, spent: Mapping[str, float]) -> float | None:
         """What a step's bytes take at the link's rate."""
         if name in (FP32, FP16):
             return self.peer_wire(name)
-        return spent["bytes_sent"] / self.bandwidth if job.compression is not None else None
+        if job.compression is None:
+            return None
+        return spent["bytes_sent"] / self.network.bandwidth
 
     def peer_wire(self, name: str) -> float:
-        payload = self.gradient_bytes / (2 if name == FP16 else 1)
-        collectives = step_time.collectives_of_ddp(self.buckets)
+        payload = sum(self.bucket_bytes) / (2 if name == FP16 else 1)
+        collectives = step_time.collectives_of_ddp(len(self.bucket_bytes))
         return step_time.wire_seconds(
-            payload, collectives, self.ranks, self.reduce_bandwidth, self.latency
+            payload, collectives, self.ranks, self.reduce_bandwidth, self.network.latency
         )
 
     def wire(self, payload: float, collectives: int) -> float:
         return step_time.wire_seconds(
-            payload, collectives, self.ranks, self.bandwidth, self.latency
+            payload, collectives, self.ranks, self.network.bandwidth, self.network.latency
         )
 
     def step(self, codec: float, wire: float, overlap: float) -> float:
@@ -122,7 +98,8 @@ def _codec_and_wire(job: Job, conditions: Conditions) -> tuple[float, float]:
         timing = time_levels(gradients, [level])[0]
         codec += step_time.codec_seconds(level, timing.encode_s, timing.decode_s, conditions.ranks)
         payload += timing.payload_bytes
-    collectives = max(step_time.collectives_of(level, conditions.buckets) for level in layers)
+    buckets = len(conditions.bucket_bytes)
+    collectives = max(step_time.collectives_of(level, buckets) for level in layers)
     return codec, conditions.wire(payload, collectives)
 
 

@@ -88,7 +88,7 @@ def contest(link: str, workload: Workload, names: Iterable[str], rounds: int) ->
     clock.windows.clear()
     before = {name: job.stats() for name, job in jobs.items()}
     compute, seconds = both.rounds(rounds)
-    conditions = Conditions.of(
+    conditions = Conditions(
         compute=median(compute),
         window=median(clock.windows),
         bucket_bytes=[4 * elements for elements in clock.elements],
@@ -117,8 +117,8 @@ def contest(link: str, workload: Workload, names: Iterable[str], rounds: int) ->
             early=conditions.early,
             overlap=conditions.overlap,
             reduce_bandwidth=conditions.reduce_bandwidth,
-            bandwidth=conditions.bandwidth,
-            latency=conditions.latency,
+            bandwidth=network.bandwidth,
+            latency=network.latency,
             levels=job.levels(),
         )
 

@@ -1,41 +1,38 @@
-"""Steps of a ResNet-18 under DDP, for the benchmarks that time them."""
+"""Steps under DDP on one rank, for the benchmarks that time them."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 import lgreco
 
 
+@dataclass
 class Trainer:
-    """One rank's model with its compression; inputs are random."""
+    """One rank's model; `batch` is (inputs, classes), the same in every step."""
 
-    def __init__(
-        self, model: nn.Module, image: tuple[int, int, int], method: str, **settings: object
-    ):
-        """`settings`: bucket_mb, batch, and those of `lgreco.compress`."""
-        bucket_mb, batch = settings.pop("bucket_mb", 25), settings.pop("batch", 8)
-        self.ddp = DistributedDataParallel(
-            model, bucket_cap_mb=bucket_mb, forward_sync_buffers=False
-        )
-        self.compression = lgreco.compress(self.ddp, lgreco.method(method), **settings)
-        self.optimizer = torch.optim.SGD(self.ddp.parameters(), lr=0.01)
-        generator = torch.Generator().manual_seed(dist.get_rank())
-        self.x = torch.randn(batch, *image, generator=generator)
-        self.y = torch.randint(0, 10, (batch,), generator=generator)
+    ddp: DistributedDataParallel
+    batch: tuple[Tensor, Tensor]
+    compression: lgreco.Compression | None = None
+    learning_rate: float = 0.01
+
+    def __post_init__(self) -> None:
+        self.optimizer = torch.optim.SGD(self.ddp.parameters(), lr=self.learning_rate)
 
     def step(self) -> None:
+        inputs, classes = self.batch
         self.optimizer.zero_grad()
-        functional.cross_entropy(self.ddp(self.x), self.y).backward()
+        functional.cross_entropy(self.ddp(inputs), classes).backward()
         self.optimizer.step()
 
-    def seconds(self, steps: int) -> float:
+    def seconds(self, steps: int = 1) -> float:
         """A step's, from when all ranks are ready to when all have ended. Collective."""
         dist.barrier()
         begin = time.perf_counter()
@@ -43,3 +40,20 @@ class Trainer:
             self.step()
         dist.barrier()
         return (time.perf_counter() - begin) / steps
+
+
+def image_trainer(
+    model: nn.Module,
+    image: tuple[int, int, int],
+    method: str,
+    *,
+    batch: int,
+    bucket_mb: int = 25,
+    **settings: object,
+) -> Trainer:
+    """Of random images; `settings` are those of `lgreco.compress`."""
+    ddp = DistributedDataParallel(model, bucket_cap_mb=bucket_mb, forward_sync_buffers=False)
+    compression = lgreco.compress(ddp, lgreco.method(method), **settings)
+    generator = torch.Generator().manual_seed(dist.get_rank())
+    images = torch.randn(batch, *image, generator=generator)
+    return Trainer(ddp, (images, torch.randint(0, 10, (batch,), generator=generator)), compression)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from experiments.resnet18.model import cifar100
 
@@ -69,8 +68,3 @@ WORKLOADS = {
         Workload("transformer", Transformer, 4, _text),
     )
 }
-
-
-def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-    inputs, classes = batch
-    return functional.cross_entropy(model(inputs), classes)

@@ -64,6 +64,11 @@ def codec_seconds(level: str, encode: float, decode: float, ranks: int) -> float
     return encode + decode if _is_linear(level) else _core.coding_seconds(encode, decode, ranks)
 
 
+def early_share(buckets: Sequence[float]) -> float:
+    """Of the gradient, before the last bucket; `buckets` in the order in which they are ready."""
+    return sum(buckets[:-1]) / sum(buckets)
+
+
 def exposed_seconds(wire: float, *, early: float, window: float, overlap: float) -> float:
     """What of `wire` the step waits for."""
     return wire - overlap * min(early * wire, window)
@@ -134,7 +139,7 @@ class Workload:
 
     @property
     def early(self) -> float:
-        return 1 - self.buckets[-1] / self.gradient_bytes
+        return early_share(self.buckets)
 
     @property
     def window(self) -> float:

@@ -1,11 +1,12 @@
 import pytest
 
 from benchmarks.allreduce import MIB, readable, side_of
-from benchmarks.contenders import FP16, FP32, LGRECO_POWERSGD, LGRECO_TIME, BucketClock
+from benchmarks.contenders import FP16, FP32, LGRECO_POWERSGD, LGRECO_TIME
 from benchmarks.scale_report import Growth, Scaling
 from benchmarks.step_prediction import Conditions
 from benchmarks.step_report import StepTime, batch_grid, targets
 from lgreco.advise import NetworkTiming
+from lgreco.step_time import early_share
 
 
 def step_time(contender, seconds, link="1 Gb/s", predicted=None, samples=8):
@@ -65,7 +66,7 @@ def test_targets_of_the_slowest_link_and_of_none():
 
 
 def test_ddp_shows_the_overlap_and_sums_at_a_rate_of_its_own():
-    conditions = Conditions.of(
+    conditions = Conditions(
         compute=0.1,
         window=0.05,
         bucket_bytes=[3_000_000, 1_000_000],
@@ -83,8 +84,8 @@ def test_ddp_shows_the_overlap_and_sums_at_a_rate_of_its_own():
 
 
 def test_buckets_before_the_last_are_early():
-    assert BucketClock(elements=[300, 100]).early == 0.75
-    assert BucketClock(elements=[100]).early == 0
+    assert early_share([300, 100]) == 0.75
+    assert early_share([100]) == 0
 
 
 def test_batches_meet_both_targets_or_not():

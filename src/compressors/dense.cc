@@ -24,10 +24,8 @@ class Dense final : public CodedCompressor {
     for (std::size_t at = 0; at < values.size(); at += kBlock) {
       const std::size_t count = std::min(kBlock, values.size() - at);
       float* block = values.data() + at;
-      const bool finite = residual.empty()
-                              ? kernels::all_finite(block, count)
-                              : kernels::add_finite(block, residual.data() + at, count, block);
-      if (!finite) return false;
+      const float* addend = residual.empty() ? nullptr : residual.data() + at;
+      if (!kernels::add_addend(addend, count, block)) return false;
       std::memcpy(payload.data() + at * sizeof(float), block, count * sizeof(float));
       std::fill_n(block, count, 0.0f);
     }

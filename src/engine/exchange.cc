@@ -246,11 +246,9 @@ void Exchange::load(Part& part) {
       record.residual.add_to(part.values);
       residual = {};
     }
+    if (record.level.method != Method::dense) record.residual.reserve(part.values.size());
   }
-  if (settings_.error_feedback && record.level.method != Method::dense) {
-    record.residual.reserve(part.values.size());
-  }
-  bool finite = true;
+  bool finite;
   if (record.linear == nullptr) {
     coded_[part.index].residual = residual;
     finite = !sum_is_needed || all_finite(part.values);

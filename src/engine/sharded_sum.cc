@@ -27,13 +27,6 @@ std::span<const float> residual_of(const Piece& piece, const Addend& addend) {
   return addend.residual.subspan(piece.first, piece.count);
 }
 
-// False when a sum is not finite.
-bool add_residual(std::span<const float> residual, std::span<float> values) {
-  return residual.empty()
-             ? kernels::all_finite(values.data(), values.size())
-             : kernels::add_finite(values.data(), residual.data(), values.size(), values.data());
-}
-
 }  // namespace
 
 ShardedSum::ShardedSum(std::span<const Addend> addends, Place place) : place_(place) {
@@ -72,7 +65,8 @@ void ShardedSum::encode(std::span<Addend> addends, const RandomKey& key, Message
     const std::span<float> values = values_of(piece, addend);
     const std::span<const float> residual = residual_of(piece, addend);
     if (piece.owner == place_.rank) {
-      overflows_[i] = !add_residual(residual, values);
+      const float* addend = residual.empty() ? nullptr : residual.data();
+      overflows_[i] = !kernels::add_addend(addend, values.size(), values.data());
       return;
     }
     const std::size_t at = first[static_cast<std::size_t>(piece.owner)] + piece.offset;

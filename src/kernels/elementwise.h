@@ -13,6 +13,10 @@ void scale(const float* a, float factor, std::size_t count, float* out);       /
 
 /// True when no value is NaN or infinite.
 bool all_finite(const float* values, std::size_t count);
+/// values += addend (nullptr: nothing); false when a sum is not finite.
+inline bool add_addend(const float* addend, std::size_t count, float* values) {
+  return addend == nullptr ? all_finite(values, count) : add_finite(values, addend, count, values);
+}
 /// sum += values; false when a value is not finite.
 inline bool accumulate(const float* values, std::size_t count, float* sum) {
   // A sum that is finite has finite parts; one that is not may have overflowed.

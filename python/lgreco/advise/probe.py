@@ -16,6 +16,7 @@ from lgreco.advise.advice import Measurements
 from lgreco.advise.levels import time_levels
 from lgreco.advise.network import time_network
 from lgreco.errors import ConfigError
+from lgreco.step_time import early_share
 
 WARM_UP_STEPS = 5
 TIMED_STEPS = 7
@@ -121,7 +122,7 @@ class Probe:
             compute_s=compute_s,
             ddp_s=ddp_s,
             window_s=window_s,
-            early=sum(self._buckets[:-1]) / sum(self._buckets),
+            early=early_share(self._buckets),
             network=time_network(group),
             levels=[
                 dataclasses.replace(level, encode_s=encode_s, decode_s=decode_s)

@@ -14,13 +14,8 @@ from lgreco import _core, step_time
 from lgreco.advise.levels import DEFAULT_LEVELS, time_levels
 from lgreco.cli import units
 from lgreco.cli.layers import Shapes, load_shapes
-from lgreco.cli.output import AsJson
-from lgreco.cli.simulation_view import (
-    PLAIN,
-    Rates,
-    print_simulation,
-    print_simulation_as_json,
-)
+from lgreco.cli.output import AsJson, print_json
+from lgreco.cli.simulation_view import PLAIN, Rates, as_dict, print_simulation
 from lgreco.errors import ConfigError
 from lgreco.known_models import KNOWN_MODELS
 from lgreco.methods import method as parse_method
@@ -105,11 +100,11 @@ def simulate(
         for cluster in clusters
         for name, step in _steps(shapes, workload, cluster, levels, parts, rates).items()
     ]
+    simulation = as_dict(model, workload, rates, steps)
     if json:
-        print_simulation_as_json(model, workload, rates, steps)
+        print_json(simulation)
     else:
-        elements = sum(math.prod(shape) for shape in shapes.values())
-        print_simulation(model, elements, workload, rates, steps)
+        print_simulation(workload, simulation)
 
 
 def _model(source: str, compute: str | None, tflops: float) -> tuple[Shapes, float]:
