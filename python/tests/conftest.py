@@ -24,17 +24,22 @@ def run_ranks(tmp_path: Path) -> Callable[..., str]:
     def run(ranks: int, script: str, *arguments: str, timeout: float = 120) -> str:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         command += [f"--nproc-per-node={ranks}", str(ROOT / "python/tests/ranks" / script)]
-        result = subprocess.run(
+        launcher = subprocess.Popen(
             [*command, *arguments],
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
-            timeout=timeout,
             env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
             cwd=tmp_path,
-            check=False,
         )
-        assert result.returncode == 0, result.stdout + result.stderr
-        return result.stdout
+        try:
+            output, _ = launcher.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            launcher.terminate()  # it ends its ranks, which a killed launcher would leave behind
+            output, _ = launcher.communicate()
+            pytest.fail(f"{script} took longer than {timeout} s:\n{output}")
+        assert launcher.returncode == 0, output
+        return output
 
     return run
 
