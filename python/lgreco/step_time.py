@@ -12,7 +12,8 @@
 * window: from the moment the first bucket is ready to the moment the last one is: all the time that
   the early ones' communication has. With a single bucket, both are 0.
 * overlap: the share of what could be hidden that is hidden, between 0 and 1. It is
-  measured on plain DDP (`measured_overlap`) and taken to hold for every level and network.
+  measured on plain DDP (`measured_overlap`) and taken to hold for every level and network. Where
+  DDP's communication is too long to show it, all is taken to be hidden that can be.
 
 Plain DDP is the case without codec. What is not in it: ranks that wait for a slower rank, other
 traffic on the network, and that gradients which arrive late may cost accuracy.
@@ -36,6 +37,7 @@ _COLLECTIVES_TO_COMMIT = 1
 _LINEAR = ("low_rank",)
 MESSAGE_BYTES = 388  # besides the payload: packets and acknowledgements of TCP, our frame
 _FIRST_BUCKET_BYTES = 2**20  # DDP's default
+_SHOWS = 0.1  # of the wire: less is lost in how well steps and networks can be measured
 
 
 def wire_seconds(
@@ -81,9 +83,12 @@ def step_seconds(
 
 
 def measured_overlap(exposed: float, wire: float, *, early: float, window: float) -> float:
-    """The overlap with which `exposed_seconds` gives `exposed`, as far as any in 0..1 does."""
+    """The overlap with which `exposed_seconds` gives `exposed`, as far as any in 0..1 does.
+
+    1 where so little of `wire` could be hidden that `exposed` cannot show whether it is.
+    """
     could_hide = min(early * wire, window)
-    if could_hide <= 0:
+    if could_hide <= _SHOWS * wire:
         return 1.0
     return min(1.0, max(0.0, (wire - exposed) / could_hide))
 

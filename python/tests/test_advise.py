@@ -190,6 +190,12 @@ def test_overlap_stays_a_share():
     assert step_time.measured_overlap(exposed=-1, wire=10, early=1, window=5) == 1
 
 
+def test_overlap_is_assumed_where_a_step_cannot_show_it():
+    # 4 of 100 s could be hidden: a wire that is 5 % slower in training looks like no overlap.
+    assert step_time.measured_overlap(exposed=101, wire=100, early=0.8, window=4) == 1
+    assert step_time.measured_overlap(exposed=101, wire=100, early=0.8, window=20) == 0
+
+
 def test_what_is_hidden_here_is_hidden_on_another_network():
     # On 1e8 B/s the wire takes 10 ms, of which at most 8 can be hidden and 5 are.
     seen = measurements(window_s=0.02, early=0.8, buckets=5, ddp_s=0.105)
