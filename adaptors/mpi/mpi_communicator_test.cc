@@ -167,7 +167,7 @@ void expect_unusable(Communicator& comm) {
   const auto start = Clock::now();
   EXPECT_THROW(comm.all_to_all(slots.to_send(), slots.parts, soon()), PeerError);
   EXPECT_THROW(comm.all_gather(slots.parts[0], slots.parts, soon()), PeerError);
-  EXPECT_LT(Clock::now() - start, seconds(1));
+  EXPECT_LT(Clock::now() - start, seconds(10)) << "at once, not at the deadline";
 }
 
 /// Slots of `size` bytes from everybody to everybody; expects a PeerError that tells `reason`.
@@ -194,10 +194,10 @@ TEST_P(MpiLatePeerTest, IsAnErrorForTheOthers) {
               untouched);
   const std::vector<std::byte> own(GetParam(), std::byte{0x55});
   if (comm.rank() != late) {
-    const Deadline deadline = Clock::now() + milliseconds(500);
+    const Deadline deadline = Clock::now() + seconds(2);
     expect_peer_error(comm, slots, own, deadline, "still waiting for rank 3");
     EXPECT_GE(Clock::now(), deadline);
-    EXPECT_LT(Clock::now(), deadline + seconds(1));
+    EXPECT_LT(Clock::now(), deadline + seconds(10));
     expect_unusable(comm);
   }
   MPI_Barrier(MPI_COMM_WORLD);

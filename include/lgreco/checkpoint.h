@@ -42,8 +42,9 @@ void save_state(const AggregatorState& state, const std::string& path);
 AggregatorState load_state(const std::string& path);
 
 /// The state of rank `rank` of `size`, made of the states of all ranks of a run of another size, in
-/// any order. Residuals and windows become their mean over the old ranks, so that what all ranks
-/// together have not sent yet stays the same. Plan, step and factors are kept; statistics are those
+/// any order. Residuals become their mean over the old ranks, so that what all ranks together have
+/// not sent yet stays the same; a layer's window is that of the old rank that measured it, the
+/// longest if there are several. Plan, step and factors are kept; statistics are those
 /// of the old rank of that number, or of the last one.
 /// Throws StateError, naming what and which rank, when `states` are not those of all ranks of one
 /// run at one step; ConfigError when `rank` is none of `size`.

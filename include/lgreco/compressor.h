@@ -109,8 +109,7 @@ class LinearCompressor {
   /// place (low_rank orthonormalises it).
   /// REQUIRES: `state` is prepared; addend.size() == round_floats(shape, round).
   virtual void encode_round(int round, std::span<const float> values, const MatrixShape& shape,
-                            const LinearState& state, const RandomKey& key,
-                            std::span<const std::span<float>> means,
+                            const LinearState& state, std::span<const std::span<float>> means,
                             std::span<float> addend) const = 0;
 
   /// encode_round() of round 0 with error feedback, in fewer passes: values += residual (which may
@@ -120,7 +119,6 @@ class LinearCompressor {
   [[nodiscard]] virtual bool encode_first_round(std::span<float> values,
                                                 std::span<const float> residual,
                                                 const MatrixShape& shape, const LinearState& state,
-                                                const RandomKey& key,
                                                 std::span<float> addend) const = 0;
 
   /// Write the averaged layer, from the means of all rounds.
@@ -129,7 +127,8 @@ class LinearCompressor {
 
   /// decode() with error feedback, in fewer passes: what the averaged layer lacks of `values`
   /// becomes `residual`, then the layer becomes `values`.
-  /// REQUIRES: residual.size() == values.size(), without overlap.
+  /// REQUIRES: residual.size() == values.size(). Both may be the same memory: what the averaged
+  /// layer lacks is left there then.
   virtual void decode_keep_loss(const MatrixShape& shape, std::span<const std::span<float>> means,
                                 std::span<float> values, std::span<float> residual) const = 0;
 

@@ -41,10 +41,11 @@ struct Level {
 /// Parse a spelling. Throws ConfigError naming the unknown part and what is possible.
 Level parse_level(std::string_view spelling);
 
-/// The inverse of parse_level: parse_level(to_string(l)) == l.
+/// The inverse of parse_level: parse_level(to_string(l)) == l, but for settings of other methods,
+/// which are not spelled.
 std::string to_string(const Level& level);
 
-/// Throws ConfigError when a parameter is out of its method's range.
+/// Throws ConfigError when a setting is not possible, so that to_string() could not be parsed.
 void check(const Level& level);
 
 /// What `layer` really gets when `level` is asked for: ranks are clipped to min(rows, cols); a

@@ -51,7 +51,7 @@ bool encode_linear(std::span<const float> values, const MatrixShape& shape, cons
   const auto rounds = rounds_in(floats, *compressor, shape);
   for (int round = 0; round < compressor->rounds(); ++round) {
     const auto done = static_cast<std::size_t>(round);
-    compressor->encode_round(round, values, shape, state, key, std::span(rounds).first(done),
+    compressor->encode_round(round, values, shape, state, std::span(rounds).first(done),
                              rounds[done]);
   }
   return factor_codec(level)->encode(floats, key, 0, payload);

@@ -1,9 +1,9 @@
 // Ranks as threads of one process. Every collective is: publish what this rank gives, meet, read
-// the others', meet again. The second meeting keeps a fast rank from overwriting what a slow one
-// still reads.
+// the others', wait until all have read. Nobody may leave before: others still read what it gave.
 
 #include <algorithm>
 #include <condition_variable>
+#include <exception>
 #include <mutex>
 #include <string>
 
@@ -23,49 +23,69 @@ class Group {
  public:
   explicit Group(int size) : offers_(static_cast<std::size_t>(size)) {}
 
-  void publish(int rank, Offer offer, Deadline deadline) {
+  int size() const { return static_cast<int>(offers_.size()); }
+
+  /// `read(offers)` is called when all ranks have made theirs. Throws PeerError when one is gone or
+  /// late, and what `read` throws.
+  template <typename Read>
+  void exchange(int rank, const Offer& offer, Deadline deadline, const Read& read) {
     offers_[static_cast<std::size_t>(rank)] = offer;
     meet(deadline);
-  }
-  const std::vector<Offer>& offers() const { return offers_; }
-
-  /// Wait for all ranks. Throws PeerError when one is gone or late.
-  void meet(Deadline deadline) {
-    std::unique_lock lock(mutex_);
-    const std::size_t generation = generation_;
-    if (!broken_ && ++arrived_ == offers_.size()) {
-      arrived_ = 0;
-      ++generation_;
-      met_.notify_all();
-      return;
+    std::exception_ptr failure;
+    try {
+      read(offers_);
+    } catch (...) {
+      failure = std::current_exception();
+      leave();
     }
-    const bool met =
-        met_.wait_until(lock, deadline, [&] { return broken_ || generation_ != generation; });
-    if (generation_ != generation) return;
-    broken_ = true;
-    met_.notify_all();
-    throw PeerError(met ? "[comm] a peer left the group during a collective"
-                        : "[comm] a peer did not arrive before the deadline");
+    wait_for_readers();
+    if (failure) std::rethrow_exception(failure);
   }
 
   void leave() {
     const std::lock_guard lock(mutex_);
     broken_ = true;
-    met_.notify_all();
+    changed_.notify_all();
   }
 
  private:
+  void meet(Deadline deadline) {
+    std::unique_lock lock(mutex_);
+    const std::size_t generation = generation_;
+    if (!broken_ && ++arrived_ == offers_.size()) {
+      arrived_ = 0;
+      reading_ = offers_.size();
+      ++generation_;
+      changed_.notify_all();
+      return;
+    }
+    const bool in_time =
+        changed_.wait_until(lock, deadline, [&] { return broken_ || generation_ != generation; });
+    if (generation_ != generation) return;
+    broken_ = true;
+    changed_.notify_all();
+    throw PeerError(in_time ? "[comm] a peer left the group during a collective"
+                            : "[comm] a peer did not arrive before the deadline");
+  }
+
+  // Short, whatever happens: all ranks have met, and read what is in memory.
+  void wait_for_readers() {
+    std::unique_lock lock(mutex_);
+    if (--reading_ == 0) changed_.notify_all();
+    changed_.wait(lock, [this] { return reading_ == 0; });
+  }
+
   std::vector<Offer> offers_;
   std::mutex mutex_;
-  std::condition_variable met_;
+  std::condition_variable changed_;  // one of the following
   std::size_t arrived_ = 0;
+  std::size_t reading_ = 0;
   std::size_t generation_ = 0;
   bool broken_ = false;
 };
 
-void copy_bytes(std::span<const std::byte> from, std::span<std::byte> to, Group& group) {
+void copy_bytes(std::span<const std::byte> from, std::span<std::byte> to) {
   if (from.size() != to.size()) {
-    group.leave();
     throw PeerError("[comm] a peer sent " + std::to_string(from.size()) + " bytes instead of " +
                     std::to_string(to.size()));
   }
@@ -79,30 +99,35 @@ class ThreadCommunicator final : public Communicator {
   ~ThreadCommunicator() override { group_->leave(); }
 
   int rank() const override { return rank_; }
-  int size() const override { return static_cast<int>(group_->offers().size()); }
+  int size() const override { return group_->size(); }
 
   void all_to_all(std::span<const std::span<const std::byte>> send,
                   std::span<const std::span<std::byte>> receive, Deadline deadline) override {
-    group_->publish(rank_, {.slots = send, .bytes = {}}, deadline);
-    for (std::size_t peer = 0; peer < receive.size(); ++peer) {
-      copy_bytes(group_->offers()[peer].slots[static_cast<std::size_t>(rank_)], receive[peer],
-                 *group_);
-    }
-    group_->meet(deadline);
+    exchange(
+        {.slots = send, .bytes = {}}, receive, deadline,
+        [rank = static_cast<std::size_t>(rank_)](const Offer& offer) { return offer.slots[rank]; });
   }
 
   void all_gather(std::span<const std::byte> send, std::span<const std::span<std::byte>> receive,
                   Deadline deadline) override {
-    group_->publish(rank_, {.slots = {}, .bytes = send}, deadline);
-    for (std::size_t peer = 0; peer < receive.size(); ++peer) {
-      copy_bytes(group_->offers()[peer].bytes, receive[peer], *group_);
-    }
-    group_->meet(deadline);
+    exchange({.slots = {}, .bytes = send}, receive, deadline,
+             [](const Offer& offer) { return offer.bytes; });
   }
 
   void abort() override { group_->leave(); }
 
  private:
+  /// `part(offer)` is what this rank receives of it.
+  template <typename Part>
+  void exchange(const Offer& offer, std::span<const std::span<std::byte>> receive,
+                Deadline deadline, const Part& part) {
+    group_->exchange(rank_, offer, deadline, [&](const std::vector<Offer>& offers) {
+      for (std::size_t peer = 0; peer < receive.size(); ++peer) {
+        copy_bytes(part(offers[peer]), receive[peer]);
+      }
+    });
+  }
+
   std::shared_ptr<Group> group_;
   int rank_;
 };

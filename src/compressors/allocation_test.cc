@@ -63,7 +63,7 @@ TEST(Allocations, LinearMethodsMakeNoneOncePrepared) {
     const std::size_t count = allocations_of([&] {
       for (std::uint64_t step = 0; step < 3; ++step) {
         for (std::size_t round = 0; round < means.size(); ++round) {
-          compressor->encode_round(static_cast<int>(round), values, kShape, state, {1, step, 2},
+          compressor->encode_round(static_cast<int>(round), values, kShape, state,
                                    std::span(means).first(round), means[round]);
         }
         compressor->decode(kShape, means, result);

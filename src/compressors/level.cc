@@ -14,6 +14,16 @@ namespace {
 // Biases, norms and other short vectors: a fraction of a percent of the bytes, and sensitive.
 constexpr std::size_t kMinVectorCount = 4096;
 
+constexpr std::uint32_t kMostBucket = 1 << 24;
+
+std::string buckets() { return "a multiple of 8 from 8 to " + std::to_string(kMostBucket); }
+
+void check_dtype(const std::string& what, bool matters, DType dtype, DType impossible) {
+  if (matters && dtype == impossible) {
+    throw ConfigError("[level] " + what + ": " + std::string(name_of(dtype)) + " is not possible");
+  }
+}
+
 [[noreturn]] void refuse(std::string_view spelling, const std::string& why) {
   throw ConfigError("[level] '" + std::string(spelling) + "': " + why);
 }
@@ -53,8 +63,8 @@ DType parse_dtype(std::string_view spelling, std::string_view text,
 
 std::uint32_t parse_bucket(std::string_view spelling, std::string_view text) {
   const double bucket = parse_number(spelling, text);
-  if (bucket < 1 || bucket > 1 << 24 || bucket != std::floor(bucket)) {
-    refuse(spelling, "bucket must be a whole number from 8 to 16777216");
+  if (bucket < 0 || bucket > kMostBucket || bucket != std::floor(bucket)) {
+    refuse(spelling, "bucket must be " + buckets());
   }
   return static_cast<std::uint32_t>(bucket);
 }
@@ -172,10 +182,13 @@ void check(const Level& level) {
                       (row.integer_parameter ? "a whole number " : "") + "from " +
                       shortest(row.min_parameter) + " to " + shortest(row.max_parameter));
   }
-  if (level.bucket < 8 || level.bucket % 8 != 0) {
-    throw ConfigError("[level] quantize: bucket " + std::to_string(level.bucket) +
-                      " must be a multiple of 8");
+  if (level.bucket < 8 || level.bucket > kMostBucket || level.bucket % 8 != 0) {
+    throw ConfigError("[level] quantize: bucket " + std::to_string(level.bucket) + " must be " +
+                      buckets());
   }
+  check_dtype("cast", level.method == Method::cast, level.values, DType::f32);
+  check_dtype("topk: values", level.method == Method::topk, level.values, DType::f16);
+  check_dtype("low_rank: factors", level.method == Method::low_rank, level.factors, DType::f16);
   if (!(level.min_ratio > 0) || !std::isfinite(level.min_ratio)) {
     throw ConfigError("[level] low_rank: min_ratio must be positive and finite");
   }

@@ -215,5 +215,16 @@ TEST(PayloadBytes, HasNoLimitAt32Bits) {
   }
 }
 
+TEST(Level, WhatCannotBeSpelledIsRefused) {
+  for (const Level& level :
+       {Level{.method = Method::cast, .values = DType::f32},
+        Level{.method = Method::topk, .parameter = 0.1, .values = DType::f16},
+        Level{.method = Method::low_rank, .parameter = 4, .factors = DType::f16},
+        Level{.method = Method::quantize, .parameter = 4, .bucket = 1 << 25},
+        Level{.method = Method::quantize, .parameter = 4, .bucket = 0}}) {
+    EXPECT_THROW(check(level), ConfigError) << to_string(level);
+  }
+}
+
 }  // namespace
 }  // namespace lgreco

@@ -54,8 +54,7 @@ class LowRank final : public LinearCompressor {
   }
 
   void encode_round(int round, std::span<const float> values, const MatrixShape& shape,
-                    const LinearState& state, const RandomKey&,
-                    std::span<const std::span<float>> means,
+                    const LinearState& state, std::span<const std::span<float>> means,
                     std::span<float> addend) const override {
     if (round == 0) {
       kernels::multiply(values.data(), shape.rows, shape.cols, state.factor.data(), rank_,
@@ -69,10 +68,10 @@ class LowRank final : public LinearCompressor {
 
   // What is not finite in the layer is not finite in P, whose sums run over all values.
   bool encode_first_round(std::span<float> values, std::span<const float> residual,
-                          const MatrixShape& shape, const LinearState& state, const RandomKey& key,
+                          const MatrixShape& shape, const LinearState& state,
                           std::span<float> addend) const override {
     if (residual.empty()) {
-      encode_round(0, values, shape, state, key, {}, addend);
+      encode_round(0, values, shape, state, {}, addend);
     } else {
       kernels::add_and_multiply(residual.data(), shape.rows, shape.cols, state.factor.data(), rank_,
                                 values.data(), addend.data());

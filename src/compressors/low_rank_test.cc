@@ -42,7 +42,7 @@ class OneRank {
       rounds.emplace_back(compressor_->round_floats(kShape, round));
     }
     for (int round = 0; round < compressor_->rounds(); ++round) {
-      compressor_->encode_round(round, values, kShape, state, key, means,
+      compressor_->encode_round(round, values, kShape, state, means,
                                 rounds[static_cast<std::size_t>(round)]);
       means.emplace_back(rounds[static_cast<std::size_t>(round)]);
     }

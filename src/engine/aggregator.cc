@@ -28,8 +28,11 @@ namespace {
 // How long the destructor waits for a step that the peers may still finish with us.
 constexpr std::chrono::seconds kGrace(5);
 
+// Beyond it, deadlines could not be told on every clock.
+constexpr std::chrono::hours kLongestTimeout(24 * 365);
+
 // Buffers of a set of layers that was not seen for so many buckets are given back.
-constexpr std::uint32_t kRemembered = 4096;
+constexpr std::int32_t kRemembered = 4096;
 
 std::vector<LayerRecord> make_records(const std::vector<LayerSpec>& layers, DType residual) {
   std::vector<LayerRecord> records;
@@ -58,12 +61,15 @@ Lanes counted(std::vector<std::unique_ptr<Communicator>> lanes) {
   return counting;
 }
 
-void check(const AggregatorOptions& options) {
+AggregatorOptions checked(AggregatorOptions options) {
   if (options.threads < 1) throw ConfigError("[aggregator] threads must be at least 1");
-  if (options.timeout.count() <= 0) throw ConfigError("[aggregator] timeout must be positive");
+  if (options.timeout.count() <= 0 || options.timeout > kLongestTimeout) {
+    throw ConfigError("[aggregator] timeout must be positive and at most a year");
+  }
   if (options.residual == DType::f16) {
     throw ConfigError("[aggregator] residuals are kept in fp32 or bf16, not in fp16");
   }
+  return options;
 }
 
 }  // namespace
@@ -72,14 +78,15 @@ void check(const AggregatorOptions& options) {
 // communicator lane A does lane B's work, too, so that the order of collectives is fixed.
 //
 // Records, plan, step and statistics change at the end of a step alone, on lane B; the encoder does
-// not begin the next step before that. Whoever else wants them waits until no step is under way. So
-// nothing but the counters of steps needs a lock.
+// not begin the next step before that. Whoever else wants them waits until no bucket is under way,
+// also after a failure, which brings all of them home soon. So nothing but the counters of buckets
+// needs a lock.
 class Aggregator::Impl {
  public:
   Impl(const std::vector<LayerSpec>& layers, AggregatorOptions options,
        std::vector<std::unique_ptr<Communicator>> lanes)
       : specs(layers),
-        options_(std::move(options)),
+        options_(checked(std::move(options))),
         records_(make_records(layers, options_.residual)),
         lanes_(counted(std::move(lanes))),
         place_{lanes_[0]->rank(), lanes_[0]->size()},
@@ -88,30 +95,33 @@ class Aggregator::Impl {
         commit_(place_),
         parameter_hashes_(specs.size()),
         in_open_step_(specs.size()) {
-    check(options_);
     const Fingerprint fingerprint = fingerprint_of(specs, options_);
     require_same(registration_of(fingerprint, options_), *lanes_[0], from_now());
     fingerprint_ = hash_of(fingerprint);
     if (planning_.needs_network()) planning_.set_network(probe_network(*lanes_[0], from_now()));
     add_traffic();
     use(planning_.first_plan());
-    threads_.emplace_back([this] { encode(); });
-    threads_.emplace_back([this] { run_lane_a(); });
-    if (lanes_.size() == 2) threads_.emplace_back([this] { run_lane_b(); });
+    try {
+      threads_.emplace_back([this] { encode(); });
+      threads_.emplace_back([this] { run_lane_a(); });
+      if (lanes_.size() == 2) threads_.emplace_back([this] { run_lane_b(); });
+    } catch (...) {  // the machine gives no more
+      end_threads();
+      throw;
+    }
   }
 
   ~Impl() {
     bool unfinished;
     {
       std::unique_lock lock(mutex_);
-      changed_.wait_for(lock, kGrace, [this] { return is_idle() || failure_; });
+      changed_.wait_for(lock, kGrace, [this] { return is_idle(); });
       unfinished = !is_idle() || step_is_open_;
     }
     if (unfinished) {
       fail({Failure::Kind::peer, "[aggregator] closed before the step of this bucket had ended"});
     }
-    tickets_.close();
-    for (std::thread& thread : threads_) thread.join();
+    end_threads();
     release(failure_);
   }
 
@@ -122,19 +132,19 @@ class Aggregator::Impl {
     ticket_.last = bucket.last;
     ticket_.done = std::move(done);
     ticket_.submitted = Clock::now();
-    trace_backward(bucket.last);
     {
       const std::lock_guard state_lock(mutex_);
       step_is_open_ = !bucket.last;
-      submitted_steps_ += bucket.last ? 1 : 0;
+      ++submitted_buckets_;
     }
     tickets_.push(ticket_);
   }
 
+  /// While no bucket is under way: nothing else reads or changes the state then.
   template <typename Function>
   auto when_idle(Function function) {
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return is_idle() || failure_; });
+    changed_.wait(lock, [this] { return is_idle(); });
     return function();
   }
 
@@ -287,13 +297,13 @@ class Aggregator::Impl {
   }
 
   void use(Plan plan) {
+    exchanges_.clear();  // they refer to the levels' codecs
     std::vector<std::size_t> load(static_cast<std::size_t>(place_.ranks), 0);
     for (std::size_t i = 0; i < records_.size(); ++i) {
       records_[i].use(plan.levels[i], key(records_[i]), load);
     }
     plan_ = std::move(plan);
     plan_hash_ = plan_.hash();
-    exchanges_.clear();
   }
 
   // -- Failure of the network, or of the agreement: from here on nothing works.
@@ -313,37 +323,49 @@ class Aggregator::Impl {
     return failure_;
   }
 
-  // -- Counting steps. REQUIRES of the first: the caller holds mutex_.
+  // -- Counting buckets. REQUIRES of the first: the caller holds mutex_.
 
-  bool is_idle() const { return finished_steps_ == submitted_steps_; }
+  bool is_idle() const { return finished_buckets_ == submitted_buckets_; }
 
-  void step_has_ended() {
+  void bucket_has_ended() {
     {
       const std::lock_guard lock(mutex_);
-      ++finished_steps_;
+      ++finished_buckets_;
     }
     changed_.notify_all();
+  }
+
+  // -- The threads.
+
+  /// Each ends when it has nothing left to do, and closes the next one's queue.
+  void end_threads() {
+    tickets_.close();
+    for (std::thread& thread : threads_) thread.join();
   }
 
   // -- The encoder's thread.
 
   void encode() {
     Ticket ticket;
-    std::uint64_t step = 0;  // how many were begun
+    std::uint64_t buckets = 0;  // before this one
     bool begins_step = true;
+    Clock::time_point first_submitted;
     StepContext context;
-    while (tickets_.pop(ticket)) {
+    for (; tickets_.pop(ticket); ++buckets) {
       if (begins_step) {
         std::unique_lock lock(mutex_);
-        changed_.wait(lock, [&] { return finished_steps_ == step || failure_; });
+        changed_.wait(lock, [&] { return finished_buckets_ == buckets; });
         context.deadline = from_now();
         context.bucket = 0;
-        ++step;
+        first_submitted = ticket.submitted;
       }
       begins_step = ticket.last;
       if (failed_) {
         reject(ticket);
         continue;
+      }
+      if (ticket.last && trace_.is_on()) {
+        trace_.add({"backward", "backward", step_, 0, first_submitted, ticket.submitted});
       }
       context.step = step_;
       context.plan = plan_hash_;
@@ -370,7 +392,7 @@ class Aggregator::Impl {
   void reject(Ticket& ticket) {
     if (ticket.done) ticket.done(failure());
     ticket.done = nullptr;
-    if (ticket.last) step_has_ended();
+    bucket_has_ended();
   }
 
   Exchange& exchange_for(const std::vector<Gradient>& gradients) {
@@ -418,11 +440,10 @@ class Aggregator::Impl {
     }
     if (failed_) {
       release(failure());
-      if (exchange != nullptr && exchange->last()) step_has_ended();
     } else if (exchange->last()) {
       end_step();
-      step_has_ended();
     }
+    if (exchange != nullptr) bucket_has_ended();
   }
 
   template <typename Round>
@@ -447,6 +468,7 @@ class Aggregator::Impl {
   // -- The end of a step, on the last lane's thread.
 
   void end_step() {
+    bool committed = false;
     try {
       const std::optional<Failure> lost = agree();
       add_traffic();
@@ -455,16 +477,16 @@ class Aggregator::Impl {
         release(lost->exception());
         return;
       }
-      commit();
+      committed = commit();
       forget_unused_exchanges();
     } catch (...) {
       fail(Failure::current(place("commit")));
       release(failure());
       return;
     }
-    step_buckets_ = step_exchanges_.size();
+    const std::size_t buckets = step_exchanges_.size();
     release(nullptr);
-    change_plan_if_due();
+    if (committed) change_plan_if_due(buckets);
   }
 
   /// Why the step is lost, the same on every rank, if it is.
@@ -502,7 +524,8 @@ class Aggregator::Impl {
            step_ % options_.drift_check_every == 0;
   }
 
-  void commit() {
+  /// false: some gradient was not finite, and the state stays.
+  bool commit() {
     bool overflowed = false;
     for (const Exchange* exchange : step_exchanges_) overflowed |= exchange->overflowed();
     for (Exchange* exchange : step_exchanges_) {
@@ -517,23 +540,23 @@ class Aggregator::Impl {
     } else {
       ++step_;
     }
-    committed_ = !overflowed;
+    return !overflowed;
   }
 
-  // Buckets are regrouped now and then: those of the step before last are not coming again.
+  // Buckets are regrouped now and then, and the old ones do not come again.
   void forget_unused_exchanges() {
-    std::erase_if(exchanges_, [this](const auto& exchange) {
-      return exchange->context().sequence + kRemembered <
-             step_exchanges_.front()->context().sequence;
+    const std::uint32_t now = step_exchanges_.front()->context().sequence;
+    std::erase_if(exchanges_, [now](const auto& exchange) {
+      // As a difference, since the counter begins anew after 2^32.
+      return static_cast<std::int32_t>(now - exchange->context().sequence) > kRemembered;
     });
   }
 
   // While the caller already computes: the next step's buckets wait, nobody else.
-  void change_plan_if_due() {
-    if (!committed_) return;
+  void change_plan_if_due(std::size_t buckets) {
     const StepEnd end{.step = step_,
                       .frame = frame(),
-                      .buckets = step_buckets_,
+                      .buckets = buckets,
                       .grad_scale = grad_scale_,
                       .communicator = *lanes_.back(),
                       .commit = commit_};
@@ -577,21 +600,18 @@ class Aggregator::Impl {
       if (gradient.layer >= specs.size()) {
         throw ConfigError("[aggregator] there is no layer " + std::to_string(gradient.layer));
       }
+    }
+    for (const Gradient& gradient : bucket.gradients) {
       if (in_open_step_[gradient.layer]) {
+        for (const Gradient* marked = bucket.gradients.data(); marked != &gradient; ++marked) {
+          in_open_step_[marked->layer] = false;
+        }
         throw ConfigError("[aggregator] layer '" + specs[gradient.layer].name +
                           "' is handed over twice in one step");
       }
+      in_open_step_[gradient.layer] = true;
     }
-    for (const Gradient& gradient : bucket.gradients) in_open_step_[gradient.layer] = true;
     if (bucket.last) std::fill(in_open_step_.begin(), in_open_step_.end(), false);
-  }
-
-  void trace_backward(bool last) {
-    if (!trace_.is_on()) return;
-    if (!backward_begin_) backward_begin_ = ticket_.submitted;
-    if (!last) return;
-    trace_.add({"backward", "backward", submitted_steps_, 0, *backward_begin_, ticket_.submitted});
-    backward_begin_.reset();
   }
 
   AggregatorOptions options_;
@@ -610,22 +630,19 @@ class Aggregator::Impl {
   std::uint64_t step_ = 0;      // committed ones
   std::uint32_t sequence_ = 0;  // of buckets
   double grad_scale_ = 1.0;
-  bool committed_ = false;  // the last step
   Stats stats_;
   Traffic counted_;                                   // what of the lanes' traffic is in stats_
   std::vector<std::unique_ptr<Exchange>> exchanges_;  // one per set of layers seen with this plan
   std::vector<Exchange*> step_exchanges_;             // that passed round B in this step
-  std::size_t step_buckets_ = 1;                      // of the last step
 
   std::mutex submit_mutex_;
   std::vector<bool> in_open_step_;  // by layer: submitted, and the step has not ended
   Ticket ticket_;                   // being filled by submit()
-  std::optional<Clock::time_point> backward_begin_;
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;  // one of the following
-  std::uint64_t submitted_steps_ = 0;
-  std::uint64_t finished_steps_ = 0;
+  std::uint64_t submitted_buckets_ = 0;
+  std::uint64_t finished_buckets_ = 0;
   bool step_is_open_ = false;
   std::exception_ptr failure_;
   std::atomic<bool> failed_{false};  // failure_ is set

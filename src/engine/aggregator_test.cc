@@ -6,6 +6,7 @@
 #include <future>
 #include <mutex>
 #include <random>
+#include <set>
 
 #include "lgreco/status.h"
 #include "src/kernels/cast.h"
@@ -566,6 +567,60 @@ TEST(Aggregator, RefusesForeignStates) {
 TEST(Aggregator, RefusesDuplicateNames) {
   const std::vector<LayerSpec> twice = {{.name = "a", .shape = {2}}, {.name = "a", .shape = {2}}};
   EXPECT_THROW(Aggregator(twice, {}, thread_communicators(1)), ConfigError);
+}
+
+TEST(Aggregator, RefusesALayerTwiceInOneBucketAndForgetsTheBucket) {
+  Trainer trainer(thread_communicators(1), options("quantize:4"));
+  Values values = gradients(0, 0);
+  const Gradient layer{.layer = 3, .data = values[3].data()};
+  const Gradient other{.layer = 2, .data = values[2].data()};
+  EXPECT_THROW(trainer.aggregator.exchange({.gradients = {other, layer, layer}}), ConfigError);
+  EXPECT_THROW(trainer.aggregator.exchange({.gradients = {{.layer = 99}}}), ConfigError);
+  trainer.average(values);
+}
+
+TEST(Aggregator, RefusesTimeoutsThatNoClockCanTell) {
+  for (const auto timeout : {std::chrono::milliseconds(0), std::chrono::milliseconds::max()}) {
+    EXPECT_THROW(Aggregator(kModel, {.timeout = timeout}, thread_communicators(1)), ConfigError);
+  }
+}
+
+// The average fits, what rank 0 has not sent of it would not: without a look at it, the residual
+// would be infinite, and every step after this one an overflow.
+TEST(Aggregator, ALossThatOverflowsIsAnOverflowOfTheStep) {
+  run_ranks(3, [](std::unique_ptr<Communicator> comm) {
+    Communicators lanes;
+    lanes.push_back(std::move(comm));
+    Trainer trainer(std::move(lanes), options("low_rank:1:min_ratio=1"));
+    Values values;
+    for (const LayerSpec& layer : kModel) values.emplace_back(layer.count(), 0.0f);
+    values[0][0] = 1;
+    trainer.average(values);  // turns the warm factor to the one value
+    values[0][0] = trainer.rank == 0 ? 3.3e38f : -3.3e38f;
+    trainer.average(values);
+    EXPECT_TRUE(std::isnan(values[0][0]));
+    values = gradients(trainer.rank, 0);
+    trainer.average(values);
+    EXPECT_TRUE(std::isfinite(values[0][0]));
+    EXPECT_EQ(trainer.aggregator.stats().overflow_steps, 1u);
+    EXPECT_EQ(trainer.aggregator.stats().steps, 2u);
+  });
+}
+
+TEST(Aggregator, TracesNameAStepAlikeOnAllTracks) {
+  Trainer trainer(thread_communicators(1), options("quantize:4"));
+  Values values = gradients(0, 0);
+  values[0][0] = INFINITY;
+  trainer.average(values);  // an overflow, which is no step
+  trainer.aggregator.start_trace();
+  values = gradients(0, 0);
+  trainer.average(values, 2);
+  std::set<std::string> tracks;
+  for (const TraceEvent& event : trainer.aggregator.stop_trace()) {
+    EXPECT_EQ(event.step, 0u) << event.track;
+    tracks.insert(event.track);
+  }
+  EXPECT_EQ(tracks, (std::set<std::string>{"backward", "encode", "lane A", "lane B"}));
 }
 
 }  // namespace

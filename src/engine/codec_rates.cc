@@ -63,9 +63,9 @@ double linear_seconds(Level level, std::vector<float> residual) {
   std::vector<std::span<float>> means(rounds.begin(), rounds.end());
   std::vector<float> values(residual.size());
   return excess * least_seconds([&] {
-           (void)compressor->encode_first_round(values, residual, kSample, state, {}, rounds[0]);
+           (void)compressor->encode_first_round(values, residual, kSample, state, rounds[0]);
            for (std::size_t round = 1; round < rounds.size(); ++round) {
-             compressor->encode_round(static_cast<int>(round), values, kSample, state, {},
+             compressor->encode_round(static_cast<int>(round), values, kSample, state,
                                       std::span(means).first(round), rounds[round]);
            }
            compressor->decode_keep_loss(kSample, means, values, residual);

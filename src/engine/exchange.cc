@@ -202,8 +202,6 @@ void Exchange::run(Messages& messages, Communicator& communicator) {
                     .plan = context_.plan ^ layers_hash_};
   try {
     messages.exchange(communicator, frame, context_.deadline);
-  } catch (const PeerError&) {
-    throw;
   } catch (const ProtocolError&) {
     attempt("receiving", [] { throw; });
     return;
@@ -254,7 +252,7 @@ void Exchange::load(Part& part) {
     finite = !sum_is_needed || all_finite(part.values);
   } else {
     finite = record.linear->encode_first_round(part.values, residual, record.shape,
-                                               record.linear_state, key(part), part.factors[0]);
+                                               record.linear_state, part.factors[0]);
     if (!finite) std::fill(part.factors[0].begin(), part.factors[0].end(), 0.0f);
   }
   if (!finite) {
@@ -277,7 +275,7 @@ void Exchange::encode_second_round() {
     const LayerRecord& record = *part.record;
     const std::span<float> factor = part.factors[1];
     if (part.presence != Presence::non_finite) {
-      record.linear->encode_round(1, part.values, record.shape, record.linear_state, key(part),
+      record.linear->encode_round(1, part.values, record.shape, record.linear_state,
                                   std::span(part.factors).first(1), factor);
       if (all_finite(factor)) return;
     }
@@ -410,13 +408,19 @@ void Exchange::round_b(Communicator& communicator) {
   });
 }
 
-// P is orthonormal, so that no entry of P Q^T exceeds this bound.
+// P is orthonormal, so that no entry of P Q^T exceeds `average`. Neither it nor what it lacks of
+// the values may overflow; the values count only when it is large enough to change the largest
+// float.
 void Exchange::check_factors() {
+  constexpr double kLargest = std::numeric_limits<float>::max();
+  constexpr double kHalfUlpOfLargest = 0x1p103;
   for (Part* part : linear_parts_) {
     const std::span<const float> q = part->factors[1];
     const double rank = part->record->level.parameter;
-    const double bound = rank * kernels::max_magnitude(q.data(), q.size());
-    if (bound > std::numeric_limits<float>::max()) part->presence = Presence::non_finite;
+    const double average = rank * kernels::max_magnitude(q.data(), q.size());
+    if (average < kHalfUlpOfLargest) continue;
+    const double value = kernels::max_magnitude(part->values.data(), part->values.size());
+    if (average + value > kLargest) part->presence = Presence::non_finite;
   }
 }
 
@@ -477,23 +481,31 @@ void Exchange::commit_part(Part& part) const {
   if (context_.sum_averages && !is_fp32(part)) add_to_interval(record, part.result);
   if (!is_fp32(part)) {
     keep_16_bit_residual(part);
-  } else if (record.linear != nullptr && settings_.error_feedback) {
-    record.residual.keep_loss(
-        part.values, key(part), [&](std::span<float> values, std::span<float> loss) {
-          record.linear->decode_keep_loss(record.shape, part.factors, values, loss);
-        });
+  } else if (record.level.method == Method::dense) {
+    record.residual.clear();  // everything was sent
+    decode_part(part, part.values);
+  } else if (settings_.error_feedback) {
+    keep_residual(part);
   } else {
-    if (record.level.method == Method::dense) {
-      record.residual.clear();  // everything was sent
-    } else if (settings_.error_feedback) {
-      record.residual.keep(part.values, key(part));
-    }
     decode_part(part, part.values);
   }
   if (context_.sum_averages && is_fp32(part)) add_to_interval(record, part.values);
   if (record.linear != nullptr) {
     record.linear->commit(record.shape, key(part), part.factors, record.linear_state);
   }
+}
+
+// Leaves the average in `values`.
+void Exchange::keep_residual(Part& part) const {
+  LayerRecord& record = *part.record;
+  if (record.linear != nullptr) {
+    const std::span<float> in_place = record.residual.overwrite(part.values.size());
+    const std::span<float> loss = in_place.empty() ? part.values : in_place;
+    record.linear->decode_keep_loss(record.shape, part.factors, part.values, loss);
+    if (!in_place.empty()) return;
+  }
+  record.residual.keep(part.values, key(part));
+  decode_part(part, part.values);
 }
 
 // A 16-bit gradient cannot hold the average exactly: what its rounding loses is kept as well.

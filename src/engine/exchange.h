@@ -127,6 +127,7 @@ class Exchange {
   void finish_part(Part& part, bool commit) const;
   void decode_part(const Part& part, std::span<float> result) const;
   void commit_part(Part& part) const;
+  void keep_residual(Part& part) const;
   void keep_16_bit_residual(Part& part) const;
 
   Settings settings_;

@@ -17,6 +17,8 @@ Failure Failure::current(const std::string& place) {
     return {Kind::config, place + error.what()};
   } catch (const std::exception& error) {
     return {Kind::other, place + error.what()};
+  } catch (...) {
+    return {Kind::other, place + "an exception that is no std::exception"};
   }
 }
 

@@ -240,7 +240,7 @@ TEST_F(FailingPlanner, IsLate) {
         released.wait();
         return CostRow{1, std::vector<float>(candidates.size(), 1)};
       },
-      std::chrono::seconds(4),
+      std::chrono::seconds(8),
       [&] {
         released.count_down();
         std::this_thread::sleep_for(std::chrono::seconds(1));  // the thread ends meanwhile
@@ -270,7 +270,7 @@ TEST(Planning, GoesOnWithAPlannerThatHangs) {
   run_ranks(2, [&](std::unique_ptr<Communicator> comm) {
     const bool broken = comm->rank() == 1;
     AggregatorOptions settings = options(LGrecoPolicy{.every = 40, .start = 40, .window = 3});
-    settings.timeout = std::chrono::seconds(4);
+    settings.timeout = std::chrono::seconds(8);
     Rank rank(std::move(comm), settings,
               [&](const Window& window, const MatrixShape& shape, const Candidates& candidates,
                   int ranks) {

@@ -48,6 +48,12 @@ void Residual::keep(std::span<const float> values, const RandomKey& key) {
   }
 }
 
+std::span<float> Residual::overwrite(std::size_t count) {
+  if (dtype_ != DType::f32) return {};
+  floats_.resize(count);
+  return floats_;
+}
+
 void Residual::scale(float factor) {
   kernels::scale(floats_.data(), factor, floats_.size(), floats_.data());
   for (std::uint16_t& half : halves_) {

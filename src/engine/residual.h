@@ -28,10 +28,8 @@ class Residual {
   void add_to(std::span<float> values) const;
   /// residual = values. `key` draws the rounding of bf16.
   void keep(std::span<const float> values, const RandomKey& key);
-  /// `decode(values, loss)` turns `values` into what was sent of them and writes what they lost to
-  /// memory of their size, which becomes the residual.
-  template <typename Decode>
-  void keep_loss(std::span<float> values, const RandomKey& key, const Decode& decode);
+  /// Memory of `count` values where a residual in fp32 is to be written; empty for one in bf16.
+  std::span<float> overwrite(std::size_t count);
   /// residual *= factor.
   void scale(float factor);
 
@@ -45,14 +43,5 @@ class Residual {
   std::vector<float> floats_;
   std::vector<std::uint16_t> halves_;
 };
-
-template <typename Decode>
-void Residual::keep_loss(std::span<float> values, const RandomKey& key, const Decode& decode) {
-  std::vector<float> temporary;  // bf16 only, and the one allocation of a steady step
-  std::vector<float>& loss = dtype_ == DType::f32 ? floats_ : temporary;
-  loss.resize(values.size());
-  decode(values, std::span(loss));
-  if (dtype_ != DType::f32) keep(loss, key);
-}
 
 }  // namespace lgreco

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <future>
+#include <latch>
 #include <random>
 
 #include "lgreco/aggregator.h"
@@ -170,24 +171,31 @@ TEST(Transaction, AfterADamagedMessageTheRunGoesOnAsIfTheStepHadNotBeen) {
 TEST(Transaction, ExceptionOnOneRankIsTheSameErrorOnAllAndCostsOneStep) {
   run_ranks_on_lanes(3, 2, [&](Communicators lanes) {
     const int rank = lanes[0]->rank();
-    std::atomic<bool> throws = false;
+    enum class Throws { nothing, exception, number };
+    std::atomic<Throws> throws = Throws::nothing;
     const std::vector<std::byte> parameter(8);
     AggregatorOptions options{.method = parse_level("quantize:4")};
     options.drift_check_every = 1;
     options.parameter = [&](std::size_t) -> std::span<const std::byte> {
-      if (throws && rank == 2) throw std::runtime_error("out of luck");
+      if (throws == Throws::exception && rank == 2) throw std::runtime_error("out of luck");
+      if (throws == Throws::number && rank == 2) throw 7;
       return parameter;
     };
     Aggregator aggregator(kModel, options, std::move(lanes));
     Values values = gradients(rank, 0);
     average(aggregator, values);
     const AggregatorState before = aggregator.state();
-    throws = true;
-    const auto failure = failure_of(aggregator, values);
-    ASSERT_TRUE(failure);
-    EXPECT_EQ(message_of(failure), "[rank 2, step 1, comparing parameters] out of luck");
-    expect_same_state(aggregator.state(), before);
-    throws = false;
+    for (const auto& [what, reason] :
+         {std::pair{Throws::exception, "out of luck"},
+          std::pair{Throws::number, "an exception that is no std::exception"}}) {
+      throws = what;
+      const auto failure = failure_of(aggregator, values);
+      ASSERT_TRUE(failure);
+      EXPECT_EQ(message_of(failure),
+                std::string("[rank 2, step 1, comparing parameters] ") + reason);
+      expect_same_state(aggregator.state(), before);
+    }
+    throws = Throws::nothing;
     EXPECT_FALSE(failure_of(aggregator, values));
   });
 }
@@ -211,23 +219,53 @@ TEST(Transaction, DeadPeerIsATypedErrorThatStays) {
 }
 
 TEST(Transaction, AStepMayTakeItsTimeoutAndNoMore) {
+  std::latch given_up(1);
   run_ranks_on_lanes(2, 2, [&](Communicators lanes) {
     const int rank = lanes[0]->rank();
     AggregatorOptions options{.method = parse_level("quantize:4")};
-    options.timeout = std::chrono::milliseconds(300);
+    options.timeout = std::chrono::seconds(3);
     Aggregator aggregator(kModel, options, std::move(lanes));
     Values values = gradients(rank, 0);
     average(aggregator, values);
     if (rank == 1) {  // frozen
-      std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+      given_up.wait();
       return;
     }
     const auto begin = Clock::now();
     const auto failure = failure_of(aggregator, values);
-    EXPECT_LT(Clock::now() - begin, std::chrono::milliseconds(1300));
+    EXPECT_GE(Clock::now() - begin, options.timeout);
+    given_up.count_down();
     ASSERT_TRUE(failure);
     EXPECT_THROW(std::rethrow_exception(failure), PeerError);
   });
+}
+
+TEST(Transaction, StateInTheMiddleOfAStepIsThatOfTheStepBefore) {
+  for (const char* method : kMethods) {
+    run_ranks_on_lanes(2, 2, [&](Communicators lanes) {
+      const int rank = lanes[0]->rank();
+      AggregatorOptions options{.method = parse_level(method)};
+      options.policy = LGrecoPolicy{.every = 1000};  // collects windows
+      Aggregator aggregator(kModel, options, std::move(lanes));
+      Values values = gradients(rank, 0);
+      average(aggregator, values);
+      const AggregatorState before = aggregator.state();
+      values = gradients(rank, 1);
+      std::promise<std::exception_ptr> first, second;
+      const auto submit = [&](std::size_t layer, bool last, auto& result) {
+        aggregator.submit(
+            {.gradients = {{.layer = layer, .data = values[layer].data()}}, .last = last},
+            [&result](const std::exception_ptr& failure) { result.set_value(failure); });
+      };
+      submit(0, /*last=*/false, first);
+      expect_same_state(aggregator.state(), before);
+      EXPECT_EQ(aggregator.stats().steps, 1u);
+      submit(1, /*last=*/true, second);
+      EXPECT_FALSE(first.get_future().get());
+      EXPECT_FALSE(second.get_future().get());
+      EXPECT_EQ(aggregator.stats().steps, 2u);
+    });
+  }
 }
 
 TEST(Transaction, ClosingInTheMiddleOfAStepIsAnErrorNotAHang) {

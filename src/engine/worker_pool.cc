@@ -3,10 +3,17 @@
 namespace lgreco {
 
 WorkerPool::WorkerPool(int threads) {
-  for (int i = 1; i < threads; ++i) threads_.emplace_back([this] { work(); });
+  try {
+    for (int i = 1; i < threads; ++i) threads_.emplace_back([this] { work(); });
+  } catch (...) {
+    end_threads();
+    throw;
+  }
 }
 
-WorkerPool::~WorkerPool() {
+WorkerPool::~WorkerPool() { end_threads(); }
+
+void WorkerPool::end_threads() {
   {
     const std::lock_guard lock(mutex_);
     ending_ = true;

@@ -16,7 +16,8 @@ namespace lgreco {
 
 class WorkerPool {
  public:
-  /// `threads` in all, the caller's included: 1 makes no thread.
+  /// `threads` in all, the caller's included: 1 makes no thread. Throws std::system_error when the
+  /// machine gives no more.
   explicit WorkerPool(int threads);
   ~WorkerPool();
   WorkerPool(const WorkerPool&) = delete;
@@ -41,6 +42,7 @@ class WorkerPool {
   void run(const Loop& loop);
   void take_items();
   void work();
+  void end_threads();
 
   std::mutex busy_;  // held by the loop that has the threads
   std::mutex mutex_;

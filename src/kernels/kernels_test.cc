@@ -536,6 +536,11 @@ TEST_P(KernelsTest, LowRankProducts) {
                                     expected_sum.data(), expected_loss.data());
       ASSERT_TRUE(same_bits(sum, expected)) << rows << "x" << cols << " rank " << rank;
       ASSERT_TRUE(same_bits(loss, expected_loss)) << rows << "x" << cols << " rank " << rank;
+      auto in_place = matrix;
+      kernels::add(in_place.data(), addend.data(), in_place.size(), in_place.data());
+      reconstruct_keep_loss(left.data(), right.data(), rows, cols, rank, in_place.data(),
+                            in_place.data());
+      ASSERT_TRUE(same_bits(in_place, expected_loss)) << rows << "x" << cols << " rank " << rank;
     }
   }
 }

@@ -196,10 +196,9 @@ void ReconstructRows(const float* left, const float* right, std::size_t rows, st
     }
     for (std::size_t i = 0; i < kRows; ++i) {
       float* out = matrix + i * cols + j;
-      if constexpr (kKeepLoss) {
-        hn::StoreU(hn::Sub(hn::LoadU(d, out), sums[i]), d, loss + i * cols + j);
-      }
+      const auto values = hn::LoadU(d, out);
       hn::StoreU(sums[i], d, out);
+      if constexpr (kKeepLoss) hn::StoreU(hn::Sub(values, sums[i]), d, loss + i * cols + j);
     }
   };
   const Floats d;

@@ -27,8 +27,8 @@ void multiply_transposed(const float* matrix, std::size_t rows, std::size_t cols
 void reconstruct(const float* left, const float* right, std::size_t rows, std::size_t cols,
                  std::size_t rank, float* matrix);
 
-/// loss = matrix - left * right^T and matrix = left * right^T as reconstruct() gives it, in one
-/// pass.
+/// matrix = left * right^T as reconstruct() gives it, and loss = what matrix was, less that; in one
+/// pass. `loss` may be `matrix`, which holds the loss in the end.
 void reconstruct_keep_loss(const float* left, const float* right, std::size_t rows,
                            std::size_t cols, std::size_t rank, float* matrix, float* loss);
 

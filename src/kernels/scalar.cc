@@ -234,9 +234,9 @@ void reconstruct(const float* left, const float* right, std::size_t rows, std::s
 
 void reconstruct_keep_loss(const float* left, const float* right, std::size_t rows,
                            std::size_t cols, std::size_t rank, float* matrix, float* loss) {
-  std::copy_n(matrix, rows * cols, loss);
+  const std::vector<float> values(matrix, matrix + rows * cols);
   reconstruct(left, right, rows, cols, rank, matrix);
-  subtract(loss, matrix, rows * cols, loss);
+  subtract(values.data(), matrix, rows * cols, loss);
 }
 
 void gram(const float* matrix, std::size_t rows, std::size_t cols, double* gram) {
