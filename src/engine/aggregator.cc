@@ -222,7 +222,7 @@ class Aggregator::Impl {
     if (outcome.values_differ) {
       throw StateError("[state] the ranks' states are of different steps or plans; load one save");
     }
-    std::vector<Residual> residuals;  // all memory is taken before anything changes
+    std::vector<Residual> residuals;  // the large memory is taken before anything changes
     for (const LayerState& layer : state->layers) {
       residuals.emplace_back(options_.residual).assign(layer.residual);
     }
