@@ -130,11 +130,13 @@ Exchange::Exchange(const std::vector<Gradient>& gradients, std::vector<LayerReco
   factor_first_ = coded;
   const auto p = message_bytes(*pq_sums_[0], place.ranks);
   const auto q = message_bytes(*pq_sums_[1], place.ranks);
-  const auto messages = [&](Messages::Kind kind, Phase phase, std::vector<std::size_t> bytes) {
-    return std::make_unique<Messages>(kind, phase, place, parts_.size(), std::move(bytes));
+  const auto messages = [&](Messages::Kind kind, Phase phase, std::vector<std::size_t> bytes,
+                            Messages* after = nullptr) {
+    return std::make_unique<Messages>(kind, phase, place, parts_.size(), std::move(bytes), after);
   };
   scatter_a_ = messages(Messages::Kind::scatter, Phase::scatter_a, sum_of(coded, p));
-  gather_b_ = messages(Messages::Kind::gather, Phase::gather_b, sum_of(coded, q));
+  gather_b_ =
+      messages(Messages::Kind::gather, Phase::gather_b, sum_of(coded, q), scatter_a_.get());
   if (linear_parts_.empty()) return;
   gather_a_ = messages(Messages::Kind::gather, Phase::gather_a, p);
   scatter_b_ = messages(Messages::Kind::scatter, Phase::scatter_b, q);

@@ -1,16 +1,34 @@
 #include "src/engine/memory_use.h"
 
+#include <algorithm>
+
 namespace lgreco {
+namespace {
+
+/// What a layer adds to the buffers of messages (see Messages).
+std::uint64_t message_bytes(const LayerRecord& record, std::uint64_t ranks) {
+  // Scattered: all but the own share is sent, and the own share comes from each peer. Gathered: all
+  // of it, the others' shares where scattered ones were sent from.
+  const auto scattered = [&](std::uint64_t bytes) { return bytes * (ranks - 1) / ranks; };
+  if (record.linear == nullptr) {
+    const std::uint64_t payload = payload_bytes(record.level, record.shape);
+    return 2 * scattered(payload) + payload / ranks;
+  }
+  const auto bytes_of = [&](int round) {
+    return record.factor_codec->payload_bytes(record.linear->round_floats(record.shape, round));
+  };
+  const std::uint64_t p = bytes_of(0), q = bytes_of(1);
+  return scattered(p) + p + 2 * scattered(q) + scattered(std::max(p, q)) + q / ranks;
+}
+
+}  // namespace
 
 MemoryUse memory_use(const std::vector<LayerRecord>& layers, const AggregatorOptions& options,
                      int ranks) {
   MemoryUse memory;
-  const auto peers = static_cast<std::uint64_t>(ranks - 1);
   for (const LayerRecord& record : layers) {
     const std::uint64_t count = record.shape.count();
-    const std::uint64_t payload = payload_bytes(record.level, record.shape);
-    // Scattered to and from the owners' share, and gathered as a whole.
-    memory.staging += payload + 2 * payload * peers / static_cast<std::uint64_t>(ranks);
+    memory.staging += message_bytes(record, static_cast<std::uint64_t>(ranks));
     if (record.spec.dtype != DType::f32) memory.staging += 2 * count * sizeof(float);
     if (record.linear != nullptr) {
       const auto rank = static_cast<std::uint64_t>(record.level.parameter);

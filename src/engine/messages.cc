@@ -1,5 +1,7 @@
 #include "src/engine/messages.h"
 
+#include <algorithm>
+#include <numeric>
 #include <string>
 
 #include "src/base/stopwatch.h"
@@ -8,35 +10,60 @@
 namespace lgreco {
 namespace {
 
-void cut(std::vector<std::byte>& buffer, const std::vector<std::size_t>& sizes,
-         std::vector<std::span<std::byte>>& slots) {
-  std::size_t total = 0;
-  for (std::size_t size : sizes) total += size;
-  buffer.resize(total);
-  std::size_t at = 0;
-  for (std::size_t size : sizes) {
-    slots.push_back(std::span(buffer).subspan(at, size));
-    at += size;
+std::vector<std::span<std::byte>> cut(std::vector<std::byte>& buffer,
+                                      const std::vector<std::size_t>& sizes) {
+  buffer.resize(std::accumulate(sizes.begin(), sizes.end(), std::size_t{0}));
+  std::vector<std::span<std::byte>> slots;
+  std::span<std::byte> left(buffer);
+  for (const std::size_t size : sizes) {
+    slots.push_back(left.first(size));
+    left = left.subspan(size);
   }
+  return slots;
 }
 
 }  // namespace
 
 Messages::Messages(Kind kind, Phase phase, Place place, std::size_t layers,
-                   std::vector<std::size_t> body_bytes)
+                   std::vector<std::size_t> body_bytes, Messages* after)
     : kind_(kind), phase_(phase), place_(place), layers_(layers), flag_bytes_(aligned(layers)) {
   std::vector<std::size_t>& sizes = body_bytes;
   for (std::size_t& size : sizes) size = kFrameBytes + flag_bytes_ + aligned(size);
-  if (kind == Kind::gather) {
-    cut(received_, sizes, receive_slots_);
-    return;
-  }
   const auto own = static_cast<std::size_t>(place.rank);
-  std::vector<std::size_t> received(sizes.size(), sizes[own]);
-  received[own] = 0;
-  cut(received_, received, receive_slots_);
-  sizes[own] = 0;
-  cut(sent_, sizes, send_slots_);
+  if (kind == Kind::scatter) {
+    std::vector<std::size_t> received(sizes.size(), sizes[own]);
+    received[own] = 0;
+    receive_slots_ = cut(received_, received);
+    sizes[own] = 0;
+    set_send_slots(cut(sent_, sizes));
+  } else if (after == nullptr) {
+    receive_slots_ = cut(received_, sizes);
+  } else {
+    received_.resize(sizes[own]);
+    sizes[own] = 0;
+    receive_slots_ = after->lend(sizes);
+    receive_slots_[own] = received_;
+  }
+}
+
+// Whatever is larger, the message to a rank or the one from it, determines the room for both.
+Messages::Slots Messages::lend(const std::vector<std::size_t>& sizes) {
+  const Slots before = send_slots_;
+  std::vector<std::size_t> rooms;
+  for (std::size_t peer = 0; peer < sizes.size(); ++peer) {
+    rooms.push_back(std::max(before[peer].size(), sizes[peer]));
+  }
+  Slots own = cut(sent_, rooms), lent = own;
+  for (std::size_t peer = 0; peer < sizes.size(); ++peer) {
+    own[peer] = own[peer].first(before[peer].size());
+    lent[peer] = lent[peer].first(sizes[peer]);
+  }
+  set_send_slots(std::move(own));
+  return lent;
+}
+
+void Messages::set_send_slots(Slots slots) {
+  send_slots_ = std::move(slots);
   send_views_.assign(send_slots_.begin(), send_slots_.end());
 }
 

@@ -26,8 +26,12 @@ class Messages {
   };
 
   /// `body_bytes[r]`: scatter: of each message *to* rank r; gather: of the message *from* rank r.
+  /// A gather may come `after` a scatter and take its memory: what rank r sends to all then arrives
+  /// where the message to rank r was. That scatter must have ended whenever this one is expected.
   Messages(Kind kind, Phase phase, Place place, std::size_t layers,
-           std::vector<std::size_t> body_bytes);
+           std::vector<std::size_t> body_bytes, Messages* after = nullptr);
+  Messages(const Messages&) = delete;
+  Messages& operator=(const Messages&) = delete;
 
   /// What is sent: to `peer`, or, of a gather, to everybody (`peer` is this rank then).
   std::span<std::byte> outgoing_flags(int peer);
@@ -50,6 +54,9 @@ class Messages {
  private:
   using Slots = std::vector<std::span<std::byte>>;
 
+  /// Slots of these sizes in the memory of what this scatter sends.
+  Slots lend(const std::vector<std::size_t>& sizes);
+  void set_send_slots(Slots slots);
   std::span<std::byte> body_of(std::span<std::byte> message) const;
   void seal_all(const Frame& frame);
   void check_all(Frame frame);
@@ -58,9 +65,10 @@ class Messages {
   Phase phase_;
   Place place_;
   std::size_t layers_;
-  std::size_t flag_bytes_;           // padded
-  std::vector<std::byte> sent_;      // scatter only: slot after slot, own slot empty
-  std::vector<std::byte> received_;  // slot after slot; scatter: own slot empty
+  std::size_t flag_bytes_;       // padded
+  std::vector<std::byte> sent_;  // scatter only: slot after slot, own slot empty
+  std::vector<std::byte>
+      received_;  // slot after slot; scatter: own slot empty; after one: own only
   Slots send_slots_;
   std::vector<std::span<const std::byte>> send_views_;
   Slots receive_slots_;
