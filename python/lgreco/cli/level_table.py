@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,33 +14,12 @@ from lgreco.errors import ConfigError
 from lgreco.methods import Dense, Method
 from lgreco.methods import method as parse_method
 
-
-@dataclass(frozen=True)
-class LevelRow:
-    """What one layer may have, and what that does to it; lists are by candidate.
-
-    Attributes:
-        name: of the layer.
-        levels: the candidates, spelled.
-        bytes: payload.
-        errors: L2 norms of what is lost.
-        reference: which candidate.
-        norm: of the layer; None when the file does not say.
-        dense: which candidate sends the layer as it is; None when none does.
-    """
-
-    name: str
-    levels: list[str]
-    bytes: list[float]
-    errors: list[float]
-    reference: int
-    norm: float | None
-    dense: int | None
+Row = dict[str, object]  # one layer, with the fields of LevelRow in src/engine/plan_solver.h
 
 
 def load_level_table(
     source: Path, reference: Method, candidates: Sequence[Method], ranks: int
-) -> list[LevelRow]:
+) -> list[Row]:
     """From gradients as .npz, measured at the levels that the engine would choose from, or from a
     JSON table.
 
@@ -63,11 +41,11 @@ def load_level_table(
 
 def _measured(
     name: str, gradient: np.ndarray, reference: str, candidates: list[str], ranks: int
-) -> LevelRow:
+) -> Row:
     layer = list(gradient.shape), "fp16" if gradient.dtype == np.float16 else "fp32"
     levels = _core.candidates(reference, candidates, *layer)
     table = cost_table({name: gradient}, [parse_method(level) for level in levels], pieces=ranks)
-    return LevelRow(
+    return dict(
         name=name,
         levels=levels,
         bytes=table.costs[0].tolist(),
@@ -78,7 +56,7 @@ def _measured(
     )
 
 
-def _from_json(source: Path, reference: Method) -> list[LevelRow]:
+def _from_json(source: Path, reference: Method) -> list[Row]:
     try:
         values = json.loads(source.read_text(encoding="utf-8"))
         names = [str(name) for name in values["names"]]
@@ -95,7 +73,7 @@ def _from_json(source: Path, reference: Method) -> list[LevelRow]:
     if reference not in levels:
         raise ConfigError(f"[cli] {source} has no column for the reference {reference}")
     return [
-        LevelRow(
+        dict(
             name=name,
             levels=[str(level) for level in levels],
             bytes=costs[row].tolist(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -56,13 +56,13 @@ def plan(
     budget = budget or ("debt" if levels == "mixed" else "norm")
     candidates = _candidates(reference_method, levels, level)
     table = load_level_table(source, reference_method, candidates, ranks)
-    values, within_budget = _core.solve_plan([asdict(row) for row in table], budget, alpha, solver)
+    values, within_budget = _core.solve_plan(table, budget, alpha, solver)
     planned = Plan.from_dict(values)
-    complete = all(row.dense is not None for row in table)
-    result = planned if complete else replace(planned, estimates={})
+    dense_is_known = all(row["dense"] is not None for row in table)
+    result = planned if dense_is_known else replace(planned, estimates={})
     if output is not None:
         result.save(output)
-    reference_bytes = sum(row.bytes[row.reference] for row in table)
+    reference_bytes = sum(estimate.reference.bytes for estimate in planned.estimates.values())
     if json:
         print_json(
             {
