@@ -10,6 +10,7 @@
 #include "adaptors/torch/tensor_bridge.h"
 #include "lgreco/checkpoint.h"
 #include "lgreco/status.h"
+#include "python/bindings/plan_dict.h"
 
 namespace lgreco {
 namespace {
@@ -113,74 +114,6 @@ AggregatorOptions options_from(const py::dict& settings) {
   options.timeout = std::chrono::milliseconds(
       static_cast<std::int64_t>(1e3 * settings["timeout"].cast<double>()));
   return options;
-}
-
-py::dict to_dict(const Estimate& estimate) {
-  return py::dict(py::arg("bytes") = estimate.bytes, py::arg("error") = estimate.error,
-                  py::arg("seconds") = estimate.seconds);
-}
-
-Estimate estimate_from(const py::dict& dict) {
-  return {.bytes = dict["bytes"].cast<double>(),
-          .error = dict["error"].cast<double>(),
-          .seconds = dict["seconds"].cast<double>()};
-}
-
-py::dict estimates_to_dict(const Plan& plan) {
-  py::dict estimates;
-  for (std::size_t i = 0; i < plan.estimates.size(); ++i) {
-    const LayerEstimate& estimate = plan.estimates[i];
-    estimates[py::str(plan.layers[i])] = py::dict(
-        py::arg("reason") = name_of(estimate.reason), py::arg("chosen") = to_dict(estimate.chosen),
-        py::arg("reference") = to_dict(estimate.reference),
-        py::arg("dense") = to_dict(estimate.dense));
-  }
-  return estimates;
-}
-
-LayerEstimate layer_estimate_from(const py::dict& dict) {
-  return {.reason = parse_reason(dict["reason"].cast<std::string>()),
-          .chosen = estimate_from(dict["chosen"]),
-          .reference = estimate_from(dict["reference"]),
-          .dense = estimate_from(dict["dense"])};
-}
-
-py::dict plan_to_dict(const Plan& plan) {
-  py::dict levels;
-  for (std::size_t i = 0; i < plan.layers.size(); ++i) {
-    levels[py::str(plan.layers[i])] = to_string(plan.levels[i]);
-  }
-  py::dict dict;
-  dict["levels"] = levels;
-  dict["version"] = plan.version;
-  dict["step"] = plan.step;
-  dict["bytes"] = plan.bytes;
-  dict["error"] = plan.error;
-  dict["budget"] = plan.budget;
-  dict["lower_bound"] = plan.lower_bound;
-  dict["estimates"] = estimates_to_dict(plan);
-  return dict;
-}
-
-Plan plan_from_dict(const py::dict& dict) {
-  Plan plan;
-  for (const auto& [name, level] : dict["levels"].cast<py::dict>()) {
-    plan.layers.push_back(name.cast<std::string>());
-    plan.levels.push_back(parse_level(level.cast<std::string>()));
-  }
-  const py::dict estimates = dict["estimates"];
-  if (!estimates.empty()) {
-    for (const std::string& layer : plan.layers) {
-      plan.estimates.push_back(layer_estimate_from(estimates[py::str(layer)]));
-    }
-  }
-  plan.version = dict["version"].cast<std::uint64_t>();
-  plan.step = dict["step"].cast<std::uint64_t>();
-  plan.bytes = dict["bytes"].cast<double>();
-  plan.error = dict["error"].cast<double>();
-  plan.budget = dict["budget"].cast<double>();
-  plan.lower_bound = dict["lower_bound"].cast<double>();
-  return plan;
 }
 
 // Every counter with its name: the one list that both directions iterate.

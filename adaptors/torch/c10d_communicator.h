@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "lgreco/communicator.h"
+#include "lgreco/network.h"
 
 namespace lgreco {
 
@@ -29,8 +30,7 @@ class C10dCommunicator final : public Communicator {
                   Deadline deadline) override;
   void expect(std::span<const std::span<std::byte>> receive) override;
   void abort() override;
-  /// Gloo over TCP: data and its announcement, each acknowledged, make four packets.
-  std::size_t message_overhead() const override { return 340; }
+  std::size_t message_overhead() const override { return kGlooMessageBytes; }
 
  private:
   using Works = std::vector<c10::intrusive_ptr<c10d::Work>>;

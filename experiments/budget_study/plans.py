@@ -19,13 +19,13 @@ def in_effect(level: Method, shape: Sequence[int]) -> Method:
 
 def table_of(gradients: Mapping[str, np.ndarray], levels: Sequence[Method]) -> CostTable:
     """The cost table with levels in effect."""
-    table = cost_table(gradients, levels)
-    for row, gradient in enumerate(gradients.values()):
-        for column, level in enumerate(levels):
-            if str(in_effect(level, gradient.shape)) == "dense":
-                table.costs[row, column] = gradient.nbytes
-                table.errors[row, column] = 0.0
-    return table
+    rows = [
+        cost_table({name: gradient}, [in_effect(level, gradient.shape) for level in levels])
+        for name, gradient in gradients.items()
+    ]
+    costs = np.vstack([row.costs for row in rows])
+    errors = np.vstack([row.errors for row in rows])
+    return CostTable(list(gradients), list(levels), costs, errors)
 
 
 def uniform_plan(shapes: Mapping[str, Sequence[int]], level: Method) -> dict[str, Method]:

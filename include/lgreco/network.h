@@ -1,6 +1,8 @@
 // What the time of an exchange depends on: the network, and how often a rank encodes and decodes.
 #pragma once
 
+#include <cstddef>
+
 namespace lgreco {
 
 struct Network {
@@ -14,6 +16,15 @@ struct Network {
 
 /// Throws ConfigError unless bandwidth is positive and latency is not negative, both finite.
 void check(const Network& network);
+
+/// Collectives of a bucket whose layers are all coded: to the owners of its pieces, and back.
+inline constexpr int kCodedCollectives = 2;
+/// Of one with a low-rank layer: P and Q, each to its owners and back.
+inline constexpr int kLinearCollectives = 4;
+
+/// Bytes that Gloo over TCP sends besides each message: data and its announcement, each
+/// acknowledged, make four packets.
+inline constexpr std::size_t kGlooMessageBytes = 340;
 
 /// Seconds on the wire for `payload_bytes` that each of `ranks` has averaged with the others: two
 /// halves of a scatter-reduce-all-gather, which send 2 (ranks - 1) / ranks of the payload, in

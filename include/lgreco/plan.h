@@ -26,6 +26,7 @@ enum class Reason : std::uint8_t {
   dense_is_faster = 2,
   only_candidate = 3,
   not_measured = 4,  // the gradient was zero or not finite: the reference
+  nothing_fits = 5,  // no plan is within the budget
 };
 
 /// In words, as plans show it.

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 namespace lgreco {
@@ -22,6 +23,9 @@ enum class Solver {
   exact,  // proven optimum, or the best found with a proven bound
   dp,     // the paper's dynamic programme over a discretised error axis
 };
+
+/// "exact" or "dp". Throws ConfigError on anything else.
+Solver parse_solver(std::string_view name);
 
 struct SolveOptions {
   Solver solver = Solver::exact;

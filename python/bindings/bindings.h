@@ -9,6 +9,7 @@ void bind_budget(pybind11::module_& module);
 void bind_levels(pybind11::module_& module);
 void bind_codec(pybind11::module_& module);
 void bind_planner(pybind11::module_& module);
+void bind_plans(pybind11::module_& module);
 void bind_network(pybind11::module_& module);
 
 }  // namespace lgreco

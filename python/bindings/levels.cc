@@ -4,6 +4,7 @@
 #include "lgreco/level.h"
 #include "lgreco/plan.h"
 #include "python/bindings/bindings.h"
+#include "src/engine/cost_table.h"
 
 namespace lgreco {
 namespace {
@@ -79,6 +80,13 @@ void bind_levels(py::module_& module) {
   module.def("neighbours", [](const std::string& s) { return spell(neighbours(parse_level(s))); });
   module.def("mixed_levels",
              [](const std::string& s) { return spell(mixed_levels(parse_level(s))); });
+  module.def("candidates", [](const std::string& reference, const std::vector<std::string>& levels,
+                              const Shape& shape, const std::string& dtype) {
+    LGrecoPolicy policy;
+    for (const std::string& level : levels) policy.candidates.push_back(parse_level(level));
+    const LayerSpec layer{.name = "", .shape = shape, .dtype = parse_dtype(dtype)};
+    return spell(candidates_of(policy, std::vector{parse_level(reference)}, layer));
+  });
   module.def("payload_bytes", [](const std::string& level, const Shape& shape) {
     return payload_bytes(parse_level(level), as_matrix(shape));
   });

@@ -10,5 +10,6 @@ PYBIND11_MODULE(_core, module) {
   lgreco::bind_levels(module);
   lgreco::bind_codec(module);
   lgreco::bind_planner(module);
+  lgreco::bind_plans(module);
   lgreco::bind_network(module);
 }

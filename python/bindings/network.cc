@@ -1,6 +1,7 @@
 #include "lgreco/network.h"
 
 #include "python/bindings/bindings.h"
+#include "src/engine/frame.h"
 
 namespace lgreco {
 
@@ -16,6 +17,10 @@ void bind_network(py::module_& module) {
       },
       py::arg("payload_bytes"), py::arg("collectives"), py::arg("ranks"), py::arg("bandwidth"),
       py::arg("latency"));
+  module.attr("CODED_COLLECTIVES") = kCodedCollectives;
+  module.attr("LINEAR_COLLECTIVES") = kLinearCollectives;
+  module.attr("GLOO_MESSAGE_BYTES") = kGlooMessageBytes;
+  module.attr("FRAME_BYTES") = kFrameBytes;
   module.def("coding_seconds", &coding_seconds, py::arg("encode"), py::arg("decode"),
              py::arg("ranks"));
 }

@@ -22,7 +22,7 @@ py::dict solve_table(const Table& costs, const Table& errors, double budget,
   std::vector<PlannerRow> rows;
   for (std::size_t i = 0; i < costs.size(); ++i)
     rows.push_back({values_of(costs[i]), values_of(errors[i])});
-  const SolveOptions options{.solver = solver == "dp" ? Solver::dp : Solver::exact};
+  const SolveOptions options{.solver = parse_solver(solver)};
   Solution solution;
   {
     const py::gil_scoped_release release;

@@ -32,10 +32,9 @@ from lgreco import _core
 from lgreco.errors import ConfigError
 
 HALVES_OF_AN_ALL_REDUCE = 2
-_COLLECTIVES_OF_A_LOW_RANK_BUCKET = 4  # P and Q, each to its owners and back
 _COLLECTIVES_TO_COMMIT = 1
-_LINEAR = ("low_rank",)
-MESSAGE_BYTES = 388  # besides the payload: packets and acknowledgements of TCP, our frame
+MESSAGE_BYTES = _core.GLOO_MESSAGE_BYTES + _core.FRAME_BYTES  # besides the payload
+_CODED = {row["name"]: row["coded"] for row in _core.method_table()}
 _FIRST_BUCKET_BYTES = 2**20  # DDP's default
 _SHOWS = 0.1  # of the wire: less is lost in how well steps and networks can be measured
 
@@ -54,7 +53,7 @@ def collectives_of_ddp(buckets: int) -> int:
 
 def collectives_of(level: str, buckets: int) -> int:
     """In a compressed step at one level."""
-    in_bucket = _COLLECTIVES_OF_A_LOW_RANK_BUCKET if _is_linear(level) else HALVES_OF_AN_ALL_REDUCE
+    in_bucket = _core.CODED_COLLECTIVES if _is_coded(level) else _core.LINEAR_COLLECTIVES
     return in_bucket * buckets + _COLLECTIVES_TO_COMMIT
 
 
@@ -63,7 +62,7 @@ def codec_seconds(level: str, encode: float, decode: float, ranks: int) -> float
 
     Low-rank factors are summed as they are; of coded levels see lgreco/network.h.
     """
-    return encode + decode if _is_linear(level) else _core.coding_seconds(encode, decode, ranks)
+    return _core.coding_seconds(encode, decode, ranks) if _is_coded(level) else encode + decode
 
 
 def early_share(buckets: Sequence[float]) -> float:
@@ -235,5 +234,5 @@ def bucket_bytes(layer_bytes: Sequence[int], capacity: int) -> list[int]:
     return buckets + ([filling] if filling else [])
 
 
-def _is_linear(level: str) -> bool:
-    return level.partition(":")[0] in _LINEAR
+def _is_coded(level: str) -> bool:
+    return _CODED[level.partition(":")[0]]

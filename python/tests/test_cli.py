@@ -1,4 +1,5 @@
 import json
+import math
 import subprocess
 import sys
 
@@ -112,10 +113,10 @@ def test_plan_says_what_each_layer_costs_and_why(tmp_path):
     assert plan.estimates["smooth"].reference.bytes == 4 * 4 * (60 + 90)
     assert sum(e.chosen.bytes for e in plan.estimates.values()) == plan.bytes
     assert sum(e.chosen.error for e in plan.estimates.values()) == pytest.approx(plan.error)
-    assert plan.estimates["still"].reason == "zero gradient: the reference"
+    assert plan.estimates["still"].reason == "no finite gradient: the reference"
     assert plan["still"] == lgreco.PowerSGD(4) and plan["bias"] == lgreco.Dense()
     output = run("inspect", plan_file)
-    assert "zero gradient" in output and "of dense" in output and "gap 0.000 %" in output
+    assert "no finite gradient" in output and "of dense" in output and "gap 0.000 %" in output
 
 
 def test_plan_mixes_families(tmp_path):
@@ -163,6 +164,82 @@ def test_levels_that_lose_all_of_a_layer_are_no_choice(tmp_path):
     path.write_text(json.dumps(table | {"norms": [1]}))
     with pytest.raises(lgreco.ConfigError, match="one number a layer"):
         run(*arguments)
+
+
+def test_dense_is_always_a_candidate_for_gradients(tmp_path):
+    gradients = write_gradients(tmp_path / "g.npz")
+    arguments = ("--reference=low_rank:4", "--level=quantize:2", "--alpha=0", "--json")
+    result = json.loads(run("plan", tmp_path / "g.npz", *arguments))
+    assert result["levels"].pop("still") == "low_rank:4"
+    assert set(result["levels"].values()) == {"dense"}
+    assert result["within_budget"] and set(result["estimates"]) == set(gradients)
+
+
+def test_layers_that_nothing_is_known_of_keep_the_reference(tmp_path):
+    table = {
+        "names": ["x", "y"],
+        "levels": ["dense", "quantize:4", "quantize:2"],
+        "costs": [[32, 4, 2], [32, 4, 2]],
+        "errors": [[0, math.inf, 1], [0, 1, 2]],
+    }
+    (tmp_path / "table.json").write_text(json.dumps(table))
+    plan_file = tmp_path / "plan.json"
+    arguments = ("--reference=quantize:4", "--alpha=2", f"--output={plan_file}")
+    run("plan", tmp_path / "table.json", *arguments)
+    plan = lgreco.Plan.load(plan_file)
+    assert plan.levels == {"x": lgreco.Quantize(4), "y": lgreco.Quantize(2)}
+    assert plan.budget == 2
+    assert plan.estimates["x"].reason == "no finite gradient: the reference"
+    assert plan.estimates["x"].chosen == Estimate(4, 0, 0)
+    assert plan.estimates["x"].dense == Estimate(32, 0, 0)
+
+
+def test_a_budget_that_nothing_keeps_leaves_the_reference(tmp_path):
+    table = {"names": ["x"], "levels": ["quantize:4"], "costs": [[4]], "errors": [[1]]}
+    (tmp_path / "table.json").write_text(json.dumps(table))
+    arguments = ("plan", tmp_path / "table.json", "--reference=quantize:4", "--alpha=0.5")
+    result = json.loads(run(*arguments, "--json"))
+    assert result["levels"] == {"x": "quantize:4"} and not result["within_budget"]
+    assert result["estimates"] == {}, "the table does not know the layer's dense size"
+    assert "EXCEEDS" in run(*arguments)
+
+
+def test_the_reference_is_within_its_own_budget_to_the_last_bit(tmp_path):
+    errors = np.random.default_rng(2).random(1000)
+    table = {
+        "names": [str(layer) for layer in range(1000)],
+        "levels": ["quantize:4", "dense"],
+        "costs": [[4, 32]] * 1000,
+        "errors": [[error, 0] for error in errors],
+    }
+    (tmp_path / "table.json").write_text(json.dumps(table))
+    result = json.loads(run("plan", tmp_path / "table.json", "--reference=quantize:4", "--json"))
+    assert result["bytes"] == result["reference_bytes"] == 4000
+
+
+def test_16_bit_gradients_are_planned_as_16_bit_layers(tmp_path):
+    gradients = write_gradients(tmp_path / "g.npz")
+    halves = {name: gradient.astype(np.float16) for name, gradient in gradients.items()}
+    np.savez(tmp_path / "g.npz", **halves)
+    result = json.loads(run("plan", tmp_path / "g.npz", "--reference=low_rank:4", "--json"))
+    assert result["levels"]["bias"] == "cast:fp16"
+    for name, half in halves.items():
+        assert result["estimates"][name]["dense"] == {
+            "bytes": half.nbytes, "error": 0.0, "seconds": 0.0
+        }  # fmt: skip
+
+
+def test_every_layer_has_an_estimate_and_one_of_the_engines_reasons(tmp_path):
+    gradients = write_gradients(tmp_path / "g.npz") | {"broken": np.full((60, 90), np.nan)}
+    np.savez(tmp_path / "g.npz", **{name: g.astype(np.float32) for name, g in gradients.items()})
+    result = json.loads(run("plan", tmp_path / "g.npz", "--reference=low_rank:4", "--json"))
+    assert {name: e["reason"] for name, e in result["estimates"].items()} == {
+        "smooth": "fewest bytes within the budget",
+        "rough": "fewest bytes within the budget",
+        "still": "no finite gradient: the reference",
+        "bias": "no other level suits",
+        "broken": "no finite gradient: the reference",
+    }
 
 
 def test_an_unknown_budget_is_refused(tmp_path):

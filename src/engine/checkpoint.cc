@@ -166,7 +166,7 @@ class Reader {
   void reason(const char* field, Reason& value) {
     std::uint8_t byte;
     numbers(field, byte);
-    if (byte > static_cast<std::uint8_t>(Reason::not_measured)) {
+    if (byte > static_cast<std::uint8_t>(Reason::nothing_fits)) {
       refuse(std::string(field) + " is not known here");
     }
     value = static_cast<Reason>(byte);

@@ -97,6 +97,9 @@ void flip(Bytes& bytes, std::size_t bit) {
 
 TEST(Checkpoint, ComesBackAsItWas) {
   expect_equal(parse_state(serialize(some_state())), some_state());
+  AggregatorState tight = some_state();
+  tight.plan.estimates[0].reason = Reason::nothing_fits;  // the last one
+  expect_equal(parse_state(serialize(tight)), tight);
   expect_equal(parse_state(serialize(AggregatorState{})), AggregatorState{});
 }
 

@@ -10,9 +10,12 @@ namespace lgreco {
 namespace {
 
 // By value.
-constexpr std::array<std::string_view, 5> kReasons = {
-    "fewest bytes within the budget", "least time within the budget", "dense is faster",
-    "no other level suits", "no finite gradient: the reference"};
+constexpr std::array<std::string_view, 6> kReasons = {"fewest bytes within the budget",
+                                                      "least time within the budget",
+                                                      "dense is faster",
+                                                      "no other level suits",
+                                                      "no finite gradient: the reference",
+                                                      "nothing is within the budget"};
 
 }  // namespace
 

@@ -26,6 +26,10 @@ bool ends(const std::future<Result>& job, std::chrono::milliseconds time) {
   return !job.valid() || job.wait_for(time) == std::future_status::ready;
 }
 
+std::size_t index_of(const Level& level, const std::vector<Level>& levels) {
+  return static_cast<std::size_t>(std::find(levels.begin(), levels.end(), level) - levels.begin());
+}
+
 }  // namespace
 
 PlanRound::PlanRound(PlanMaking& making, const PlanningSteps& at, std::vector<Window> windows,
@@ -179,9 +183,23 @@ SolvedPlan PlanRound::solve(const std::vector<Level>& references) const {
     }
     for (double& rate : rates) rate /= static_cast<double>(unread.size());
   }
-  std::vector<CostRow> rows;
-  for (const Candidates& candidates : making_.candidates) {
-    rows.push_back({0, std::vector<float>(candidates.size(), 0)});
+  std::vector<LevelRow> rows;
+  for (std::size_t layer = 0; layer < making_.layers.size(); ++layer) {
+    const Candidates& levels = making_.candidates[layer];
+    const MatrixShape& shape = making_.layers[layer].shape;
+    LevelRow& row = rows.emplace_back(LevelRow{.name = making_.layers[layer].spec.name,
+                                               .levels = levels,
+                                               .bytes = {},
+                                               .errors = std::vector<double>(levels.size()),
+                                               .norm = 0,
+                                               .reference = index_of(references[layer], levels),
+                                               .dense = levels.size() - 1});
+    for (const Level& level : levels) {
+      row.bytes.push_back(static_cast<double>(payload_bytes(level, shape)));
+      if (!making_.for_time()) continue;
+      row.codec_seconds.push_back(rates[index_of(level, making_.distinct_levels)] *
+                                  static_cast<double>(shape.count()));
+    }
   }
   for (std::size_t rank = 0; rank < unread.size(); ++rank) {
     for (const std::size_t layer : layers_of_rank_[rank]) {
@@ -190,24 +208,11 @@ SolvedPlan PlanRound::solve(const std::vector<Level>& references) const {
       rows[layer].errors.assign(errors.begin(), errors.end());
     }
   }
-  const auto& distinct = making_.distinct_levels;
-  std::vector<std::vector<double>> codec_seconds(rates.empty() ? 0 : rows.size());
-  for (std::size_t layer = 0; layer < codec_seconds.size(); ++layer) {
-    for (const Level& level : making_.candidates[layer]) {
-      const auto found = std::find(distinct.begin(), distinct.end(), level);
-      codec_seconds[layer].push_back(rates[static_cast<std::size_t>(found - distinct.begin())] *
-                                     static_cast<double>(making_.layers[layer].shape.count()));
-    }
-  }
   return solve_plan({.policy = making_.policy,
-                     .layers = making_.layers,
-                     .candidates = making_.candidates,
-                     .rows = rows,
-                     .references = references,
+                     .layers = rows,
                      .ranks = making_.place.ranks,
                      .buckets = buckets_,
-                     .network = making_.network,
-                     .codec_seconds = codec_seconds});
+                     .network = making_.network});
 }
 
 std::optional<SolvedPlan> PlanRound::agree(const StepEnd& end, const std::vector<Level>& references,

@@ -2,53 +2,53 @@
 
 #include <algorithm>
 #include <cmath>
-#include <optional>
+#include <limits>
 
-#include "lgreco/planner.h"
+#include "lgreco/compressor.h"
+#include "lgreco/status.h"
 
 namespace lgreco {
 namespace {
 
-// Of a bucket: to the owners and back, and once more each for the second factor of low rank. The
-// commit round comes on top of either, and does not decide anything.
-constexpr int kCodedCollectives = 2;
-constexpr int kLinearCollectives = 4;
-
-/// One layer with everything that deciding needs: parallel arrays by candidate.
+/// One layer with everything that deciding needs.
 struct Row {
-  const Candidates* levels = nullptr;
-  std::vector<Estimate> estimates;
-  std::vector<double> harms;
-  double norm = 0;
-  std::size_t reference = 0;
+  const LevelRow* layer = nullptr;
+  double norm = 0;                  // infinite when not known
+  std::vector<Estimate> estimates;  // by candidate
+  std::vector<double> harms;        // by candidate
   bool measured = false;
+
+  bool is_dense(std::size_t candidate) const { return candidate == layer->dense; }
+  bool is_reference(std::size_t candidate) const { return candidate == layer->reference; }
 };
 
 bool is_time(const PlanProblem& problem) {
   return problem.policy.objective == LGrecoPolicy::Objective::time;
 }
 
-Row row_of_layer(const PlanProblem& problem, std::size_t layer) {
-  Row row;
-  row.levels = &problem.candidates[layer];
-  row.norm = problem.rows[layer].norm;
-  const Candidates& levels = *row.levels;
-  const CostRow& costs = problem.rows[layer];
-  row.reference = static_cast<std::size_t>(
-      std::find(levels.begin(), levels.end(), problem.references[layer]) - levels.begin());
-  for (std::size_t c = 0; c < levels.size(); ++c) {
-    Estimate estimate;
-    estimate.bytes = static_cast<double>(payload_bytes(levels[c], problem.layers[layer].shape));
-    estimate.error = costs.errors[c];
+void check(const PlanProblem& problem, const LevelRow& layer) {
+  const std::size_t count = layer.levels.size();
+  if (layer.bytes.size() != count || layer.errors.size() != count || layer.reference >= count ||
+      layer.dense.value_or(0) >= count ||
+      (is_time(problem) && (!layer.dense || layer.codec_seconds.size() != count))) {
+    throw ConfigError("[plan] the row of layer '" + layer.name + "' is not complete");
+  }
+}
+
+Row row_of_layer(const PlanProblem& problem, const LevelRow& layer) {
+  check(problem, layer);
+  Row row{.layer = &layer, .norm = layer.norm.value_or(std::numeric_limits<double>::infinity())};
+  for (std::size_t c = 0; c < layer.levels.size(); ++c) {
+    Estimate estimate{.bytes = layer.bytes[c], .error = layer.errors[c]};
     if (is_time(problem)) {
-      estimate.seconds = problem.codec_seconds[layer][c] +
-                         wire_seconds(estimate.bytes, 0, problem.ranks, problem.network);
+      estimate.seconds =
+          layer.codec_seconds[c] + wire_seconds(estimate.bytes, 0, problem.ranks, problem.network);
     }
-    row.harms.push_back(harm(problem.policy.budget, estimate.error, costs.norm));
+    row.harms.push_back(harm(problem.policy.budget, estimate.error, row.norm));
     row.estimates.push_back(estimate);
   }
-  row.measured =
-      std::isfinite(costs.norm) && costs.norm > 0 && std::isfinite(row.harms[row.reference]);
+  row.measured = (!layer.norm || (std::isfinite(row.norm) && row.norm > 0)) &&
+                 std::isfinite(row.harms[layer.reference]);
   return row;
 }
 
@@ -56,26 +56,25 @@ Row row_of_layer(const PlanProblem& problem, std::size_t layer) {
 enum class Families { all, coded, dense };
 
 bool is_in(Families families, const Row& row, std::size_t candidate) {
-  const bool is_dense = candidate + 1 == row.levels->size();
   switch (families) {
     case Families::all:
       return true;
     case Families::coded:
-      return is_dense || is_coded((*row.levels)[candidate].method);
+      return row.is_dense(candidate) || is_coded(row.layer->levels[candidate].method);
     case Families::dense:
-      return is_dense;
+      return row.is_dense(candidate);
   }
   return false;
 }
 
 bool offers(Families families, const Row& row, std::size_t candidate) {
-  const bool is_dense = candidate + 1 == row.levels->size();
   if (!row.measured) {
-    return is_in(families, row, row.reference) ? candidate == row.reference : is_dense;
+    return is_in(families, row, row.layer->reference) ? row.is_reference(candidate)
+                                                      : row.is_dense(candidate);
   }
   // What loses as much as sending nothing loses ever more under error feedback.
   const bool diverges = !(row.estimates[candidate].error < row.norm);
-  if (diverges && candidate != row.reference && !is_dense) return false;
+  if (diverges && !row.is_reference(candidate) && !row.is_dense(candidate)) return false;
   return is_in(families, row, candidate);
 }
 
@@ -83,6 +82,7 @@ struct Choice {
   std::vector<std::size_t> candidates;  // by layer
   double error = 0;
   double lower_bound = 0;
+  bool feasible = true;
   double seconds = 0;
 };
 
@@ -97,7 +97,7 @@ Choice choose(const PlanProblem& problem, const std::vector<Row>& rows, double b
     bool offers_reference = false;
     for (std::size_t c = 0; c < row.estimates.size(); ++c) {
       if (!offers(families, row, c)) continue;
-      if (c == row.reference) {
+      if (row.is_reference(c)) {
         reference[i] = indices[i].size();
         offers_reference = true;
       }
@@ -111,14 +111,18 @@ Choice choose(const PlanProblem& problem, const std::vector<Row>& rows, double b
   const SolveOptions options{.solver = problem.policy.solver};
   const Solution solution = has_reference ? solve(offered, budget, reference, options)
                                           : solve(offered, budget, std::nullopt, options);
-  Choice choice{.candidates = {}, .error = solution.error, .lower_bound = solution.lower_bound};
+  Choice choice{.candidates = {},
+                .error = solution.error,
+                .lower_bound = solution.lower_bound,
+                .feasible = solution.feasible};
   bool linear = false;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const std::size_t candidate = indices[i][solution.choice[i]];
     choice.candidates.push_back(candidate);
     choice.seconds += rows[i].estimates[candidate].seconds;
-    linear |= !is_coded((*rows[i].levels)[candidate].method);
+    linear |= !is_coded(rows[i].layer->levels[candidate].method);
   }
+  // The commit comes on top of either, and does not decide anything.
   choice.seconds += static_cast<double>(problem.buckets) *
                     wire_seconds(0, linear ? kLinearCollectives : kCodedCollectives, problem.ranks,
                                  problem.network);
@@ -135,11 +139,12 @@ Choice fastest(const PlanProblem& problem, const std::vector<Row>& rows, double 
   return best;
 }
 
-Reason reason_of(const PlanProblem& problem, const Row& row, std::size_t chosen) {
-  if (row.levels->size() == 1) return Reason::only_candidate;
-  if (!row.measured && chosen == row.reference) return Reason::not_measured;
+Reason reason_of(const PlanProblem& problem, const Row& row, std::size_t chosen, bool feasible) {
+  if (row.layer->levels.size() == 1) return Reason::only_candidate;
+  if (!row.measured && row.is_reference(chosen)) return Reason::not_measured;
+  if (!feasible) return Reason::nothing_fits;
   if (!is_time(problem)) return Reason::least_bytes;
-  return chosen + 1 == row.levels->size() ? Reason::dense_is_faster : Reason::least_time;
+  return row.is_dense(chosen) ? Reason::dense_is_faster : Reason::least_time;
 }
 
 // NaN is for "not measured" in tables, not in plans.
@@ -154,25 +159,28 @@ SolvedPlan solve_plan(const PlanProblem& problem) {
   std::vector<Row> rows;
   SolvedPlan solved;
   double reference_harm = 0;
-  for (std::size_t i = 0; i < problem.layers.size(); ++i) {
-    const Row& row = rows.emplace_back(row_of_layer(problem, i));
-    if (row.measured) reference_harm += row.harms[row.reference];
-    if (!row.measured && row.levels->size() > 1) ++solved.fallbacks;
+  for (const LevelRow& layer : problem.layers) {
+    const Row& row = rows.emplace_back(row_of_layer(problem, layer));
+    if (row.measured) reference_harm += row.harms[layer.reference];
+    if (!row.measured && layer.levels.size() > 1) ++solved.fallbacks;
   }
   Plan& plan = solved.plan;
   plan.budget = problem.policy.alpha * reference_harm;
   const Choice choice = is_time(problem) ? fastest(problem, rows, plan.budget)
                                          : choose(problem, rows, plan.budget, Families::all);
+  solved.feasible = choice.feasible;
   plan.error = choice.error;
   if (!is_time(problem)) plan.lower_bound = choice.lower_bound;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const Row& row = rows[i];
+    const LevelRow& layer = *row.layer;
     const std::size_t chosen = choice.candidates[i];
-    plan.layers.push_back(problem.layers[i].spec.name);
-    plan.levels.push_back((*row.levels)[chosen]);
+    plan.layers.push_back(layer.name);
+    plan.levels.push_back(layer.levels[chosen]);
     plan.bytes += row.estimates[chosen].bytes;
-    plan.estimates.push_back({reason_of(problem, row, chosen), shown(row.estimates[chosen]),
-                              shown(row.estimates[row.reference]), shown(row.estimates.back())});
+    plan.estimates.push_back({reason_of(problem, row, chosen, choice.feasible),
+                              shown(row.estimates[chosen]), shown(row.estimates[layer.reference]),
+                              layer.dense ? shown(row.estimates[*layer.dense]) : Estimate{}});
   }
   return solved;
 }

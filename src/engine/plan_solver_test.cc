@@ -2,10 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "lgreco/status.h"
+#include "src/engine/cost_table.h"
 
 namespace lgreco {
 namespace {
@@ -15,22 +17,27 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 /// Two layers of a thousand times a thousand, with hand-made rows.
 class PlanSolver : public testing::Test {
  protected:
-  PlanSolver() {
-    for (const char* name : {"easy", "hard"}) {
-      layers.emplace_back(LayerSpec{.name = name, .shape = {1000, 1000}});
-    }
-  }
-
   SolvedPlan solve(const std::vector<CostRow>& rows) const {
-    return solve_plan({.policy = policy,
-                       .layers = layers,
-                       .candidates = candidates,
-                       .rows = rows,
-                       .references = references,
-                       .ranks = 2,
-                       .buckets = 1,
-                       .network = network,
-                       .codec_seconds = codec_seconds});
+    const std::vector<std::string> names = {"easy", "hard"};
+    std::vector<LevelRow> layers;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      const Candidates& levels = candidates[i];
+      const auto reference = std::find(levels.begin(), levels.end(), references[i]);
+      LevelRow& layer = layers.emplace_back(
+          LevelRow{.name = names[i],
+                   .levels = levels,
+                   .bytes = {},
+                   .errors = {rows[i].errors.begin(), rows[i].errors.end()},
+                   .norm = rows[i].norm,
+                   .reference = static_cast<std::size_t>(reference - levels.begin()),
+                   .dense = levels.size() - 1});
+      for (const Level& level : levels) {
+        layer.bytes.push_back(static_cast<double>(payload_bytes(level, {1000, 1000})));
+      }
+      if (!codec_seconds.empty()) layer.codec_seconds = codec_seconds[i];
+    }
+    return solve_plan(
+        {.policy = policy, .layers = layers, .ranks = 2, .buckets = 1, .network = network});
   }
 
   std::string level(const SolvedPlan& solved, std::size_t layer) const {
@@ -38,7 +45,6 @@ class PlanSolver : public testing::Test {
   }
 
   LGrecoPolicy policy;
-  std::vector<LayerRecord> layers;
   std::vector<Candidates> candidates = std::vector<Candidates>(
       2,
       {parse_level("low_rank:4"), parse_level("low_rank:2"), parse_level("topk:0.001"), Level{}});
@@ -94,6 +100,56 @@ TEST_F(PlanSolver, LayersThatWereNotMeasuredKeepTheReference) {
 
 TEST_F(PlanSolver, HostileRowsAreRefused) {
   EXPECT_THROW((void)solve({{10, {2, -2, 2, 0}}, {10, {2, 2, 2, 0}}}), ConfigError);
+}
+
+/// As a table in a file may have it: no norms, and no dense size.
+LevelRow row_of_file(std::vector<double> errors) {
+  return {.name = "layer",
+          .levels = {parse_level("quantize:2"), parse_level("quantize:4")},
+          .bytes = {2, 4},
+          .errors = std::move(errors),
+          .norm = std::nullopt,
+          .reference = 1,
+          .dense = std::nullopt};
+}
+
+TEST(PlanSolverOfATable, NormsAndDenseSizesNeedNotBeKnown) {
+  const LGrecoPolicy policy{.alpha = 2};
+  const std::vector<LevelRow> layers = {row_of_file({2, 1})};
+  const SolvedPlan solved = solve_plan({.policy = policy, .layers = layers});
+  EXPECT_EQ(solved.plan.levels[0], parse_level("quantize:2"));
+  EXPECT_EQ(solved.plan.budget, 2);
+  EXPECT_EQ(solved.plan.estimates[0].dense, Estimate{});
+  EXPECT_TRUE(solved.feasible);
+}
+
+TEST(PlanSolverOfATable, WithoutAFiniteErrorTheReferenceStays) {
+  const LGrecoPolicy policy{.alpha = 2};
+  const std::vector<LevelRow> layers = {row_of_file({1, INFINITY}), row_of_file({2, 1})};
+  const SolvedPlan solved = solve_plan({.policy = policy, .layers = layers});
+  EXPECT_EQ(solved.plan.levels[0], parse_level("quantize:4"));
+  EXPECT_EQ(solved.plan.estimates[0].reason, Reason::not_measured);
+  EXPECT_EQ(solved.plan.levels[1], parse_level("quantize:2"));
+  EXPECT_EQ(solved.plan.budget, 2);
+}
+
+TEST(PlanSolverOfATable, SaysWhenNothingFits) {
+  const LGrecoPolicy policy{.alpha = 0.5};
+  const std::vector<LevelRow> layers = {row_of_file({2, 1})};
+  const SolvedPlan solved = solve_plan({.policy = policy, .layers = layers});
+  EXPECT_FALSE(solved.feasible);
+  EXPECT_EQ(solved.plan.levels[0], parse_level("quantize:4"));
+  EXPECT_EQ(solved.plan.estimates[0].reason, Reason::nothing_fits);
+}
+
+TEST(PlanSolverOfATable, IncompleteRowsAreRefused) {
+  const LGrecoPolicy policy, for_time{.objective = LGrecoPolicy::Objective::time};
+  std::vector<LevelRow> layers = {row_of_file({2, 1, 0})};
+  EXPECT_THROW((void)solve_plan({.policy = policy, .layers = layers}), ConfigError);
+  layers = {row_of_file({2, 1})};
+  EXPECT_THROW((void)solve_plan({.policy = for_time, .layers = layers}), ConfigError);
+  layers[0].reference = 2;
+  EXPECT_THROW((void)solve_plan({.policy = policy, .layers = layers}), ConfigError);
 }
 
 class TimeObjective : public PlanSolver {

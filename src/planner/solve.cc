@@ -97,6 +97,12 @@ void add_up(std::span<const PlannerRow> rows, double budget, Solution& solution)
 
 }  // namespace
 
+Solver parse_solver(std::string_view name) {
+  if (name == "exact") return Solver::exact;
+  if (name == "dp") return Solver::dp;
+  throw ConfigError("[planner] solver is '" + std::string(name) + "'; it must be 'exact' or 'dp'");
+}
+
 Solution solve(std::span<const PlannerRow> rows, double budget, Reference reference,
                const SolveOptions& options) {
   check_input(rows, budget, reference, options);

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lgreco import _core
-from lgreco.cli.level_plan import LevelPlan, plan_levels
-from lgreco.cli.level_table import LevelTable, load_level_table
+from lgreco.cli.level_table import load_level_table
 from lgreco.cli.output import AsJson, print_json, print_table
 from lgreco.cli.plan_view import MEASURES, compared, gap, print_bound
 from lgreco.errors import ConfigError
 from lgreco.methods import Method
 from lgreco.methods import method as parse_method
-
-_FAMILIES = {"same": _core.neighbours, "mixed": _core.mixed_levels}
+from lgreco.plan import Plan
 
 
 def plan(
@@ -57,54 +56,50 @@ def plan(
     budget = budget or ("debt" if levels == "mixed" else "norm")
     candidates = _candidates(reference_method, levels, level)
     table = load_level_table(source, reference_method, candidates, ranks)
-    if reference_method not in table.costs.levels:
-        raise ConfigError(f"[cli] {source} has no column for the reference {reference_method}")
-    column = table.costs.levels.index(reference_method)
-    planned = plan_levels(table, column, budget, alpha, solver)
+    values, within_budget = _core.solve_plan(table, budget, alpha, solver)
+    planned = Plan.from_dict(values)
+    dense_is_known = all(row["dense"] is not None for row in table)
+    result = planned if dense_is_known else replace(planned, estimates={})
     if output is not None:
-        planned.plan.save(output)
-    reference_bytes = float(table.costs.costs[:, column].sum())
+        result.save(output)
+    reference_bytes = sum(estimate.reference.bytes for estimate in planned.estimates.values())
     if json:
         print_json(
             {
-                **planned.plan.to_dict(),
-                "hash": planned.plan.hash,
+                **result.to_dict(),
+                "hash": result.hash,
                 "reference_bytes": reference_bytes,
-                "gap": gap(planned.plan),
-                "within_budget": planned.solution.feasible,
+                "gap": gap(result),
+                "within_budget": within_budget,
             }
         )
         return
-    _print(table, planned, reference_bytes, budget)
+    _print(planned, f"{len(table)} layers, reference {reference_method}")
+    print(f"bytes {planned.bytes:,.0f}, {compared(planned.bytes, reference_bytes)}")
+    within = "within" if within_budget else "EXCEEDS"
+    print(f"{MEASURES[budget]} {planned.error:.6g} {within} the budget {planned.budget:.6g}")
+    print_bound(planned)
 
 
 def _candidates(reference: Method, levels: str, explicit: list[str] | None) -> list[Method]:
-    if levels not in _FAMILIES:
+    if levels not in ("same", "mixed"):
         raise ConfigError(f"[cli] --levels is {levels!r}; it must be 'same' or 'mixed'")
-    return [parse_method(spelling) for spelling in explicit or _FAMILIES[levels](str(reference))]
+    mixed = _core.mixed_levels(str(reference)) if levels == "mixed" else []
+    return [parse_method(spelling) for spelling in explicit or mixed]
 
 
-def _print(table: LevelTable, planned: LevelPlan, reference_bytes: float, budget: str) -> None:
-    result, reference = planned.plan, planned.reference
-    costs, errors = table.costs.costs, table.costs.errors
+def _print(plan: Plan, title: str) -> None:
     rows = [
         [
             name,
-            result[name],
-            f"{costs[row, chosen]:,.0f}",
-            f"{costs[row, reference]:,.0f}",
-            f"{errors[row, chosen]:.4g}",
-            f"{errors[row, reference]:.4g}",
-            planned.reasons[row],
+            plan[name],
+            f"{estimate.chosen.bytes:,.0f}",
+            f"{estimate.reference.bytes:,.0f}",
+            f"{estimate.chosen.error:.4g}",
+            f"{estimate.reference.error:.4g}",
+            estimate.reason,
         ]
-        for row, (name, chosen) in enumerate(
-            zip(table.costs.names, planned.solution.choice, strict=True)
-        )
+        for name, estimate in plan.estimates.items()
     ]
     columns = ["layer", "level", "bytes", "reference", "error", "reference", "why"]
-    title = f"{len(rows)} layers, reference {table.costs.levels[reference]}"
     print_table(title, columns, rows, text_columns=["level", "why"])
-    print(f"bytes {result.bytes:,.0f}, {compared(result.bytes, reference_bytes)}")
-    within = "within" if planned.solution.feasible else "EXCEEDS"
-    print(f"{MEASURES[budget]} {result.error:.6g} {within} the budget {result.budget:.6g}")
-    print_bound(result)

@@ -76,15 +76,14 @@ def plans() -> None:
     mixed = planned(lgreco.LGreCo(levels="mixed", alpha=1.5, **settings)).plan
     same = planned(lgreco.LGreCo(alpha=1.5, budget="debt", **settings)).plan
     assert mixed.bytes <= same.bytes, (mixed, same)
-    for bandwidth, dense in [(1e3, False), (1e13, True)]:
-        policy = lgreco.LGreCo(
-            levels=[lgreco.PowerSGD(4, min_ratio=1), lgreco.Quantize(4)],
-            objective="time", bandwidth=bandwidth, latency=1e-6, **settings,
-        )  # fmt: skip
-        plan = planned(policy).plan
-        assert (plan["wide"] == lgreco.Dense()) == dense, plan
-        assert (plan.estimates["wide"].reason == "dense is faster") == dense, plan
-        assert plan.estimates["wide"].chosen.seconds > 0
+    slow = lgreco.LGreCo(
+        levels=[lgreco.PowerSGD(4, min_ratio=1), lgreco.Quantize(4)],
+        objective="time", bandwidth=1e3, latency=1e-6, **settings,
+    )  # fmt: skip
+    plan = planned(slow).plan
+    assert plan["wide"] != lgreco.Dense(), plan
+    assert plan.estimates["wide"].reason == "least time within the budget", plan
+    assert plan.estimates["wide"].chosen.seconds > 0
     planned(lgreco.LGreCo(objective="time", **settings))  # over the network as it is
     both = lgreco.Accordion(
         lgreco.PowerSGD(4, min_ratio=1), lgreco.PowerSGD(1, min_ratio=1),
