@@ -325,16 +325,26 @@ def _own_groups(group: dist.ProcessGroup | None, settings: Settings) -> list[dis
 
 
 def _own_group(group: dist.ProcessGroup | None, timeout_seconds: float) -> dist.ProcessGroup:
-    members = dist.get_process_group_ranks(group if group is not None else dist.group.WORLD)
+    """A group that ends with its last user, unlike those of `dist.new_group()`.
+
+    Those live as long as the default group. Destroying them lets PyTorch use their names again, and
+    with a name the stale addresses that the store has under it.
+    """
+    members = dist.group.WORLD if group is None else group
+    rank, size = members.rank(), members.size()
     try:
-        return dist.new_group(
-            ranks=members,
-            backend="gloo",
-            timeout=timedelta(seconds=timeout_seconds),
-            use_local_synchronization=True,
+        store = members.get_group_store()
+        number = store.add(f"lgreco/made by {rank}", 1)  # every rank has made as many
+        store = dist.PrefixStore(f"lgreco/{number}", store)
+        gloo = dist.ProcessGroupGloo(
+            store, rank, size, timeout=timedelta(seconds=timeout_seconds)
         )
     except RuntimeError as error:
         raise PeerError(
             f"[compress] no process group of all ranks within {timeout_seconds} s; "
             f"every rank must call this: {error}"
         ) from error
+    own = dist.ProcessGroup(store, rank, size)
+    own._set_default_backend(dist.ProcessGroup.BackendType.GLOO)
+    own._register_backend(torch.device("cpu"), dist.ProcessGroup.BackendType.GLOO, gloo)
+    return own
