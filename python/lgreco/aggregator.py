@@ -213,7 +213,7 @@ class Compression:
             raise ConfigError(
                 f"[state] world_size_change is {world_size_change!r}; use 'fail', 'mean' or 'reset'"
             )
-        states = [state] if isinstance(state, Mapping) else list(state)
+        states = list(state) if isinstance(state, list | tuple) else [state]
         problem = _problem_with(states, world_size_change)
         dicts = [] if problem else [dict(one) for one in states]
         self._engine.load_state(dicts, world_size_change, problem)
