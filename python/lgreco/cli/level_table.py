@@ -64,11 +64,18 @@ def load_level_table(
     if source.suffix == ".json":
         return _from_json(source)
     try:
-        with np.load(source, allow_pickle=False) as arrays:
-            gradients = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, AttributeError) as error:
+        gradients = _arrays_in(source)
+    except Exception as error:  # NumPy and zipfile raise many types for a damaged file
         raise ConfigError(f"[cli] cannot read {source} as .npz gradients: {error}") from error
     return _measured(gradients, list(dict.fromkeys([reference, *candidates])), ranks)
+
+
+def _arrays_in(source: Path) -> dict[str, np.ndarray]:
+    loaded = np.load(source, allow_pickle=False)
+    if isinstance(loaded, np.ndarray):
+        raise ValueError("it holds one array without a name; numpy.savez writes them by name")
+    with loaded as arrays:
+        return {name: arrays[name] for name in arrays.files}
 
 
 def _measured(gradients: dict[str, np.ndarray], levels: list[Method], ranks: int) -> LevelTable:
