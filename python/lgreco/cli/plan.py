@@ -15,6 +15,7 @@ from lgreco.cli.plan_view import MEASURES, compared, gap, print_bound
 from lgreco.errors import ConfigError
 from lgreco.methods import Method
 from lgreco.methods import method as parse_method
+from lgreco.policies import default_budget
 
 _FAMILIES = {"same": _core.neighbours, "mixed": _core.mixed_levels}
 
@@ -54,7 +55,7 @@ def plan(
 ) -> None:
     """Fewest bytes within the reference's error, one level per layer."""
     reference_method = parse_method(reference)
-    budget = budget or ("debt" if levels == "mixed" else "norm")
+    budget = budget or default_budget(levels)
     candidates = _candidates(reference_method, levels, level)
     table = load_level_table(source, reference_method, candidates, ranks)
     if reference_method not in table.costs.levels:
