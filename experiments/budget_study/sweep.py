@@ -6,9 +6,7 @@ python -m experiments.budget_study.sweep --task resnet --seeds 3
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -18,18 +16,17 @@ import typer
 from experiments.budget_study.measures import MEASURES
 from experiments.budget_study.settings import RATIOS, UNIFORM, Setting
 from experiments.budget_study.tasks import TASKS
+from experiments.common.ranks import on_loopback, torchrun
 
 RANKS = 2
 
 
 def run_job(task: str, seed: int, settings: list[Setting], log: Path, steps: int = 0) -> int:
     """One group of ranks that trains all settings; returns its exit status."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc-per-node={RANKS}", "-m", "experiments.budget_study.job"]
-    command += [str(log), task, str(seed), "--steps", str(steps)]
-    command += ["--settings", json.dumps([asdict(setting) for setting in settings])]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    return subprocess.run(command, env=environment, check=False).returncode
+    arguments = [log, task, str(seed), "--steps", str(steps)]
+    arguments += ["--settings", json.dumps([asdict(setting) for setting in settings])]
+    command = torchrun(RANKS, "-m", "experiments.budget_study.job", *arguments)
+    return subprocess.run(command, env=on_loopback(), check=False).returncode
 
 
 def chosen_settings(levels: str, measures: str, ratios: str) -> list[Setting]:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import subprocess
 import sys
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from experiments.budget_study.plans import dense_payload, plan_of_ratio, uniform
 from experiments.budget_study.settings import UNIFORM, allowed, candidates, family
 from experiments.budget_study.sweep import chosen_settings
 from experiments.budget_study.window import Window
+from experiments.common.ranks import run
 from lgreco import CostTable
 
 ROOT = Path(__file__).parents[2]
@@ -176,14 +176,12 @@ def test_least_payload_between_points():
 
 
 def sweep(output):
-    return subprocess.run(
-        [
-            sys.executable, "-m", "experiments.budget_study.sweep", "--task=transformer",
-            "--seeds=1", "--steps=12", "--levels=dense,topk:0.01", "--measures=squared",
-            "--ratios=25", f"--output={output}",
-        ],
-        cwd=ROOT, capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
+    command = [
+        sys.executable, "-m", "experiments.budget_study.sweep", "--task=transformer",
+        "--seeds=1", "--steps=12", "--levels=dense,topk:0.01", "--measures=squared",
+        "--ratios=25", f"--output={output}",
+    ]  # fmt: skip
+    return run(command, timeout=200, cwd=ROOT)
 
 
 def test_a_sweep_in_small(tmp_path):

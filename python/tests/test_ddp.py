@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments.common.ranks import on_loopback
+
 RANKS = Path(__file__).parent / "ranks"
 
 
@@ -75,6 +77,7 @@ def test_killed_peer_is_a_typed_error(tmp_path, method):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            env=on_loopback(),
         )
         for r in range(ranks)
     ]
