@@ -167,9 +167,9 @@ class Compression:
 
     @contextlib.contextmanager
     def trace(self, path: str | Path) -> Iterator[None]:
-        """Record what the library's threads do in the block, as Chrome-trace JSON in `path`.
+        """Record what this rank's threads do in the block, as Chrome-trace JSON in `path`.
 
-        Open it in chrome://tracing or https://ui.perfetto.dev. Tracks: backward, encode, lane A,
+        Ranks that trace at once need paths of their own. Open it in chrome://tracing or https://ui.perfetto.dev. Tracks: backward, encode, lane A,
         lane B, planner.
         """
         self._engine.start_trace()
