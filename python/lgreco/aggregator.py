@@ -169,8 +169,8 @@ class Compression:
     def trace(self, path: str | Path) -> Iterator[None]:
         """Record what this rank's threads do in the block, as Chrome-trace JSON in `path`.
 
-        Ranks that trace at once need paths of their own. Open it in chrome://tracing or https://ui.perfetto.dev. Tracks: backward, encode, lane A,
-        lane B, planner.
+        Ranks that trace at once need paths of their own. Open one in chrome://tracing or
+        https://ui.perfetto.dev. Tracks: backward, encode, lane A, lane B, planner.
         """
         self._engine.start_trace()
         try:
