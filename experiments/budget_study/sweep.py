@@ -50,7 +50,7 @@ def main(
     levels: Annotated[str, typer.Option(help="Uniform settings.")] = ",".join(UNIFORM),
     measures: Annotated[
         str, typer.Option(help="Of plans; squared/topk is within top-k.")
-    ] = "norm,squared,debt,horizon",
+    ] = "norm,squared,debt_bound,horizon",
     ratios: Annotated[str, typer.Option()] = ",".join(f"{ratio:g}" for ratio in RATIOS),
     steps: Annotated[int, typer.Option(min=0, help="0: the task's own.")] = 0,
     output: Annotated[Path, typer.Option(help="Folder of the logs.")] = Path("runs/budget_study"),
