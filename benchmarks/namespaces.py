@@ -12,15 +12,12 @@ import sys
 from collections.abc import Iterator, Sequence
 
 ADDRESSES = ("10.77.0.1", "10.77.0.2")
+PORT = "29777"
 
 
 def can_make_namespaces() -> bool:
     """Whether this process may make network namespaces."""
-    probe = ["unshare", "--net", "ip", "link", "set", "lo", "up"]
-    try:
-        return subprocess.run(probe, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        return False
+    return _succeeds(["unshare", "--net", "ip", "link", "set", "lo", "up"])
 
 
 def require_namespaces() -> None:
@@ -30,11 +27,17 @@ def require_namespaces() -> None:
 
 def on_private_loopback(command: Sequence[str]) -> list[str]:
     """The command that runs `command` where nobody else uses the loopback interface."""
-    return ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", *command]
+    inside = ["sh", "-c", 'ip link set lo up && exec "$@"', "sh", *command]
+    return ["unshare", "--map-root-user", "--net", *inside]
+
+
+def has_private_loopback() -> bool:
+    """Whether `on_private_loopback` works here: as root, or where users may make namespaces."""
+    return _succeeds(on_private_loopback(["true"]))
 
 
 @contextlib.contextmanager
-def linked_namespaces(megabits: float | None, delay_ms: float = 0) -> Iterator[tuple[str, str]]:
+def linked_namespaces(megabits: float | None) -> Iterator[tuple[str, str]]:
     """Two namespaces joined by a link of that bandwidth (None: unlimited) each way.
 
     Yields their names; processes in the first have ADDRESSES[0], in the second ADDRESSES[1].
@@ -51,35 +54,29 @@ def linked_namespaces(megabits: float | None, delay_ms: float = 0) -> Iterator[t
             _run(*inside, "ip", "link", "set", "lo", "up")
             _run(*inside, "ip", "addr", "add", f"{address}/24", "dev", link)
             _run(*inside, "ip", "link", "set", link, "up")
-            _shape(inside, link, megabits, delay_ms)
+            if megabits is not None:
+                _limit(inside, link, megabits)
         yield names
     finally:
         for name in names:
             subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
 
 
-def _shape(inside: tuple[str, ...], link: str, megabits: float | None, delay_ms: float) -> None:
-    if megabits is not None:
-        # A bucket of 2 ms at full rate, and a queue of 50 ms: about what a switch has.
-        burst = max(3_000, int(megabits * 1e6 / 8 * 0.002))
-        _run(*inside, "tc", "qdisc", "add", "dev", link, "root", "handle", "1:", "tbf",
-             "rate", f"{megabits}mbit", "burst", str(burst), "latency", "50ms")  # fmt: skip
-    if delay_ms:
-        parent = ["parent", "1:"] if megabits is not None else ["root"]
-        _run(*inside, "tc", "qdisc", "add", "dev", link, *parent, "netem",
-             "delay", f"{delay_ms}ms")  # fmt: skip
+def _limit(inside: tuple[str, ...], link: str, megabits: float) -> None:
+    # A bucket of 2 ms at full rate, and a queue of 50 ms: about what a switch has.
+    burst = max(3_000, int(megabits * 1e6 / 8 * 0.002))
+    _run(*inside, "tc", "qdisc", "add", "dev", link, "root", "tbf",
+         "rate", f"{megabits}mbit", "burst", str(burst), "latency", "50ms")  # fmt: skip
 
 
-def run_on_link(
-    names: tuple[str, str], command: Sequence[str], timeout: float = 600, port: int = 29777
-) -> str:
+def run_on_link(names: tuple[str, str], command: Sequence[str], timeout: float = 600) -> str:
     """Run `command` as rank 0 in the first namespace and as rank 1 in the second; its rank 0's
     output. Raises RuntimeError when a rank fails; ends only what it started."""
     processes = []
     for rank, name in enumerate(names):
         environment = os.environ | {
             "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
-            "MASTER_ADDR": ADDRESSES[0], "MASTER_PORT": str(port),
+            "MASTER_ADDR": ADDRESSES[0], "MASTER_PORT": PORT,
             "GLOO_SOCKET_IFNAME": f"veth{rank}", "OMP_NUM_THREADS": "1",
         }  # fmt: skip
         processes.append(
@@ -100,6 +97,13 @@ def run_on_link(
     if any(process.returncode != 0 for process in processes):
         raise RuntimeError("\n".join(f"rank {r}:\n{output}" for r, output in enumerate(outputs)))
     return outputs[0]
+
+
+def _succeeds(command: Sequence[str]) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
 
 
 def _run(*command: str) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+
+from experiments.common.ranks import on_loopback, run, torchrun
 
 Result = TypeVar("Result")  # a dataclass
 _MARK = "RESULT "
@@ -23,6 +24,7 @@ def run_as_rank(measure: Callable[[], Iterable[object]]) -> None:
     for result in measure():
         if dist.get_rank() == 0:
             print(_MARK + json.dumps(asdict(result)), flush=True)
+    gc.collect()  # PyTorch may abort when a DDP model outlives its process group
     dist.destroy_process_group()
 
 
@@ -33,11 +35,10 @@ def measured_on(
     *arguments: str,
     around: Callable[[Sequence[str]], list[str]] = list,
 ) -> list[Result]:
-    """What rank 0 of `module --rank` measured, on `ranks` processes of this machine. `around` makes
-    their command one that does more. Ends the program when a rank fails."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc-per-node={ranks}", "-m", module, "--rank", *arguments]
-    result = subprocess.run(around(command), capture_output=True, text=True, check=False)
+    """What rank 0 of `module --rank` measured, on `ranks` processes of this machine over loopback.
+    `around` makes their command one that does more. Ends the program when a rank fails."""
+    command = torchrun(ranks, "-m", module, "--rank", *arguments)
+    result = run(around(command), env=on_loopback())
     if result.returncode != 0:
         raise SystemExit(f"{ranks} ranks failed:\n{result.stdout}{result.stderr}")
     return results_in(result.stdout, kind)

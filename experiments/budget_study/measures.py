@@ -96,15 +96,15 @@ def capped(limit: float) -> Measure:
     return measure
 
 
-def debt(evidence: Evidence) -> np.ndarray:
+def debt_bound(evidence: Evidence) -> np.ndarray:
     """Bound of what error feedback owes in the long run (Karimireddy et al. 2019), squared."""
     eps2 = np.minimum(evidence.eps**2, 1.0)
     with np.errstate(divide="ignore"):
         return eps2 / (1 - eps2) ** 2 * evidence.norms[:, None] ** 2
 
 
-def debt_root(evidence: Evidence) -> np.ndarray:
-    return np.sqrt(debt(evidence))
+def debt_bound_root(evidence: Evidence) -> np.ndarray:
+    return np.sqrt(debt_bound(evidence))
 
 
 def debt_of_noise(evidence: Evidence) -> np.ndarray:
@@ -215,10 +215,10 @@ MEASURES: dict[str, Measure] = {
     "squared": squared,
     "capped0.8": capped(0.8),
     "capped0.9": capped(0.9),
-    "debt": debt,
-    "debt_root": debt_root,
+    "debt_bound": debt_bound,
+    "debt_bound_root": debt_bound_root,
     "debt_of_noise": debt_of_noise,
-    "debt3": debt_within(3),
+    "debt": debt_within(3),  # the library's
     "debt10": debt_within(10),
     "one_step": one_step,
     "horizon": horizon,

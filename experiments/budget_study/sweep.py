@@ -6,9 +6,7 @@ python -m experiments.budget_study.sweep --task resnet --seeds 3
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -18,18 +16,17 @@ import typer
 from experiments.budget_study.measures import MEASURES
 from experiments.budget_study.settings import RATIOS, UNIFORM, Setting
 from experiments.budget_study.tasks import TASKS
+from experiments.common.ranks import on_loopback, torchrun
 
 RANKS = 2
 
 
 def run_job(task: str, seed: int, settings: list[Setting], log: Path, steps: int = 0) -> int:
     """One group of ranks that trains all settings; returns its exit status."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc-per-node={RANKS}", "-m", "experiments.budget_study.job"]
-    command += [str(log), task, str(seed), "--steps", str(steps)]
-    command += ["--settings", json.dumps([asdict(setting) for setting in settings])]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    return subprocess.run(command, env=environment, check=False).returncode
+    arguments = [log, task, str(seed), "--steps", str(steps)]
+    arguments += ["--settings", json.dumps([asdict(setting) for setting in settings])]
+    command = torchrun(RANKS, "-m", "experiments.budget_study.job", *arguments)
+    return subprocess.run(command, env=on_loopback(), check=False).returncode
 
 
 def chosen_settings(levels: str, measures: str, ratios: str) -> list[Setting]:
@@ -53,7 +50,7 @@ def main(
     levels: Annotated[str, typer.Option(help="Uniform settings.")] = ",".join(UNIFORM),
     measures: Annotated[
         str, typer.Option(help="Of plans; squared/topk is within top-k.")
-    ] = "norm,squared,debt,horizon",
+    ] = "norm,squared,debt_bound,horizon",
     ratios: Annotated[str, typer.Option()] = ",".join(f"{ratio:g}" for ratio in RATIOS),
     steps: Annotated[int, typer.Option(min=0, help="0: the task's own.")] = 0,
     output: Annotated[Path, typer.Option(help="Folder of the logs.")] = Path("runs/budget_study"),

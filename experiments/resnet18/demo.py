@@ -6,9 +6,7 @@ python -m experiments.resnet18.demo [--quick] [--output runs/demo]
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from experiments.common.images import load_images, shrunk
+from experiments.common.ranks import on_loopback, torchrun
 from lgreco.report import comparison_table, write_report
 from lgreco.run_log import read_run_log
 
@@ -56,17 +55,15 @@ class RunFailed(Exception):
 def start(run: Run, log: Path, options: dict[str, object]) -> subprocess.Popen:
     """The run's ranks, under torchrun on the loopback interface."""
     arguments = [f"--{key}={value}" for key, value in options.items()]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc-per-node={RANKS}", "-m", "experiments.resnet18.train"]
+    command = torchrun(RANKS, "-m", "experiments.resnet18.train")
     command += [f"--name={run.name}", f"--method={run.method}", f"--policy={run.policy}"]
     command += [f"--high={run.high}", f"--levels={run.levels}", f"--alpha={run.alpha}"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     with log.with_suffix(".txt").open("w") as screen:
         return subprocess.Popen(
             [*command, f"--output={log}", *arguments],
             stdout=screen,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env=on_loopback(),
         )
 
 

@@ -12,16 +12,18 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from numbers import Real
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
 from lgreco import _torch
+from lgreco.arguments import require_whole
 from lgreco.errors import ConfigError, MismatchError, PeerError
 from lgreco.methods import Method
 from lgreco.plan import Plan
-from lgreco.policies import Accordion, Policy, Uniform
+from lgreco.policies import Accordion, Policy, checked_policy
 
 STATE_FORMAT = 1
 _DEFAULT_TIMEOUT_SECONDS = 1800.0
@@ -42,19 +44,20 @@ class Settings:
     threads: int | None
 
     def __post_init__(self) -> None:
-        for name in ("seed", "start", "drift_check_every"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"[compress] {name} ({getattr(self, name)}) cannot be negative")
+        for name in ("seed", "start", "drift_check_every", "lanes"):
+            require_whole(f"[compress] {name}", getattr(self, name))
         if self.residual not in ("fp32", "bf16"):
             raise ConfigError(f"[compress] residual is {self.residual!r}; use 'fp32' or 'bf16'")
         if self.lanes not in (1, 2):
             raise ConfigError(f"[compress] lanes is {self.lanes!r}; there can be 1 or 2")
-        if self.timeout is not None and not 0 < self.timeout < _LONGEST_TIMEOUT_SECONDS:
+        if self.timeout is not None and not (
+            isinstance(self.timeout, Real) and 0 < self.timeout < _LONGEST_TIMEOUT_SECONDS
+        ):
             raise ConfigError(
-                f"[compress] timeout ({self.timeout} s) must be positive and less than a year"
+                f"[compress] timeout ({self.timeout!r} s) must be positive and less than a year"
             )
-        if self.threads is not None and self.threads < 1:
-            raise ConfigError(f"[compress] threads ({self.threads}) must be at least 1")
+        if self.threads is not None:
+            require_whole("[compress] threads", self.threads, least=1)
 
     @property
     def timeout_seconds(self) -> float:
@@ -89,21 +92,15 @@ class Compression:
         process_group: dist.ProcessGroup | None,
         layers_are_parameters: bool,
     ) -> None:
-        policy = Uniform() if policy is None else policy
         if not isinstance(method, Method):
             raise ConfigError(
                 f"[compress] method must be an lgreco method such as lgreco.PowerSGD(rank=4), "
                 f"not {method!r}"
             )
-        if not isinstance(policy, Policy):
-            raise ConfigError(
-                f"[compress] policy must be an lgreco policy such as lgreco.LGreCo(), "
-                f"not {policy!r}"
-            )
         if not layers:
             raise ConfigError("[compress] there is no layer to synchronise")
-        self._policy = policy
-        policy_settings = policy.settings([name for name, _ in layers], method)
+        self._policy = checked_policy(policy)
+        policy_settings = self._policy.settings([name for name, _ in layers], method)
         groups = _own_groups(process_group, settings)
         self._engine = _torch.Aggregator(
             layers=list(layers),
@@ -170,10 +167,10 @@ class Compression:
 
     @contextlib.contextmanager
     def trace(self, path: str | Path) -> Iterator[None]:
-        """Record what the library's threads do in the block, as Chrome-trace JSON in `path`.
+        """Record what this rank's threads do in the block, as Chrome-trace JSON in `path`.
 
-        Open it in chrome://tracing or https://ui.perfetto.dev. Tracks: backward, encode, lane A,
-        lane B, planner.
+        Ranks that trace at once need paths of their own. Open one in chrome://tracing or
+        https://ui.perfetto.dev. Tracks: backward, encode, lane A, lane B, planner.
         """
         self._engine.start_trace()
         try:
@@ -213,7 +210,7 @@ class Compression:
             raise ConfigError(
                 f"[state] world_size_change is {world_size_change!r}; use 'fail', 'mean' or 'reset'"
             )
-        states = [state] if isinstance(state, Mapping) else list(state)
+        states = list(state) if isinstance(state, list | tuple) else [state]
         problem = _problem_with(states, world_size_change)
         dicts = [] if problem else [dict(one) for one in states]
         self._engine.load_state(dicts, world_size_change, problem)
@@ -269,8 +266,13 @@ class Aggregator(Compression):
             lanes=lanes,
             threads=threads,
         )
+        if not isinstance(layers, Mapping):
+            raise ConfigError(
+                f"[compress] layers is a {type(layers).__name__}; it must map names to tensors "
+                "or shapes"
+            )
         super().__init__(
-            [(name, _as_tensor(layer)) for name, layer in layers.items()],
+            [(name, _as_tensor(name, layer)) for name, layer in layers.items()],
             method,
             policy,
             settings,
@@ -289,9 +291,13 @@ class Aggregator(Compression):
         self._engine.average_(dict(tensors))
 
 
-def _as_tensor(layer: torch.Tensor | Sequence[int]) -> torch.Tensor:
+def _as_tensor(name: str, layer: torch.Tensor | Sequence[int]) -> torch.Tensor:
     if isinstance(layer, torch.Tensor):
         return layer.detach()
+    if not isinstance(layer, Sequence) or isinstance(layer, str):
+        raise ConfigError(f"[compress] layer '{name}' is {layer!r}; give a tensor or a shape")
+    for length in layer:
+        require_whole(f"[compress] layer '{name}': a length", length)
     return torch.empty(1).expand(tuple(layer)) if 0 not in layer else torch.empty(tuple(layer))
 
 
@@ -325,16 +331,24 @@ def _own_groups(group: dist.ProcessGroup | None, settings: Settings) -> list[dis
 
 
 def _own_group(group: dist.ProcessGroup | None, timeout_seconds: float) -> dist.ProcessGroup:
-    members = dist.get_process_group_ranks(group if group is not None else dist.group.WORLD)
+    """A group that ends with its last user, unlike those of `dist.new_group()`.
+
+    Those live as long as the default group. Destroying them lets PyTorch use their names again, and
+    with a name the stale addresses that the store has under it.
+    """
+    members = dist.group.WORLD if group is None else group
+    rank, size = members.rank(), members.size()
     try:
-        return dist.new_group(
-            ranks=members,
-            backend="gloo",
-            timeout=timedelta(seconds=timeout_seconds),
-            use_local_synchronization=True,
-        )
+        store = members.get_group_store()
+        number = store.add(f"lgreco/made by {rank}", 1)  # every rank has made as many
+        store = dist.PrefixStore(f"lgreco/{number}", store)
+        gloo = dist.ProcessGroupGloo(store, rank, size, timeout=timedelta(seconds=timeout_seconds))
     except RuntimeError as error:
         raise PeerError(
             f"[compress] no process group of all ranks within {timeout_seconds} s; "
             f"every rank must call this: {error}"
         ) from error
+    own = dist.ProcessGroup(store, rank, size)
+    own._set_default_backend(dist.ProcessGroup.BackendType.GLOO)
+    own._register_backend(torch.device("cpu"), dist.ProcessGroup.BackendType.GLOO, gloo)
+    return own

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lgreco import _core
+from lgreco.arguments import require_whole
 from lgreco.errors import ConfigError
 from lgreco.methods import Method
 
@@ -20,8 +21,10 @@ def encode(array: np.ndarray, method: Method, seed: int = 0, step: int = 0) -> b
     is that of `payload_bytes(method, shape)`, whatever the values are. Low rank stores P and Q.
 
     Raises ConfigError on another dtype, on values that are not finite, or that the method cannot
-    represent.
+    represent, and on a negative `seed` or `step`.
     """
+    require_whole("[encode] seed", seed)
+    require_whole("[encode] step", step)
     values = np.asarray(array)
     if values.dtype not in _DTYPES:
         raise ConfigError(

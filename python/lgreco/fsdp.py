@@ -10,9 +10,10 @@ import torch.distributed as dist
 from torch.distributed.fsdp import FSDPModule
 
 from lgreco.aggregator import Aggregator, Compression
+from lgreco.arguments import require_whole
 from lgreco.errors import ConfigError
 from lgreco.methods import Method
-from lgreco.policies import Policy, Uniform
+from lgreco.policies import Policy, checked_policy
 
 
 def compress_replicas(
@@ -48,13 +49,15 @@ def compress_replicas(
 
     Raises:
         ConfigError: not an FSDP module, one sharded over a 2-D mesh (FSDP averages those itself), a
-            hook registered before, another device than the CPU, a setting out of range. In the
-            backward pass: a parameter of a group had no gradient.
+            hook registered before, another device than the CPU, no parameter that requires a
+            gradient, a setting out of range. In the backward pass: a parameter of a group had no
+            gradient.
         MismatchError, PeerError: as `compress()`.
     """
     groups = _parameter_groups(module)
     passes = len(groups)
-    policy = (Uniform() if policy is None else policy).stretched(passes)
+    policy = checked_policy(policy).stretched(passes)
+    require_whole("[compress] start", start)
     aggregator = Aggregator(
         {group.name: group.shard for group in groups},
         method,
@@ -112,6 +115,8 @@ def _parameter_groups(module: FSDPModule) -> list[_Group]:
             if parameters:
                 _refuse_what_cannot_be(name, part, of_fsdp)
                 groups[id(of_fsdp)] = _describe(name, part, of_fsdp, parameters)
+    if not groups:
+        raise ConfigError("[fsdp] no parameter of the model requires a gradient")
     return list(groups.values())
 
 

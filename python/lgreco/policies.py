@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from lgreco import _core
+from lgreco.arguments import require_whole
 from lgreco.errors import ConfigError
 from lgreco.methods import Method
 from lgreco.plan import Plan
@@ -32,6 +33,22 @@ class Uniform(Policy):
 
     def settings(self, layers: Sequence[str], method: Method) -> dict[str, object]:
         return {"kind": "uniform"}
+
+
+def checked_policy(policy: Policy | None) -> Policy:
+    """`Uniform()` for None. Raises ConfigError on what is no policy."""
+    if policy is None:
+        return Uniform()
+    if not isinstance(policy, Policy):
+        raise ConfigError(
+            f"[compress] policy must be an lgreco policy such as lgreco.LGreCo(), not {policy!r}"
+        )
+    return policy
+
+
+def default_budget(levels: object) -> str:
+    """The budget of a plan from these levels; docs/budget_study.md says why."""
+    return "debt" if levels == "mixed" else "norm"
 
 
 @dataclass(frozen=True)
@@ -64,7 +81,7 @@ class LGreCo(Policy):
     every: int = 1000
     start: int = 1000
     window: int = 10
-    levels: str | Sequence[Method] = "same"
+    levels: str | Iterable[Method] = "same"
     alpha: float = 1.0
     budget: str | None = None
     objective: str = "bytes"
@@ -79,15 +96,8 @@ class LGreCo(Policy):
         _one_of("solver", self.solver, ("exact", "dp"))
         _one_of("layers", self.layers, ("all", "reference"))
         for name in ("every", "start", "window"):
-            _positive("LGreCo", name, getattr(self, name))
-        listed = not isinstance(self.levels, str) and all(
-            isinstance(level, Method) for level in self.levels
-        )
-        if not listed and self.levels not in ("same", "mixed"):
-            raise ConfigError(
-                '[policy] LGreCo: levels must be "same", "mixed" or a list of methods, '
-                f"not {self.levels!r}"
-            )
+            require_whole(f"[policy] LGreCo: {name}", getattr(self, name), least=1)
+        object.__setattr__(self, "levels", _checked_levels(self.levels))
         if (self.bandwidth is None) != (self.latency is None):
             raise ConfigError("[policy] LGreCo: give bandwidth and latency, or neither")
         if self.bandwidth is not None and self.objective != "time":
@@ -106,14 +116,13 @@ class LGreCo(Policy):
 
     def settings_for(self, references: Sequence[Method]) -> dict[str, object]:
         """The engine's view, when each layer's reference is one of these."""
-        default = "debt" if self.levels == "mixed" else "norm"
         return {
             "kind": "lgreco",
             "every": self.every,
             "start": self.start,
             "window": self.window,
             "alpha": float(self.alpha),
-            "budget": default if self.budget is None else self.budget,
+            "budget": self.budget or default_budget(self.levels),
             "objective": self.objective,
             "solver": self.solver,
             "layers": self.layers,
@@ -163,7 +172,7 @@ class Accordion(Policy):
                     f"[policy] Accordion: {name} must be an lgreco method, "
                     f"not {getattr(self, name)!r}"
                 )
-        _positive("Accordion", "every", self.every)
+        require_whole("[policy] Accordion: every", self.every, least=1)
         if not (isinstance(self.threshold, int | float) and 0 < self.threshold < math.inf):
             raise ConfigError(
                 f"[policy] Accordion: threshold must be positive and finite, not {self.threshold!r}"
@@ -178,7 +187,7 @@ class Accordion(Policy):
                 f"and outside; not {self.micro_batches!r}"
             )
         for count in self.micro_batches:
-            _positive("Accordion", "micro_batches", count)
+            require_whole("[policy] Accordion: micro_batches", count, least=1)
 
     def stretched(self, factor: int) -> Accordion:
         then = None if self.then is None else self.then.stretched(factor)
@@ -198,7 +207,7 @@ class Accordion(Policy):
 
 @dataclass(frozen=True)
 class Fixed(Policy):
-    """Levels by hand: the first pattern (as in fnmatch) that matches a layer's name decides.
+    """Levels by hand: the first name, or pattern (as in fnmatch), that matches a layer's decides.
 
     Layers without a match get the reference level.
     """
@@ -214,14 +223,14 @@ class Fixed(Policy):
         for pattern, level in self.levels.items():
             if not isinstance(level, Method):
                 raise ConfigError(f"[policy] Fixed: '{pattern}' maps to {level!r}, not a method")
-            if not any(fnmatchcase(layer, pattern) for layer in layers):
+            if not any(_matches(layer, pattern) for layer in layers):
                 raise ConfigError(
                     f"[policy] Fixed: '{pattern}' matches no layer; the first layers are "
                     + ", ".join(layers[:3])
                 )
         levels = {}
         for layer in layers:
-            match = next((p for p in self.levels if fnmatchcase(layer, p)), None)
+            match = next((p for p in self.levels if _matches(layer, p)), None)
             if match is not None:
                 levels[layer] = str(self.levels[match])
         return {"kind": "fixed", "levels": levels}
@@ -232,8 +241,18 @@ def _one_of(name: str, value: str | None, allowed: tuple[str | None, ...]) -> No
         raise ConfigError(f"[policy] LGreCo: {name} is {value!r}; it must be one of {allowed}")
 
 
-def _positive(policy: str, name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+def _checked_levels(levels: object) -> str | tuple[Method, ...]:
+    if isinstance(levels, str) and levels in ("same", "mixed"):
+        return levels
+    methods = tuple(levels) if isinstance(levels, Iterable) else ()
+    if not methods or not all(isinstance(method, Method) for method in methods):
         raise ConfigError(
-            f"[policy] {policy}: {name} must be a whole number of at least 1, not {value!r}"
+            '[policy] LGreCo: levels must be "same", "mixed" or a list of one or more methods, '
+            f"not {levels!r}"
         )
+    return methods
+
+
+def _matches(layer: str, pattern: str) -> bool:
+    """A name stands for itself, whatever it holds, as names of a plan do."""
+    return layer == pattern or fnmatchcase(layer, pattern)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,12 +125,7 @@ def _mean_gain(gains: Sequence[tuple[float, int]]) -> float:
 
 def _dense_bytes(run: Run) -> float:
     start = run["start"][0]
-    elements = 0
-    for shape in start["layers"].values():
-        count = 1
-        for extent in shape:
-            count *= extent
-        elements += count
+    elements = sum(map(math.prod, start["layers"].values()))
     return 2 * (start["ranks"] - 1) / start["ranks"] * 4 * elements
 
 
@@ -175,18 +171,11 @@ def _screen_table(rows: Sequence[Summary], columns: dict[str, Callable]) -> Tabl
     return table
 
 
-def markdown_table(runs: Sequence[Run]) -> str:
-    """The same as one table for a page."""
-    rows = [list(COLUMNS), ["---"] + ["--:"] * (len(COLUMNS) - 1)]
-    rows += [[cell(summary) for cell in COLUMNS.values()] for summary in summaries(runs)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
-
-
 def write_report(runs: Sequence[Run], path: str | Path) -> Path:
     """Write the HTML page. Raises StateError on an empty list or an unfinished run."""
     if not runs:
         raise StateError("[report] there is no run to report")
-    table = _html_table(summaries(runs))
+    rows = summaries(runs)
     start = runs[0]["start"][0]
     steps = max(run["end"][-1]["steps"] for run in runs if "end" in run)
     title = f"{start['data']}, {start['ranks']} ranks, {steps:,} steps"
@@ -198,8 +187,8 @@ def write_report(runs: Sequence[Run], path: str | Path) -> Path:
     )
     page = _PAGE.format(
         title=html.escape(title),
-        headline=_headline(summaries(runs)),
-        table=table,
+        headline=_headline(rows),
+        table=_html_table(rows),
         figures=figures,
         explanations="".join(
             f"<dt>{html.escape(term)}</dt><dd>{html.escape(meaning)}</dd>"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +12,15 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # for `experiments`
 
+from experiments.common.ranks import on_loopback, torchrun  # noqa: E402
+from experiments.common.ranks import run as run_command  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def same_width_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables are as wide as their text, whatever the terminal is."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
 
 @pytest.fixture
 def run_ranks(tmp_path: Path) -> Callable[..., str]:
@@ -22,24 +30,13 @@ def run_ranks(tmp_path: Path) -> Callable[..., str]:
     """
 
     def run(ranks: int, script: str, *arguments: str, timeout: float = 120) -> str:
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += [f"--nproc-per-node={ranks}", str(ROOT / "python/tests/ranks" / script)]
-        launcher = subprocess.Popen(
-            [*command, *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
-            cwd=tmp_path,
-        )
+        command = torchrun(ranks, ROOT / "python/tests/ranks" / script, *arguments)
         try:
-            output, _ = launcher.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            launcher.terminate()  # it ends its ranks, which a killed launcher would leave behind
-            output, _ = launcher.communicate()
-            pytest.fail(f"{script} took longer than {timeout} s:\n{output}")
-        assert launcher.returncode == 0, output
-        return output
+            result = run_command(command, timeout=timeout, env=on_loopback(), cwd=tmp_path)
+        except subprocess.TimeoutExpired as late:
+            pytest.fail(f"{script} took longer than {timeout} s:\n{late.output}{late.stderr}")
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
 
     return run
 

@@ -1,12 +1,11 @@
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 import lgreco
+from experiments.common.ranks import on_loopback, run, torchrun
 from lgreco import step_time
 from lgreco.advise import Advice, LevelTiming, Measurements, NetworkTiming, advice_from
 from lgreco.cli import units
@@ -25,20 +24,11 @@ def wrong():
 """
 
 
-def lgreco_advise(folder, *arguments, torchrun=False):
+def lgreco_advise(folder, *arguments, under_torchrun=False):
     command = [sys.executable, "-c", "from lgreco.cli import main; main()", "advise"]
-    if torchrun:
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += ["--nproc-per-node=2", "-m", "lgreco.advise"]
-    return subprocess.run(
-        [*command, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
-        timeout=300,
-        check=False,
-    )
+    if under_torchrun:
+        command = torchrun(2, "-m", "lgreco.advise")
+    return run([*command, *map(str, arguments)], timeout=300, env=on_loopback(), cwd=folder)
 
 
 def result_of(process):
@@ -55,7 +45,7 @@ def factories(tmp_path):
 def test_a_script_under_torchrun_on_a_slow_network_should_compress(tmp_path):
     process = lgreco_advise(
         tmp_path, "--bandwidth=10Mbit", "--json", SCRIPT, "--", "--width=300", "--accumulate=2",
-        torchrun=True,
+        under_torchrun=True,
     )  # fmt: skip
     result = result_of(process)
     assert result["compress"] and result["speedup"] > 2

@@ -2,12 +2,12 @@
 
 import json
 import math
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from lgreco._core import harm
 
 import lgreco
 from experiments.budget_study import measures
@@ -26,6 +26,7 @@ from experiments.budget_study.plans import dense_payload, plan_of_ratio, uniform
 from experiments.budget_study.settings import UNIFORM, allowed, candidates, family
 from experiments.budget_study.sweep import chosen_settings
 from experiments.budget_study.window import Window
+from experiments.common.ranks import run
 from lgreco import CostTable
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +53,9 @@ def test_measures_on_numbers_by_hand():
     ranks = [lgreco.Dense(), lgreco.PowerSGD(2), lgreco.PowerSGD(1)]
     evidence = evidence_of([0.0, 1.0, 1.6], ranks)  # eps is 0, 0.5, 0.8 of a norm of 2
     assert measures.squared(evidence)[0] == pytest.approx([0, 1, 2.56])
-    assert measures.debt(evidence)[0] == pytest.approx([0, 4 * 0.25 / 0.75**2, 4 * 0.64 / 0.36**2])
+    assert measures.debt_bound(evidence)[0] == pytest.approx(
+        [0, 4 * 0.25 / 0.75**2, 4 * 0.64 / 0.36**2]
+    )
     assert measures.debt_of_noise(evidence)[0] == pytest.approx([0, 4 / 3, 4 * 0.64 / 0.36])
     assert measures.geometric_lag(evidence)[0] == pytest.approx(
         [0, 4 / 3, 4 * 0.64 / 0.36], rel=1e-4
@@ -60,9 +63,17 @@ def test_measures_on_numbers_by_hand():
     assert measures.capped(0.7)(evidence)[0].tolist() == pytest.approx([0, 1, math.inf])
 
 
-def test_nothing_delivered_is_an_infinite_debt_but_a_finite_lag():
+@pytest.mark.parametrize("name", ["norm", "squared", "debt"])
+def test_measures_of_the_library_have_its_names(name):
+    errors = [0.0, 0.5, 1.0, 1.9, 2.0]
+    evidence = evidence_of(errors, [lgreco.TopK(0.01 * (n + 1)) for n in range(len(errors))])
+    expected = [harm(name, error, 2.0) for error in errors]
+    assert MEASURES[name](evidence)[0] == pytest.approx(expected)
+
+
+def test_nothing_delivered_has_an_infinite_bound_but_a_finite_lag():
     evidence = evidence_of([2.0, 2.5], [lgreco.TopK(0.01), lgreco.TopK(0.001)])
-    assert measures.debt(evidence)[0].tolist() == [math.inf, math.inf]
+    assert measures.debt_bound(evidence)[0].tolist() == [math.inf, math.inf]
     assert measures.geometric_lag(evidence)[0] == pytest.approx([measures.STEPS * 4] * 2)
 
 
@@ -97,7 +108,7 @@ def test_what_is_owed_is_what_was_not_delivered(level):
 
 
 @pytest.mark.parametrize("ratio", [10, 25, 60])
-@pytest.mark.parametrize("measure", ["norm", "debt", "lag"])
+@pytest.mark.parametrize("measure", ["norm", "debt_bound", "lag"])
 def test_plans_hit_their_ratio(measure, ratio):
     evidence = Evidence.of(random_window(), candidates())
     plan = plan_of_ratio(evidence.table, MEASURES[measure](evidence), ratio)
@@ -176,14 +187,12 @@ def test_least_payload_between_points():
 
 
 def sweep(output):
-    return subprocess.run(
-        [
-            sys.executable, "-m", "experiments.budget_study.sweep", "--task=transformer",
-            "--seeds=1", "--steps=12", "--levels=dense,topk:0.01", "--measures=squared",
-            "--ratios=25", f"--output={output}",
-        ],
-        cwd=ROOT, capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
+    command = [
+        sys.executable, "-m", "experiments.budget_study.sweep", "--task=transformer",
+        "--seeds=1", "--steps=12", "--levels=dense,topk:0.01", "--measures=squared",
+        "--ratios=25", f"--output={output}",
+    ]  # fmt: skip
+    return run(command, timeout=200, cwd=ROOT)
 
 
 def test_a_sweep_in_small(tmp_path):

@@ -385,9 +385,17 @@ def some_state(plan):
 
 
 def test_inspect_reads_a_saved_state(tmp_path):
-    torch.save(some_state({"levels": {"w": "low_rank:2"}}), tmp_path / "state.pt")
-    output = run("inspect", tmp_path / "state.pt")
-    assert "step 5" in output and "2x4" in output
+    state = some_state({"levels": {"w": "low_rank:2"}})
+    for saved in (state, {"step": 5, "model": {"w": torch.ones(4, 4)}, "compression": state}):
+        torch.save(saved, tmp_path / "state.pt")
+        output = run("inspect", tmp_path / "state.pt")
+        assert "step 5" in output and "2x4" in output
+
+
+def test_inspect_refuses_a_file_without_a_state(tmp_path):
+    torch.save({"step": 5, "model": {"w": torch.ones(4, 4)}}, tmp_path / "state.pt")
+    with pytest.raises(lgreco.StateError, match="holds no state of a Compression"):
+        run("inspect", tmp_path / "state.pt")
 
 
 def planned(**seconds):

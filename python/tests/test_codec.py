@@ -160,3 +160,10 @@ def test_level_of_a_layer_it_does_not_suit():
     assert _core.resolve("low_rank:4", [512]) == "dense"
     assert _core.resolve("low_rank:4", [512, 4608]) == "low_rank:4"
     assert _core.resolve("quantize:4", [64], "bf16") == "cast:bf16"
+
+
+@pytest.mark.parametrize("wrong", [{"seed": -1}, {"step": 1.5}, {"seed": None}, {"step": 2**64}])
+def test_seeds_and_steps_are_whole_numbers(wrong):
+    (name,) = wrong
+    with pytest.raises(lgreco.ConfigError, match=f"{name} must be a whole number"):
+        lgreco.encode(gaussian(10), lgreco.Quantize(4), **wrong)

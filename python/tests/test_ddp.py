@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments.common.ranks import on_loopback
+
 RANKS = Path(__file__).parent / "ranks"
 
 
@@ -62,6 +64,10 @@ def test_wrong_use(run_ranks):
     assert "refused" in run_ranks(2, "wrong_use.py")
 
 
+def test_what_is_no_longer_used_leaves_nothing_behind(run_ranks):
+    assert "nothing left" in run_ranks(2, "lifetime.py")
+
+
 @pytest.mark.parametrize("method", ["quantize:4", "low_rank:2:min_ratio=1"])
 def test_killed_peer_is_a_typed_error(tmp_path, method):
     ranks = 3
@@ -71,6 +77,7 @@ def test_killed_peer_is_a_typed_error(tmp_path, method):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            env=on_loopback(),
         )
         for r in range(ranks)
     ]

@@ -79,24 +79,36 @@ def attempts(count: int, quick: int) -> list:
 
 @pytest.mark.parametrize("attempt", attempts(30, quick=5))
 def test_killed_peer(context, attempt):
+    timeout = 120.0
     chance = random.Random(attempt)
     method = METHODS[attempt % len(METHODS)]
-    with training(context, method, timeout=20) as (processes, connections):
+    with training(context, method, timeout) as (processes, connections):
         time.sleep(chance.uniform(0, 0.2))
         victim = chance.randrange(SIZE)
         stop = time.time()
         os.kill(processes[victim].pid, signal.SIGKILL)
-        check_survivors(connections, victim, stop, limit=10)  # half the timeout
+        check_survivors(connections, victim, stop, limit=timeout / 2)
 
 
-@pytest.mark.parametrize("attempt", attempts(10, quick=2))
+@pytest.mark.parametrize("attempt", range(2))
 def test_frozen_peer(context, attempt):
+    """The limit is the step's timeout, and not the 1800 s that a group has without one."""
+    freeze_a_peer(context, attempt, timeout=15, limit=90)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attempt", range(2, 10))
+def test_frozen_peer_is_noticed_within_a_second_of_the_timeout(context, attempt):
+    """For a machine that does nothing else."""
+    freeze_a_peer(context, attempt, timeout=3, limit=4)
+
+
+def freeze_a_peer(context, attempt: int, timeout: float, limit: float) -> None:
     chance = random.Random(100 + attempt)
     method = METHODS[attempt % len(METHODS)]
-    timeout = 3.0
     with training(context, method, timeout) as (processes, connections):
         time.sleep(chance.uniform(0, 0.2))
         victim = chance.randrange(SIZE)
         stop = time.time()
         os.kill(processes[victim].pid, signal.SIGSTOP)
-        check_survivors(connections, victim, stop, limit=timeout + 1)
+        check_survivors(connections, victim, stop, limit)

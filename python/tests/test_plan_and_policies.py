@@ -117,6 +117,12 @@ def test_fixed_takes_the_first_matching_pattern():
     assert settings["levels"] == {"head.weight": "dense", "body.weight": "quantize:2"}
 
 
+def test_fixed_takes_names_that_look_like_patterns():
+    levels = {"block[0]": lgreco.Quantize(2), "head*": lgreco.Quantize(8)}
+    settings = lgreco.Fixed(levels).settings(["block[0]", "head*"], lgreco.Dense())
+    assert settings["levels"] == {"block[0]": "quantize:2", "head*": "quantize:8"}
+
+
 def test_fixed_refuses_patterns_without_a_layer():
     with pytest.raises(lgreco.ConfigError, match="'tail' matches no layer"):
         lgreco.Fixed({"tail": lgreco.Dense()}).settings(["head"], lgreco.Dense())
@@ -134,12 +140,17 @@ def test_fixed_loads_a_saved_plan(tmp_path):
         {"start": 0},
         {"window": 0},
         {"every": 1.5},
+        {"every": True},
         {"budget": "cubed"},
         {"solver": "magic"},
         {"objective": "money"},
         {"layers": "some"},
         {"levels": "all"},
         {"levels": ["low_rank:4"]},
+        {"levels": []},
+        {"levels": iter([])},
+        {"levels": lgreco.PowerSGD(4)},
+        {"levels": None},
         {"objective": "time", "bandwidth": 1e9},
         {"bandwidth": 1e9, "latency": 1e-3},
     ],
@@ -147,6 +158,13 @@ def test_fixed_loads_a_saved_plan(tmp_path):
 def test_lgreco_refuses_wrong_settings(wrong):
     with pytest.raises(lgreco.ConfigError):
         lgreco.LGreCo(**wrong)
+
+
+def test_levels_of_a_generator_are_kept():
+    policy = lgreco.LGreCo(levels=(lgreco.Quantize(bits) for bits in (2, 4)))
+    for _ in range(2):
+        candidates = policy.settings([], lgreco.Quantize(4))["candidates"]
+        assert candidates == ["quantize:2", "quantize:4"]
 
 
 def test_mixed_plans_choose_from_all_families():

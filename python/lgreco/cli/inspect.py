@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -44,8 +45,7 @@ def _show_state(source: Path, as_json: bool) -> None:
     import torch
 
     try:
-        state = torch.load(source, map_location="cpu", weights_only=True)
-        state = state.get("lgreco", state)
+        state = _state_in(torch.load(source, map_location="cpu", weights_only=True))
         rows = [
             [
                 name,
@@ -65,6 +65,14 @@ def _show_state(source: Path, as_json: bool) -> None:
     print_table(title, ["layer", "level", "residual norm", "warm factor"], rows)
     if state["plan"].get("estimates"):
         print_plan(Plan.from_dict(state["plan"]))
+
+
+def _state_in(saved: Mapping[str, object]) -> Mapping[str, object]:
+    """`saved` itself, or what is under one of its keys, as in examples/resume.py."""
+    for state in (saved, *saved.values()):
+        if isinstance(state, Mapping) and {"format", "plan", "layers"} <= state.keys():
+            return state
+    raise ValueError("it holds no state of a Compression")
 
 
 def _show_log(source: Path, as_json: bool) -> None:

@@ -31,12 +31,19 @@ def load_level_table(
     if source.suffix == ".json":
         return _from_json(source, reference)
     try:
-        with np.load(source, allow_pickle=False) as arrays:
-            gradients = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, AttributeError) as error:
+        gradients = _arrays_in(source)
+    except Exception as error:  # NumPy and zipfile raise many types for a damaged file
         raise ConfigError(f"[cli] cannot read {source} as .npz gradients: {error}") from error
     spelled = [str(level) for level in candidates]
     return [_measured(name, g, str(reference), spelled, ranks) for name, g in gradients.items()]
+
+
+def _arrays_in(source: Path) -> dict[str, np.ndarray]:
+    loaded = np.load(source, allow_pickle=False)
+    if isinstance(loaded, np.ndarray):
+        raise ValueError("it holds one array without a name; numpy.savez writes them by name")
+    with loaded as arrays:
+        return {name: arrays[name] for name in arrays.files}
 
 
 def _measured(

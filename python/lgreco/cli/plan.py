@@ -16,6 +16,7 @@ from lgreco.errors import ConfigError
 from lgreco.methods import Method
 from lgreco.methods import method as parse_method
 from lgreco.plan import Plan
+from lgreco.policies import default_budget
 
 
 def plan(
@@ -53,7 +54,7 @@ def plan(
 ) -> None:
     """Fewest bytes within the reference's error, one level per layer."""
     reference_method = parse_method(reference)
-    budget = budget or ("debt" if levels == "mixed" else "norm")
+    budget = budget or default_budget(levels)
     candidates = _candidates(reference_method, levels, level)
     table = load_level_table(source, reference_method, candidates, ranks)
     values, within_budget = _core.solve_plan(table, budget, alpha, solver)

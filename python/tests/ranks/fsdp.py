@@ -122,14 +122,19 @@ def refused(call, reason):
 
 
 def check_wrong_use(mesh, replicas):
-    def compress(model):
-        lgreco.compress_replicas(model, lgreco.Quantize(4), replicate_group=replicas)
+    def compress(model, *policy, **settings):
+        method = lgreco.Quantize(4)
+        lgreco.compress_replicas(model, method, *policy, replicate_group=replicas, **settings)
 
     refused(lambda: compress(nn.Linear(3, 3)), "shard it first")
     refused(lambda: compress(sharded_model(mesh)), "replicated by FSDP itself")
     model = sharded_model(mesh["shard"])
+    refused(lambda: compress(model, "lgreco"), "must be an lgreco policy")
+    refused(lambda: compress(model, start=None), "start must be a whole number")
     compress(model)
     refused(lambda: compress(model), "already has")
+    frozen = sharded_model(mesh["shard"]).requires_grad_(False)
+    refused(lambda: compress(frozen, lgreco.LGreCo()), "no parameter of the model requires")
     unused = sharded_model(mesh["shard"])
     compress(unused)
     unused[0].bias.requires_grad_(False)

@@ -75,6 +75,14 @@ def check_every_step(rank, spelling, bucket_mb, steps, folder):
     return whole
 
 
+def refused(compression, state, what):
+    try:
+        compression.load_state_dict(state)
+    except lgreco.StateError:
+        return
+    raise AssertionError(f"loaded a state {what}")
+
+
 def check_refusals(run, rank, size):
     good = run.compression.state_dict()
     before = run.end()
@@ -88,11 +96,9 @@ def check_refusals(run, rank, size):
         {"stats": {}},
         {"checksum": "0" * 16},
     ):
-        try:
-            run.compression.load_state_dict({**good, **change})
-        except lgreco.StateError:
-            continue
-        raise AssertionError(f"loaded a state with {list(change)} changed")
+        refused(run.compression, {**good, **change}, f"with {list(change)} changed")
+    for nothing in (None, 7, [None], []):
+        refused(run.compression, good if rank else nothing, f"that is {nothing} on rank 0")
 
     after = run.end()
     assert all(torch.equal(a, b) for a, b in zip(before[0], after[0], strict=True))

@@ -18,6 +18,10 @@ def expect(message, call):
     raise AssertionError(f"no error with {message!r}")
 
 
+NOT_WHOLE = [
+    ("seed", -1), ("seed", 1.5), ("seed", None), ("seed", 2**64), ("start", 1e3),
+    ("drift_check_every", "10"), ("threads", 1.5), ("threads", 0), ("lanes", 1.0),
+]  # fmt: skip
 dense = lgreco.Dense()
 expect("init_process_group", lambda: lgreco.Aggregator({"a": (4,)}, dense))
 
@@ -28,7 +32,14 @@ with process_group() as (rank, size):
     expect("must be an lgreco policy", lambda: lgreco.compress(ddp, dense, "lgreco"))
     expect("rank 0 is out of range", lambda: lgreco.compress(ddp, lgreco.PowerSGD(rank=0)))
     expect("timeout", lambda: lgreco.compress(ddp, dense, timeout=0))
-    expect("negative", lambda: lgreco.compress(ddp, dense, seed=-1))
+    for name, value in NOT_WHOLE:
+        message = f"{name} must be a whole number"
+        expect(message, lambda n=name, v=value: lgreco.compress(ddp, dense, **{n: v}))
+    expect("lanes is 3", lambda: lgreco.compress(ddp, dense, lanes=3))
+    expect("timeout", lambda: lgreco.compress(ddp, dense, timeout="20"))
+    expect("layer 'a' is 4", lambda: lgreco.Aggregator({"a": 4}, dense))
+    expect("layer 'a': a length", lambda: lgreco.Aggregator({"a": (4, -1)}, dense))
+    expect("must map names to", lambda: lgreco.Aggregator([(4,)], dense))
     expect(
         "matches no layer",
         lambda: lgreco.compress(ddp, dense, lgreco.Fixed({"nothing": lgreco.Dense()})),
