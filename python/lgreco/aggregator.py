@@ -11,7 +11,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from numbers import Real
 from pathlib import Path
 
@@ -20,10 +19,11 @@ import torch.distributed as dist
 
 from lgreco import _torch
 from lgreco.arguments import require_whole
-from lgreco.errors import ConfigError, MismatchError, PeerError
+from lgreco.errors import ConfigError
 from lgreco.methods import Method
 from lgreco.plan import Plan
 from lgreco.policies import Accordion, Policy, checked_policy
+from lgreco.process_groups import own_groups
 
 STATE_FORMAT = 1
 _DEFAULT_TIMEOUT_SECONDS = 1800.0
@@ -101,7 +101,7 @@ class Compression:
             raise ConfigError("[compress] there is no layer to synchronise")
         self._policy = checked_policy(policy)
         policy_settings = self._policy.settings([name for name, _ in layers], method)
-        groups = _own_groups(process_group, settings)
+        groups = own_groups(process_group, settings.lanes, settings.timeout_seconds)
         self._engine = _torch.Aggregator(
             layers=list(layers),
             method=str(method),
@@ -305,50 +305,3 @@ def _spare_threads() -> int:
     ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # as torchrun tells
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, min(4, (cores or 1) // ranks_here))
-
-
-def _own_groups(group: dist.ProcessGroup | None, settings: Settings) -> list[dist.ProcessGroup]:
-    """One group for each lane, that nobody else issues collectives on.
-
-    Collective over the members of `group`.
-    """
-    if not dist.is_available() or not dist.is_initialized():
-        raise ConfigError(
-            "[compress] torch.distributed is not initialised; "
-            "call torch.distributed.init_process_group() first"
-        )
-    first = _own_group(group, settings.timeout_seconds)
-    lanes = [torch.zeros(1, dtype=torch.int64) for _ in range(first.size())]
-    first.allgather([lanes], [torch.tensor([settings.lanes])]).wait()
-    for rank, other in enumerate(lanes):  # a second group needs all ranks
-        if other != lanes[0]:
-            raise MismatchError(
-                f"[compress] the ranks differ in lanes: rank 0 has '{lanes[0].item()}', "
-                f"rank {rank} has '{other.item()}'; call it with equal arguments on every rank"
-            )
-    second = [_own_group(group, settings.timeout_seconds)] if settings.lanes == 2 else []
-    return [first, *second]
-
-
-def _own_group(group: dist.ProcessGroup | None, timeout_seconds: float) -> dist.ProcessGroup:
-    """A group that ends with its last user, unlike those of `dist.new_group()`.
-
-    Those live as long as the default group. Destroying them lets PyTorch use their names again, and
-    with a name the stale addresses that the store has under it.
-    """
-    members = dist.group.WORLD if group is None else group
-    rank, size = members.rank(), members.size()
-    try:
-        store = members.get_group_store()
-        number = store.add(f"lgreco/made by {rank}", 1)  # every rank has made as many
-        store = dist.PrefixStore(f"lgreco/{number}", store)
-        gloo = dist.ProcessGroupGloo(store, rank, size, timeout=timedelta(seconds=timeout_seconds))
-    except RuntimeError as error:
-        raise PeerError(
-            f"[compress] no process group of all ranks within {timeout_seconds} s; "
-            f"every rank must call this: {error}"
-        ) from error
-    own = dist.ProcessGroup(store, rank, size)
-    own._set_default_backend(dist.ProcessGroup.BackendType.GLOO)
-    own._register_backend(torch.device("cpu"), dist.ProcessGroup.BackendType.GLOO, gloo)
-    return own

@@ -1,5 +1,6 @@
 """Real processes, real Gloo. The scripts in ranks/ hold the assertions."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,11 @@ def test_wrong_use(run_ranks):
 
 def test_what_is_no_longer_used_leaves_nothing_behind(run_ranks):
     assert "nothing left" in run_ranks(2, "lifetime.py")
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="a policy of Linux")
+def test_gloo_threads_do_not_preempt(run_ranks):
+    assert "wait for their turn" in run_ranks(2, "gloo_threads.py")
 
 
 @pytest.mark.parametrize("method", ["quantize:4", "low_rank:2:min_ratio=1"])

@@ -1,0 +1,85 @@
+"""The process groups through which compressed sums travel."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from lgreco.errors import ConfigError, MismatchError, PeerError
+
+
+def own_groups(
+    group: dist.ProcessGroup | None, lanes: int, timeout_seconds: float
+) -> list[dist.ProcessGroup]:
+    """A Gloo group for each lane, over the members of `group`, that nobody else has.
+
+    Collective. Raises ConfigError without an initialised torch.distributed, MismatchError when the
+    ranks differ in `lanes`, PeerError when one does not call it within the timeout.
+    """
+    if not dist.is_available() or not dist.is_initialized():
+        raise ConfigError(
+            "[compress] torch.distributed is not initialised; "
+            "call torch.distributed.init_process_group() first"
+        )
+    first = _own_group(group, timeout_seconds)
+    everybody = [torch.zeros(1, dtype=torch.int64) for _ in range(first.size())]
+    first.allgather([everybody], [torch.tensor([lanes])]).wait()
+    for rank, other in enumerate(everybody):  # a second group needs all ranks
+        if other != everybody[0]:
+            raise MismatchError(
+                f"[compress] the ranks differ in lanes: rank 0 has '{everybody[0].item()}', "
+                f"rank {rank} has '{other.item()}'; call it with equal arguments on every rank"
+            )
+    return [first, *(_own_group(group, timeout_seconds) for _ in range(lanes - 1))]
+
+
+def _own_group(group: dist.ProcessGroup | None, timeout_seconds: float) -> dist.ProcessGroup:
+    """A group that ends with its last user, unlike those of `dist.new_group()`.
+
+    Those live as long as the default group. Destroying them lets PyTorch use their names again, and
+    with a name the stale addresses that the store has under it.
+    """
+    members = dist.group.WORLD if group is None else group
+    rank, size = members.rank(), members.size()
+    timeout = timedelta(seconds=timeout_seconds)
+    try:
+        store = members.get_group_store()
+        number = store.add(f"lgreco/made by {rank}", 1)  # every rank has made as many
+        store = dist.PrefixStore(f"lgreco/{number}", store)
+        with _threads_that_do_not_preempt():
+            gloo = dist.ProcessGroupGloo(store, rank, size, timeout=timeout)
+    except RuntimeError as error:
+        raise PeerError(
+            f"[compress] no process group of all ranks within {timeout_seconds} s; "
+            f"every rank must call this: {error}"
+        ) from error
+    own = dist.ProcessGroup(store, rank, size)
+    own._set_default_backend(dist.ProcessGroup.BackendType.GLOO)
+    own._register_backend(torch.device("cpu"), dist.ProcessGroup.BackendType.GLOO, gloo)
+    return own
+
+
+@contextlib.contextmanager
+def _threads_that_do_not_preempt() -> Iterator[None]:
+    """Threads that start in the block get a processor when it is their turn, and not by taking it
+    from the thread that runs: on Linux, the policy SCHED_BATCH.
+
+    Gloo's thread spins while another thread, such as a lane's, holds a connection's lock. Having
+    preempted that one, it spins for milliseconds, until the scheduler changes its mind: where every
+    core computes, several times a step.
+    """
+    if not hasattr(os, "SCHED_BATCH") or os.sched_getscheduler(0) != os.SCHED_OTHER:
+        yield
+        return
+    with contextlib.suppress(OSError):  # forbidden in some containers
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
