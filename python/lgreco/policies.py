@@ -207,9 +207,9 @@ class Accordion(Policy):
 
 @dataclass(frozen=True)
 class Fixed(Policy):
-    """Levels by hand: the first name, or pattern (as in fnmatch), that matches a layer's decides.
+    """Levels by hand: the first key that is a layer's name, or a pattern of it, decides.
 
-    Layers without a match get the reference level.
+    Patterns are those of fnmatch. Layers without a match get the reference level.
     """
 
     levels: Mapping[str, Method] = field(default_factory=dict)

@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+from typer.testing import CliRunner
+
+from lgreco.cli import app
+
 EXAMPLES = "../../../examples/"
 
 
@@ -25,6 +29,8 @@ def test_resume(run_ranks, tmp_path: Path):
     first = run_ranks(2, EXAMPLES + "resume.py", str(tmp_path / "run"))
     assert "steps 0 to 50" in first
     assert len(list((tmp_path / "run").glob("rank*.pt"))) == 2
+    shown = CliRunner().invoke(app, ["inspect", str(tmp_path / "run/rank0.pt")])
+    assert "rank 0 of 2 at step 50" in shown.output
     second = run_ranks(2, EXAMPLES + "resume.py", str(tmp_path / "run"))
     assert "steps 50 to 100" in second
     assert float(second.split("loss ")[1]) < float(first.split("loss ")[1])
