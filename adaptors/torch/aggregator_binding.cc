@@ -73,7 +73,7 @@ LGrecoPolicy lgreco_from(const py::dict& settings) {
     const auto [bandwidth, latency] = network.cast<std::pair<double, double>>();
     lgreco.network = Network{.bandwidth = bandwidth, .latency = latency};
   }
-  lgreco.solver = settings["solver"].cast<std::string>() == "dp" ? Solver::dp : Solver::exact;
+  lgreco.solver = parse_solver(settings["solver"].cast<std::string>());
   lgreco.reference_layers_only = settings["layers"].cast<std::string>() == "reference";
   for (const auto& level : settings["candidates"].cast<std::vector<std::string>>()) {
     lgreco.candidates.push_back(parse_level(level));

@@ -135,8 +135,7 @@ Exchange::Exchange(const std::vector<Gradient>& gradients, std::vector<LayerReco
     return std::make_unique<Messages>(kind, phase, place, parts_.size(), std::move(bytes), after);
   };
   scatter_a_ = messages(Messages::Kind::scatter, Phase::scatter_a, sum_of(coded, p));
-  gather_b_ =
-      messages(Messages::Kind::gather, Phase::gather_b, sum_of(coded, q), scatter_a_.get());
+  gather_b_ = messages(Messages::Kind::gather, Phase::gather_b, sum_of(coded, q), scatter_a_.get());
   if (linear_parts_.empty()) return;
   gather_a_ = messages(Messages::Kind::gather, Phase::gather_a, p);
   scatter_b_ = messages(Messages::Kind::scatter, Phase::scatter_b, q);
