@@ -9,6 +9,7 @@
 #include "adaptors/torch/comm_hook.h"
 #include "adaptors/torch/tensor_bridge.h"
 #include "lgreco/checkpoint.h"
+#include "lgreco/planner.h"
 #include "lgreco/status.h"
 #include "python/bindings/plan_dict.h"
 
