@@ -35,7 +35,8 @@ def run(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """As subprocess.run, with captured output, but leaves no rank behind when it is interrupted.
+    """As subprocess.run, with captured output, but leaves no rank behind when an exception ends it,
+    such as KeyboardInterrupt.
 
     Raises subprocess.TimeoutExpired, with the output, after `timeout` seconds.
     """

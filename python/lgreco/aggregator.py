@@ -51,10 +51,10 @@ class Settings:
         if self.lanes not in (1, 2):
             raise ConfigError(f"[compress] lanes is {self.lanes!r}; there can be 1 or 2")
         if self.timeout is not None and not (
-            isinstance(self.timeout, Real) and 0 < self.timeout < _LONGEST_TIMEOUT_SECONDS
+            isinstance(self.timeout, Real) and 1e-3 <= self.timeout <= _LONGEST_TIMEOUT_SECONDS
         ):
             raise ConfigError(
-                f"[compress] timeout ({self.timeout!r} s) must be positive and less than a year"
+                f"[compress] timeout ({self.timeout!r} s) must be from a millisecond to a year"
             )
         if self.threads is not None:
             require_whole("[compress] threads", self.threads, least=1)

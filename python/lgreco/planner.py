@@ -49,6 +49,8 @@ def solve(
     Raises ConfigError on arrays of different length, empty layers, negative or non-finite costs,
     negative errors, a NaN budget, a reference out of range, an unknown solver.
     """
+    if not isinstance(solver, str):
+        raise ConfigError(f"[planner] solver is {solver!r}; it must be 'exact' or 'dp'")
     if len(costs) != len(errors):
         raise ConfigError(f"[planner] {len(costs)} rows of costs but {len(errors)} of errors")
     result = _core.solve(

@@ -10,7 +10,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from lgreco.errors import ConfigError, MismatchError, PeerError
+from lgreco.errors import ConfigError, Error, MismatchError, PeerError
 
 
 def own_groups(
@@ -26,16 +26,24 @@ def own_groups(
             "[compress] torch.distributed is not initialised; "
             "call torch.distributed.init_process_group() first"
         )
-    first = _own_group(group, timeout_seconds)
-    everybody = [torch.zeros(1, dtype=torch.int64) for _ in range(first.size())]
-    first.allgather([everybody], [torch.tensor([lanes])]).wait()
-    for rank, other in enumerate(everybody):  # a second group needs all ranks
-        if other != everybody[0]:
-            raise MismatchError(
-                f"[compress] the ranks differ in lanes: rank 0 has '{everybody[0].item()}', "
-                f"rank {rank} has '{other.item()}'; call it with equal arguments on every rank"
-            )
-    return [first, *(_own_group(group, timeout_seconds) for _ in range(lanes - 1))]
+    try:
+        first = _own_group(group, timeout_seconds)
+        everybody = [torch.zeros(1, dtype=torch.int64) for _ in range(first.size())]
+        first.allgather([everybody], [torch.tensor([lanes])]).wait()
+        for rank, other in enumerate(everybody):  # a second group needs all ranks
+            if other != everybody[0]:
+                raise MismatchError(
+                    f"[compress] the ranks differ in lanes: rank 0 has '{everybody[0].item()}', "
+                    f"rank {rank} has '{other.item()}'; call it with equal arguments on every rank"
+                )
+        return [first, *(_own_group(group, timeout_seconds) for _ in range(lanes - 1))]
+    except RuntimeError as error:
+        if isinstance(error, Error):
+            raise
+        raise PeerError(
+            f"[compress] no process group of all ranks within {timeout_seconds} s; "
+            f"every rank must call this: {error}"
+        ) from error
 
 
 def _own_group(group: dist.ProcessGroup | None, timeout_seconds: float) -> dist.ProcessGroup:
@@ -46,18 +54,11 @@ def _own_group(group: dist.ProcessGroup | None, timeout_seconds: float) -> dist.
     """
     members = dist.group.WORLD if group is None else group
     rank, size = members.rank(), members.size()
-    timeout = timedelta(seconds=timeout_seconds)
-    try:
-        store = members.get_group_store()
-        number = store.add(f"lgreco/made by {rank}", 1)  # every rank has made as many
-        store = dist.PrefixStore(f"lgreco/{number}", store)
-        with _threads_that_do_not_preempt():
-            gloo = dist.ProcessGroupGloo(store, rank, size, timeout=timeout)
-    except RuntimeError as error:
-        raise PeerError(
-            f"[compress] no process group of all ranks within {timeout_seconds} s; "
-            f"every rank must call this: {error}"
-        ) from error
+    store = members.get_group_store()
+    number = store.add(f"lgreco/made by {rank}", 1)  # every rank has made as many
+    store = dist.PrefixStore(f"lgreco/{number}", store)
+    with _threads_that_do_not_preempt():
+        gloo = dist.ProcessGroupGloo(store, rank, size, timeout=timedelta(seconds=timeout_seconds))
     own = dist.ProcessGroup(store, rank, size)
     own._set_default_backend(dist.ProcessGroup.BackendType.GLOO)
     own._register_backend(torch.device("cpu"), dist.ProcessGroup.BackendType.GLOO, gloo)
@@ -73,13 +74,13 @@ def _threads_that_do_not_preempt() -> Iterator[None]:
     preempted that one, it spins for milliseconds, until the scheduler changes its mind: where every
     core computes, several times a step.
     """
-    if not hasattr(os, "SCHED_BATCH") or os.sched_getscheduler(0) != os.SCHED_OTHER:
-        yield
-        return
-    with contextlib.suppress(OSError):  # forbidden in some containers
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    changed = False
+    with contextlib.suppress(AttributeError, OSError):  # not on this system, or not in this sandbox
+        if os.sched_getscheduler(0) == os.SCHED_OTHER:
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+            changed = True
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
+        if changed:
             os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))

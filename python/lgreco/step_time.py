@@ -36,7 +36,7 @@ _COLLECTIVES_TO_COMMIT = 1
 MESSAGE_BYTES = _core.GLOO_MESSAGE_BYTES + _core.FRAME_BYTES  # besides the payload
 _CODED = {row["name"]: row["coded"] for row in _core.method_table()}
 _FIRST_BUCKET_BYTES = 2**20  # DDP's default
-_SHOWS = 0.1  # of the wire: less is lost in how well steps and networks can be measured
+_LEAST_THAT_SHOWS = 0.1  # of the wire; less drowns in the errors of measuring
 
 
 def wire_seconds(
@@ -87,7 +87,7 @@ def measured_overlap(exposed: float, wire: float, *, early: float, window: float
     1 where so little of `wire` could be hidden that `exposed` cannot show whether it is.
     """
     could_hide = min(early * wire, window)
-    if could_hide <= _SHOWS * wire:
+    if could_hide <= _LEAST_THAT_SHOWS * wire:
         return 1.0
     return min(1.0, max(0.0, (wire - exposed) / could_hide))
 

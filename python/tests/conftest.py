@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,11 @@ sys.path.insert(0, str(ROOT))  # for `experiments`
 
 from experiments.common.ranks import on_loopback, torchrun  # noqa: E402
 from experiments.common.ranks import run as run_command  # noqa: E402
+
+
+def pytest_configure() -> None:
+    """Whoever ends the tests ends their ranks, too, which are in sessions of their own."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

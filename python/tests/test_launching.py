@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -11,7 +12,6 @@ from experiments.common.ranks import end_session, run, torchrun
 SLEEPER = """
 import os, sys, time, pathlib
 pathlib.Path(sys.argv[1], str(os.getpid())).touch()
-print("asleep", flush=True)
 time.sleep(600)
 """
 
@@ -28,11 +28,24 @@ def test_no_rank_is_left_behind(tmp_path):
     (tmp_path / "sleeper.py").write_text(SLEEPER)
     ranks = tmp_path / "ranks"
     ranks.mkdir()
-    with pytest.raises(subprocess.TimeoutExpired) as late:
-        run(torchrun(2, tmp_path / "sleeper.py", ranks), timeout=10)
+    launcher = subprocess.Popen(
+        torchrun(2, tmp_path / "sleeper.py", ranks), stderr=subprocess.PIPE, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while len(list(ranks.iterdir())) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
     started = [int(path.name) for path in ranks.iterdir()]
-    assert len(started) == 2 and "asleep" in late.value.output
+    end_session(launcher)
+    launcher.stderr.close()
+    assert len(started) == 2
     assert not any(map(is_alive, started))
+
+
+def test_what_takes_too_long_is_ended_with_what_it_printed():
+    program = "import time; print('asleep', flush=True); time.sleep(600)"
+    with pytest.raises(subprocess.TimeoutExpired) as late:
+        run([sys.executable, "-c", program], timeout=5)
+    assert "asleep" in late.value.output
 
 
 def test_what_does_not_want_to_end_is_killed():

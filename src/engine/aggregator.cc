@@ -77,10 +77,10 @@ AggregatorOptions checked(AggregatorOptions options) {
 // Three threads hand each bucket on: encode, lane A, lane B. Lane B ends the step. With one
 // communicator lane A does lane B's work, too, so that the order of collectives is fixed.
 //
-// Records, plan, step and statistics change at the end of a step alone, on lane B; the encoder does
-// not begin the next step before that. Whoever else wants them waits until no bucket is under way,
-// also after a failure, which brings all of them home soon. So nothing but the counters of buckets
-// needs a lock.
+// What a step changes of records, plan, step and statistics, it changes at its end, on lane B; the
+// encoder, which takes memory in the records, does not begin the next step before that. Whoever
+// else reads or changes them waits until no bucket is under way, also after a failure, which brings
+// all of them home soon. So a lock is needed for the counters of buckets and the failure alone.
 class Aggregator::Impl {
  public:
   Impl(const std::vector<LayerSpec>& layers, AggregatorOptions options,

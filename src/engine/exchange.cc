@@ -409,19 +409,17 @@ void Exchange::round_b(Communicator& communicator) {
   });
 }
 
-// P is orthonormal, so that no entry of P Q^T exceeds `average`. Neither it nor what it lacks of
-// the values may overflow; the values count only when it is large enough to change the largest
-// float.
+// P is orthonormal, so that no entry of P Q^T exceeds this.
+double Exchange::largest_average(const Part& part) {
+  const std::span<const float> q = part.factors[1];
+  return part.record->level.parameter * kernels::max_magnitude(q.data(), q.size());
+}
+
 void Exchange::check_factors() {
-  constexpr double kLargest = std::numeric_limits<float>::max();
-  constexpr double kHalfUlpOfLargest = 0x1p103;
   for (Part* part : linear_parts_) {
-    const std::span<const float> q = part->factors[1];
-    const double rank = part->record->level.parameter;
-    const double average = rank * kernels::max_magnitude(q.data(), q.size());
-    if (average < kHalfUlpOfLargest) continue;
-    const double value = kernels::max_magnitude(part->values.data(), part->values.size());
-    if (average + value > kLargest) part->presence = Presence::non_finite;
+    if (largest_average(*part) > std::numeric_limits<float>::max()) {
+      part->presence = Presence::non_finite;
+    }
   }
 }
 
@@ -499,14 +497,28 @@ void Exchange::commit_part(Part& part) const {
 // Leaves the average in `values`.
 void Exchange::keep_residual(Part& part) const {
   LayerRecord& record = *part.record;
-  if (record.linear != nullptr) {
-    const std::span<float> in_place = record.residual.overwrite(part.values.size());
-    const std::span<float> loss = in_place.empty() ? part.values : in_place;
-    record.linear->decode_keep_loss(record.shape, part.factors, part.values, loss);
-    if (!in_place.empty()) return;
+  if (record.linear == nullptr) {
+    record.residual.keep(part.values, key(part));
+    decode_part(part, part.values);
+    return;
   }
-  record.residual.keep(part.values, key(part));
-  decode_part(part, part.values);
+  const std::span<float> in_place = record.residual.overwrite(part.values.size());
+  const std::span<float> loss = in_place.empty() ? part.values : in_place;
+  record.linear->decode_keep_loss(record.shape, part.factors, part.values, loss);
+  const bool overflows = loss_overflows(part, loss);
+  if (in_place.empty()) {
+    record.residual.keep(loss, key(part));
+    decode_part(part, part.values);
+  }
+  if (overflows) record.residual.clear();
+}
+
+// A value and the average can have so different signs that what one rank has not sent is no float.
+// The other ranks cannot know; it is lost, as it could never be sent.
+bool Exchange::loss_overflows(const Part& part, std::span<const float> loss) {
+  constexpr double kChangesTheLargestFloat = 0x1p103;  // half a unit of its last place
+  return part.record->linear != nullptr && largest_average(part) >= kChangesTheLargestFloat &&
+         !all_finite(loss);
 }
 
 // A 16-bit gradient cannot hold the average exactly: what its rounding loses is kept as well.
@@ -521,6 +533,7 @@ void Exchange::keep_16_bit_residual(Part& part) const {
   read_16_bit(part.gradient.data, dtype, part.result);
   kernels::subtract(values, part.result.data(), part.values.size(), values);
   part.record->residual.keep(part.values, key(part));
+  if (loss_overflows(part, part.values)) part.record->residual.clear();
 }
 
 }  // namespace lgreco

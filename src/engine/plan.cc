@@ -14,7 +14,7 @@ constexpr std::array<std::string_view, 6> kReasons = {"fewest bytes within the b
                                                       "least time within the budget",
                                                       "dense is faster",
                                                       "no other level suits",
-                                                      "no finite gradient: the reference",
+                                                      "zero or not finite: the reference",
                                                       "nothing is within the budget"};
 
 }  // namespace

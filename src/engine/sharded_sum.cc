@@ -70,7 +70,9 @@ void ShardedSum::encode(std::span<Addend> addends, const RandomKey& key, Message
       return;
     }
     const std::size_t at = first[static_cast<std::size_t>(piece.owner)] + piece.offset;
-    const auto payload = scatter.outgoing(piece.owner).subspan(at, piece.bytes);
+    const auto padded = scatter.outgoing(piece.owner).subspan(at, aligned(piece.bytes));
+    const auto payload = padded.first(piece.bytes);
+    std::fill(padded.begin() + piece.bytes, padded.end(), std::byte{0});  // it may have held others
     overflows_[i] = !addend.codec->encode_keep_loss(values, residual, key_of(key, addend, 0),
                                                     piece.first, payload);
   });

@@ -3,6 +3,7 @@ the default group ends first."""
 
 import gc
 import os
+import time
 
 import torch
 import torch.distributed as dist
@@ -27,18 +28,30 @@ def average() -> lgreco.Aggregator:
 
 
 def threads_and_connections() -> tuple[int, int]:
-    gc.collect()
     return len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
+
+
+def settled(expected: tuple[int, int] | None = None) -> tuple[int, int]:
+    """What is left when it is as expected, or stands still: a thread that has ended may be listed
+    for a while."""
+    gc.collect()
+    found, since = threads_and_connections(), time.monotonic()
+    while found != expected and time.monotonic() < since + 2:
+        time.sleep(0.05)
+        now = threads_and_connections()
+        if now != found:
+            found, since = now, time.monotonic()
+    return found
 
 
 dist.init_process_group("gloo")
 torch.set_num_threads(1)
 train()  # which loads what PyTorch loads once
-before = threads_and_connections()
+before = settled()
 for _ in range(3):
     train()
     average()
-after = threads_and_connections()
+after = settled(before)
 assert after == before, f"{before} before, {after} after"
 
 alive = average()

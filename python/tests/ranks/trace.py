@@ -2,7 +2,8 @@
 backward pass at the same time.
 
 Rank 1 begins its step when rank 0's backward pass has come to the input: rank 0 has encoded its
-other buckets while the first was waiting for rank 1, however the machine shares its cores.
+other buckets while the first was waiting for rank 1. Pauses in the backward pass let the engine's
+threads come to their turn on a busy machine.
 """
 
 import json
@@ -19,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import lgreco
 
-TURN = 0.1  # s in which the engine's threads come to their turn
+TURN = 1.0  # s
 
 
 def overlap(a, b):
