@@ -46,6 +46,17 @@ bool all_finite(std::span<const float> values) {
   return kernels::all_finite(values.data(), values.size());
 }
 
+// What an average lacks of a value fits into a float when neither is larger.
+constexpr float kLargestToKeep = std::numeric_limits<float>::max() / 2;
+
+// Large values make a large Q, unless they cancel out: only then it is worth looking at all of
+// them.
+bool loss_will_fit(std::span<const float> values, std::span<const float> q) {
+  constexpr float kSuspicious = 0x1p100f;
+  return kernels::max_magnitude(q.data(), q.size()) < kSuspicious ||
+         kernels::max_magnitude(values.data(), values.size()) <= kLargestToKeep;
+}
+
 void raise(Presence& presence, Presence other) { presence = std::max(presence, other); }
 
 std::vector<std::size_t> message_bytes(const ShardedSum& sum, int ranks) {
@@ -269,7 +280,7 @@ void Exchange::load(Part& part) {
   if (context_.sum_averages) record.interval_sum.resize(part.values.size());
 }
 
-// A factor that overflows makes its layer non-finite.
+// A factor that overflows makes its layer non-finite, and so do values from which the loss may.
 void Exchange::encode_second_round() {
   pool_.for_each(linear_parts_.size(), [&](std::size_t i) {
     Part& part = *linear_parts_[i];
@@ -278,7 +289,7 @@ void Exchange::encode_second_round() {
     if (part.presence != Presence::non_finite) {
       record.linear->encode_round(1, part.values, record.shape, record.linear_state,
                                   std::span(part.factors).first(1), factor);
-      if (all_finite(factor)) return;
+      if (all_finite(factor) && loss_will_fit(part.values, factor)) return;
     }
     part.presence = Presence::non_finite;
     std::fill(factor.begin(), factor.end(), 0.0f);
@@ -409,17 +420,13 @@ void Exchange::round_b(Communicator& communicator) {
   });
 }
 
-// P is orthonormal, so that no entry of P Q^T exceeds this.
-double Exchange::largest_average(const Part& part) {
-  const std::span<const float> q = part.factors[1];
-  return part.record->level.parameter * kernels::max_magnitude(q.data(), q.size());
-}
-
+// P is orthonormal, so that no entry of P Q^T exceeds this bound.
 void Exchange::check_factors() {
   for (Part* part : linear_parts_) {
-    if (largest_average(*part) > std::numeric_limits<float>::max()) {
-      part->presence = Presence::non_finite;
-    }
+    const std::span<const float> q = part->factors[1];
+    const double rank = part->record->level.parameter;
+    const double bound = rank * kernels::max_magnitude(q.data(), q.size());
+    if (bound > kLargestToKeep) part->presence = Presence::non_finite;
   }
 }
 
@@ -497,28 +504,14 @@ void Exchange::commit_part(Part& part) const {
 // Leaves the average in `values`.
 void Exchange::keep_residual(Part& part) const {
   LayerRecord& record = *part.record;
-  if (record.linear == nullptr) {
-    record.residual.keep(part.values, key(part));
-    decode_part(part, part.values);
-    return;
+  if (record.linear != nullptr) {
+    const std::span<float> in_place = record.residual.overwrite(part.values.size());
+    const std::span<float> loss = in_place.empty() ? part.values : in_place;
+    record.linear->decode_keep_loss(record.shape, part.factors, part.values, loss);
+    if (!in_place.empty()) return;
   }
-  const std::span<float> in_place = record.residual.overwrite(part.values.size());
-  const std::span<float> loss = in_place.empty() ? part.values : in_place;
-  record.linear->decode_keep_loss(record.shape, part.factors, part.values, loss);
-  const bool overflows = loss_overflows(part, loss);
-  if (in_place.empty()) {
-    record.residual.keep(loss, key(part));
-    decode_part(part, part.values);
-  }
-  if (overflows) record.residual.clear();
-}
-
-// A value and the average can have so different signs that what one rank has not sent is no float.
-// The other ranks cannot know; it is lost, as it could never be sent.
-bool Exchange::loss_overflows(const Part& part, std::span<const float> loss) {
-  constexpr double kChangesTheLargestFloat = 0x1p103;  // half a unit of its last place
-  return part.record->linear != nullptr && largest_average(part) >= kChangesTheLargestFloat &&
-         !all_finite(loss);
+  record.residual.keep(part.values, key(part));
+  decode_part(part, part.values);
 }
 
 // A 16-bit gradient cannot hold the average exactly: what its rounding loses is kept as well.
@@ -533,7 +526,6 @@ void Exchange::keep_16_bit_residual(Part& part) const {
   read_16_bit(part.gradient.data, dtype, part.result);
   kernels::subtract(values, part.result.data(), part.values.size(), values);
   part.record->residual.keep(part.values, key(part));
-  if (loss_overflows(part, part.values)) part.record->residual.clear();
 }
 
 }  // namespace lgreco

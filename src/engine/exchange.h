@@ -122,8 +122,6 @@ class Exchange {
   void update_addends();
   void take_over_overflows();
   void encode_second_round();
-  static double largest_average(const Part& part);
-  static bool loss_overflows(const Part& part, std::span<const float> loss);
   void check_factors();
   void read_16_bit_results();
   void finish_part(Part& part, bool commit) const;
