@@ -207,9 +207,9 @@ class Accordion(Policy):
 
 @dataclass(frozen=True)
 class Fixed(Policy):
-    """Levels by hand: the first key that is a layer's name, or a pattern of it, decides.
+    """Levels by hand: a layer's own name decides, or else the first pattern (as in fnmatch) of it.
 
-    Patterns are those of fnmatch. Layers without a match get the reference level.
+    Layers without a match get the reference level.
     """
 
     levels: Mapping[str, Method] = field(default_factory=dict)
@@ -230,9 +230,10 @@ class Fixed(Policy):
                 )
         levels = {}
         for layer in layers:
-            match = next((p for p in self.levels if _matches(layer, p)), None)
-            if match is not None:
-                levels[layer] = str(self.levels[match])
+            first = next((p for p in self.levels if _matches(layer, p)), None)
+            key = layer if layer in self.levels else first
+            if key is not None:
+                levels[layer] = str(self.levels[key])
         return {"kind": "fixed", "levels": levels}
 
 

@@ -118,9 +118,13 @@ def test_fixed_takes_the_first_matching_pattern():
 
 
 def test_fixed_takes_names_that_look_like_patterns():
-    levels = {"block[0]": lgreco.Quantize(2), "head*": lgreco.Quantize(8)}
-    settings = lgreco.Fixed(levels).settings(["block[0]", "head*"], lgreco.Dense())
-    assert settings["levels"] == {"block[0]": "quantize:2", "head*": "quantize:8"}
+    levels = {
+        "block[0]": lgreco.Quantize(2),
+        "head*": lgreco.Quantize(8),
+        "block0": lgreco.Quantize(4),  # which "block[0]" matches as a pattern
+    }
+    settings = lgreco.Fixed(levels).settings(list(levels), lgreco.Dense())
+    assert settings["levels"] == {name: str(level) for name, level in levels.items()}
 
 
 def test_fixed_refuses_patterns_without_a_layer():
