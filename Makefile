@@ -19,7 +19,7 @@ help:
 	@echo '                 minutes); each writes benchmarks/results and its tables in docs/benchmarks.md'
 	@echo 'make bench-micro micro-benchmarks of single functions of kernels and planner'
 	@echo 'make bench-kernels speed of kernels and methods against memory and PyTorch (about a minute)'
-	@echo 'make bench-bytes counted bytes against the network interface (needs root)'
+	@echo 'make bench-bytes counted bytes against the network interface (needs user namespaces)'
 	@echo 'make bench-overlap one lane against two on a slow link (needs root)'
 	@echo 'make bench-plans how many fewer bytes plans send than their uniform reference'
 	@echo 'make bench-replanning what making plans costs the training'

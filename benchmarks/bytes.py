@@ -1,6 +1,6 @@
 """Counted bytes against the network interface's counter, per method, on 2, 4 and 8 ranks.
 
-python -m benchmarks.bytes            (make bench-bytes; needs root for a private loopback)
+python -m benchmarks.bytes            (make bench-bytes; needs user namespaces)
 
 Every rank averages gradients of ResNet-18 for CIFAR-100 (11,220,132 elements). The interface's
 counter is that of the loopback in a network namespace of its own.
@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 import lgreco
-from benchmarks.namespaces import on_private_loopback, require_namespaces
+from benchmarks.namespaces import has_private_loopback, on_private_loopback
 from benchmarks.ranks import measured_on, run_as_rank
 from benchmarks.report import Grid, at_most, publish, target_grid
 from experiments.common.loopback import loopback_bytes
@@ -103,7 +103,8 @@ def tables(data: list[dict]) -> list[Grid]:
 
 
 def main() -> None:
-    require_namespaces()
+    if not has_private_loopback():
+        sys.exit("This needs iproute2 and a system where user namespaces may be made.")
     results = [
         asdict(measurement)
         for ranks in RANKS

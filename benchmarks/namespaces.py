@@ -1,6 +1,6 @@
 """Networks of this machine's own: processes on a private loopback, or on both ends of a slow link.
 
-Needs root and iproute2. Everything made here is removed again.
+Needs iproute2, and user namespaces or, for links, root. Everything made here is removed again.
 """
 
 from __future__ import annotations
@@ -15,13 +15,8 @@ ADDRESSES = ("10.77.0.1", "10.77.0.2")
 PORT = "29777"
 
 
-def can_make_namespaces() -> bool:
-    """Whether this process may make network namespaces."""
-    return _succeeds(["unshare", "--net", "ip", "link", "set", "lo", "up"])
-
-
 def require_namespaces() -> None:
-    if not can_make_namespaces():
+    if not _succeeds(["unshare", "--net", "ip", "link", "set", "lo", "up"]):
         sys.exit("This needs root and iproute2 (apt-get install iproute2), to make a network.")
 
 
@@ -32,7 +27,7 @@ def on_private_loopback(command: Sequence[str]) -> list[str]:
 
 
 def has_private_loopback() -> bool:
-    """Whether `on_private_loopback` works here: as root, or where users may make namespaces."""
+    """Whether `on_private_loopback` works here: where user namespaces may be made."""
     return _succeeds(on_private_loopback(["true"]))
 
 
