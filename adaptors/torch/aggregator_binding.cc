@@ -401,6 +401,7 @@ class TorchAggregator {
 }  // namespace
 
 void bind_aggregator(py::module_& module) {
+  module.attr("LONGEST_TIMEOUT_SECONDS") = std::chrono::duration<double>(kLongestTimeout).count();
   py::class_<TorchAggregator>(module, "Aggregator")
       .def(py::init<const NamedTensors&, const std::string&, const py::dict&, const py::dict&,
                     const std::vector<Group>&, bool>(),

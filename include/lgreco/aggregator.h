@@ -24,6 +24,9 @@
 
 namespace lgreco {
 
+/// Beyond it, deadlines could not be told on every clock.
+inline constexpr std::chrono::hours kLongestTimeout(24 * 365);
+
 struct AggregatorOptions {
   // -- These change the result; they must be equal on every rank.
 
@@ -44,8 +47,9 @@ struct AggregatorOptions {
 
   // -- These change only speed and memory.
 
-  /// What a step may take from its first bucket to its end before it fails with PeerError. Sharing
-  /// and agreeing on a plan after a step may take as long again each.
+  /// What a step may take from its first bucket to its end before it fails with PeerError: more
+  /// than 0, and at most kLongestTimeout. Sharing and agreeing on a plan after a step may take as
+  /// long again each.
   std::chrono::milliseconds timeout = std::chrono::minutes(30);
   /// Threads that encode and decode. More helps large models on machines with cores to spare.
   int threads = 1;

@@ -27,7 +27,6 @@ from lgreco.process_groups import own_groups
 
 STATE_FORMAT = 1
 _DEFAULT_TIMEOUT_SECONDS = 1800.0
-_LONGEST_TIMEOUT_SECONDS = 365 * 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,9 @@ class Settings:
             raise ConfigError(f"[compress] residual is {self.residual!r}; use 'fp32' or 'bf16'")
         if self.lanes not in (1, 2):
             raise ConfigError(f"[compress] lanes is {self.lanes!r}; there can be 1 or 2")
+        longest = _torch.LONGEST_TIMEOUT_SECONDS
         if self.timeout is not None and not (
-            isinstance(self.timeout, Real) and 1e-3 <= self.timeout <= _LONGEST_TIMEOUT_SECONDS
+            isinstance(self.timeout, Real) and 1e-3 <= self.timeout <= longest
         ):
             raise ConfigError(
                 f"[compress] timeout ({self.timeout!r} s) must be from a millisecond to a year"

@@ -37,9 +37,9 @@ def own_groups(
                     f"rank {rank} has '{other.item()}'; call it with equal arguments on every rank"
                 )
         return [first, *(_own_group(group, timeout_seconds) for _ in range(lanes - 1))]
+    except Error:
+        raise
     except RuntimeError as error:
-        if isinstance(error, Error):
-            raise
         raise PeerError(
             f"[compress] no process group of all ranks within {timeout_seconds} s; "
             f"every rank must call this: {error}"

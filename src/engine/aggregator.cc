@@ -28,9 +28,6 @@ namespace {
 // How long the destructor waits for a step that the peers may still finish with us.
 constexpr std::chrono::seconds kGrace(5);
 
-// Beyond it, deadlines could not be told on every clock.
-constexpr std::chrono::hours kLongestTimeout(24 * 365);
-
 // Buffers of a set of layers that was not seen for so many buckets are given back.
 constexpr std::int32_t kRemembered = 4096;
 

@@ -589,9 +589,7 @@ TEST(Aggregator, RefusesTimeoutsThatNoClockCanTell) {
 // infinite, and every later step an overflow.
 TEST(Aggregator, ValuesWhoseLossMayOverflowAreAnOverflowOfTheStep) {
   for (const auto& [first, others] : {std::pair{3.3e38f, -3.3e38f}, std::pair{2.8e38f, 0.0f}}) {
-    run_ranks(3, [first = first, others = others](std::unique_ptr<Communicator> comm) {
-      Communicators lanes;
-      lanes.push_back(std::move(comm));
+    run_ranks_on_lanes(3, 1, [first = first, others = others](Communicators lanes) {
       Trainer trainer(std::move(lanes), options("low_rank:1:min_ratio=1"));
       Values values;
       for (const LayerSpec& layer : kModel) values.emplace_back(layer.count(), 0.0f);

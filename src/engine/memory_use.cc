@@ -11,7 +11,7 @@ std::uint64_t message_bytes(const LayerRecord& record, std::uint64_t ranks) {
   // of it, the others' shares where scattered ones were sent from.
   const auto scattered = [&](std::uint64_t bytes) { return bytes * (ranks - 1) / ranks; };
   if (record.linear == nullptr) {
-    const std::uint64_t payload = payload_bytes(record.level, record.shape);
+    const std::uint64_t payload = record.coded->payload_bytes(record.shape.count());
     return 2 * scattered(payload) + payload / ranks;
   }
   const auto bytes_of = [&](int round) {
