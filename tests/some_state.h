@@ -6,7 +6,7 @@
 
 #include <xxhash.h>
 
-#include "lgreco/aggregator.h"
+#include "lgreco/state.h"
 
 namespace lgreco {
 

@@ -8,6 +8,7 @@
 #include "adaptors/torch/c10d_communicator.h"
 #include "adaptors/torch/comm_hook.h"
 #include "adaptors/torch/tensor_bridge.h"
+#include "lgreco/aggregator.h"
 #include "lgreco/checkpoint.h"
 #include "lgreco/planner.h"
 #include "lgreco/status.h"

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "adaptors/torch/tensor_bridge.h"
+#include "lgreco/aggregator.h"
 
 namespace lgreco {
 

@@ -7,7 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "lgreco/aggregator.h"
+#include "lgreco/bucket.h"
+#include "lgreco/layer.h"
 
 namespace lgreco {
 

@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "lgreco/aggregator.h"
+#include "lgreco/state.h"
 
 namespace lgreco {
 

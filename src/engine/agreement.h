@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "lgreco/aggregator.h"
+#include "lgreco/options.h"
 #include "src/engine/failure.h"
 #include "src/engine/messages.h"
 

@@ -6,7 +6,7 @@
 #include <functional>
 #include <span>
 
-#include "lgreco/aggregator.h"
+#include "lgreco/state.h"
 
 namespace lgreco {
 

@@ -20,7 +20,7 @@
 #include <optional>
 #include <vector>
 
-#include "lgreco/aggregator.h"
+#include "lgreco/bucket.h"
 #include "src/engine/failure.h"
 #include "src/engine/layer_record.h"
 #include "src/engine/sharded_sum.h"

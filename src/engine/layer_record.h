@@ -6,8 +6,10 @@
 #include <memory>
 #include <vector>
 
-#include "lgreco/aggregator.h"
 #include "lgreco/compressor.h"
+#include "lgreco/dtype.h"
+#include "lgreco/layer.h"
+#include "lgreco/level.h"
 #include "src/engine/residual.h"
 
 namespace lgreco {

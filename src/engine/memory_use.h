@@ -3,7 +3,8 @@
 
 #include <vector>
 
-#include "lgreco/aggregator.h"
+#include "lgreco/options.h"
+#include "lgreco/state.h"
 #include "src/engine/layer_record.h"
 
 namespace lgreco {

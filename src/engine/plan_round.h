@@ -10,7 +10,8 @@
 #include <optional>
 #include <vector>
 
-#include "lgreco/aggregator.h"
+#include "lgreco/options.h"
+#include "lgreco/state.h"
 #include "src/engine/agreement.h"
 #include "src/engine/cost_table.h"
 #include "src/engine/plan_solver.h"

@@ -11,7 +11,8 @@
 #include <optional>
 #include <vector>
 
-#include "lgreco/aggregator.h"
+#include "lgreco/options.h"
+#include "lgreco/state.h"
 #include "src/engine/layer_record.h"
 #include "src/engine/plan_round.h"
 #include "src/engine/regimes.h"

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <random>
 
+#include "lgreco/aggregator.h"
 #include "lgreco/checkpoint.h"
 #include "lgreco/status.h"
 #include "tests/ranks_as_threads.h"

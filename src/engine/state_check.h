@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "lgreco/aggregator.h"
+#include "lgreco/state.h"
 #include "src/engine/layer_record.h"
 #include "src/engine/messages.h"
 

@@ -5,7 +5,7 @@
 #include <mutex>
 #include <vector>
 
-#include "lgreco/aggregator.h"
+#include "lgreco/trace.h"
 
 namespace lgreco {
 

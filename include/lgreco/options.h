@@ -1,0 +1,47 @@
+// How an Aggregator compresses: what every rank must set alike, and what only speed depends on.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+
+#include "lgreco/dtype.h"
+#include "lgreco/level.h"
+#include "lgreco/policy.h"
+
+namespace lgreco {
+
+/// Beyond it, deadlines could not be told on every clock.
+inline constexpr std::chrono::hours kLongestTimeout(24 * 365);
+
+struct AggregatorOptions {
+  // -- These change the result; they must be equal on every rank.
+
+  /// The reference level, and what every layer gets until a policy says otherwise.
+  Level method = {};
+  Policy policy = UniformPolicy{};
+  /// Keep what was not sent and add it to the next step's gradient.
+  bool error_feedback = true;
+  /// In which residuals are kept: f32, or bf16 with stochastic rounding (half the memory).
+  DType residual = DType::f32;
+  std::uint64_t seed = 0;
+  /// Steps before this one travel dense.
+  std::uint64_t start = 0;
+  /// Every so many steps the ranks compare their parameters; 0: never.
+  std::uint64_t drift_check_every = 100;
+  /// A layer's parameter in memory; valid during a step. Without it no drift check is made.
+  std::function<std::span<const std::byte>(std::size_t layer)> parameter;
+
+  // -- These change only speed and memory.
+
+  /// What a step may take from its first bucket to its end before it fails with PeerError: more
+  /// than 0, and at most kLongestTimeout. Sharing and agreeing on a plan after a step may take as
+  /// long again each.
+  std::chrono::milliseconds timeout = std::chrono::minutes(30);
+  /// Threads that encode and decode. More helps large models on machines with cores to spare.
+  int threads = 1;
+};
+
+}  // namespace lgreco
