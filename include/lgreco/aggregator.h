@@ -96,7 +96,7 @@ class Aggregator {
   std::vector<TraceEvent> stop_trace();
 
  private:
-  class Impl;
+  struct Impl;
   std::unique_ptr<Impl> impl_;
 };
 

@@ -1,0 +1,130 @@
+// How buckets pass through a step: three threads hand each one on, and a failure of the network
+// ends them all.
+//
+//   encoder   takes in and encodes bucket k+1 ...
+//   lane A    ... while bucket k is in round A ...
+//   lane B    ... and bucket k-1 in round B; with the last one it ends the step
+//
+// With one communicator lane A does lane B's work, too, so that the order of collectives is fixed.
+//
+// What a step changes of run state and counters, it changes at its end, on lane B; the encoder,
+// which takes memory in the layers' records, does not begin the next step before that. Whoever else
+// reads or changes them waits until no bucket is under way, also after a failure, which brings all
+// of them home soon. So a lock is needed for the counters of buckets and the failure alone.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "lgreco/bucket.h"
+#include "lgreco/status.h"
+#include "src/engine/exchange.h"
+#include "src/engine/queue.h"
+#include "src/engine/run_state.h"
+#include "src/engine/step.h"
+
+namespace lgreco {
+
+class Pipeline {
+ public:
+  /// All must outlive it. Throws std::system_error when the machine gives no more threads.
+  Pipeline(RunState& run, Step& step, const Lanes& lanes, const AggregatorOptions& options,
+           Place place, WorkerPool& pool, Trace& trace);
+  /// Waits a little for the step in flight, then gives up on it.
+  ~Pipeline();
+  Pipeline(const Pipeline&) = delete;
+  Pipeline& operator=(const Pipeline&) = delete;
+
+  /// See Aggregator::submit.
+  void submit(const Bucket& bucket, Done done);
+  /// Give up: everything that was submitted, and all that will be, fails with `failure`.
+  void abandon(const Failure& failure);
+
+  /// While no bucket is under way: nothing else reads or changes the state then.
+  template <typename Function>
+  auto when_idle(Function function) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return is_idle(); });
+    return function();
+  }
+
+  /// Between two steps of a run that has not failed. Throws the failure, and ConfigError inside of
+  /// a step.
+  template <typename Function>
+  void change(Function function) {
+    when_idle([&] {
+      if (failure_) std::rethrow_exception(failure_);
+      if (step_is_open_) {
+        throw ConfigError("[aggregator] the state cannot change in the middle of a step");
+      }
+      function();
+    });
+  }
+
+ private:
+  /// A submitted bucket.
+  struct Ticket {
+    std::vector<Gradient> gradients;
+    bool last = true;
+    Done done;
+    Clock::time_point submitted;
+  };
+
+  void check(const Bucket& bucket);
+  bool is_idle() const { return finished_buckets_ == submitted_buckets_; }
+  void bucket_has_ended();
+
+  void fail(const Failure& failure);
+  std::exception_ptr failure() const;
+  void end_threads();
+
+  void run_encoder();
+  Exchange* encode(Ticket& ticket, const StepContext& context);
+  void reject(Ticket& ticket);
+  Exchange& exchange_for(const std::vector<Gradient>& gradients);
+
+  void run_lane_a();
+  void run_lane_b();
+  void run_round_a(Exchange& exchange);
+  void run_round_b(Exchange* exchange);
+  void end_step();
+  void forget_unused_exchanges(std::uint32_t now);
+  template <typename Round>
+  void attempt(const Exchange& exchange, const char* name, const Round& round);
+
+  RunState& run_;
+  Step& step_;
+  const Lanes& lanes_;
+  const AggregatorOptions& options_;
+  Place place_;
+  WorkerPool& pool_;
+  Trace& trace_;
+
+  std::vector<std::unique_ptr<Exchange>> exchanges_;  // one per set of layers seen with this plan
+  std::uint64_t codecs_ = 0;                          // that they refer to
+  std::uint32_t sequence_ = 0;                        // of buckets
+
+  std::mutex submit_mutex_;
+  std::vector<bool> in_open_step_;  // by layer: submitted, and the step has not ended
+  Ticket ticket_;                   // being filled by submit()
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;  // one of the following
+  std::uint64_t submitted_buckets_ = 0;
+  std::uint64_t finished_buckets_ = 0;
+  bool step_is_open_ = false;
+  std::exception_ptr failure_;
+  std::atomic<bool> failed_{false};  // failure_ is set
+
+  Queue<Ticket> tickets_;
+  Queue<Exchange*> queue_a_, queue_b_;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace lgreco

@@ -1,0 +1,64 @@
+// The end of a step: the ranks agree whether it happened, its results are written and its state
+// taken over, and whoever submitted its buckets is told.
+//
+// Used by the thread that runs the last round, and by others while no bucket is under way.
+#pragma once
+
+#include <cstdint>
+#include <exception>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "src/engine/accounts.h"
+#include "src/engine/agreement.h"
+#include "src/engine/exchange.h"
+#include "src/engine/run_state.h"
+
+namespace lgreco {
+
+class Step {
+ public:
+  /// `agreement` joins the ranks that commit together. All must outlive it.
+  Step(RunState& run, Accounts& accounts, const AggregatorOptions& options, Place place,
+       Communicator& agreement, Trace& trace);
+
+  /// Announces the agreement, before the last bucket's last round; see Communicator::expect.
+  void expect() const { commit_.expect(agreement_); }
+  /// `exchange` has passed its last round.
+  void add(Exchange& exchange);
+  /// After the last bucket: agree, commit or undo, release, and change the plan when it is time.
+  /// Throws when the ranks cannot know any more that they agree; release() is left to the caller
+  /// then.
+  void end();
+  /// Hand the results of the buckets so far to whoever submitted them.
+  void release(const std::exception_ptr& failure);
+
+  /// Collective: all ranks load their states, or none does. Without a state: `problem` says why.
+  /// Throws StateError on all ranks when one cannot.
+  void load(std::optional<AggregatorState> state, std::string problem);
+
+  /// How the message of a failure in this step begins.
+  std::string place(const char* doing) const;
+
+ private:
+  Frame frame() const;
+  template <typename Work>
+  void at(const char* doing, const Work& work) const;
+  std::optional<Failure> agree();
+  bool commit();
+  void change_plan_if_due(std::size_t buckets);
+
+  RunState& run_;
+  Accounts& accounts_;
+  const AggregatorOptions& options_;
+  Place place_;
+  Communicator& agreement_;
+  Trace& trace_;
+  CommitRound commit_;
+  std::uint32_t sequence_ = 0;  // of the newest bucket
+  std::vector<std::uint64_t> parameter_hashes_;
+  std::vector<Exchange*> exchanges_;  // of this step's buckets, in order
+};
+
+}  // namespace lgreco
