@@ -16,7 +16,9 @@ inline AggregatorState some_state() {
                         .step = 1234567890123,
                         .fingerprint = 0x0123456789ABCDEF,
                         .grad_scale = 1024,
-                        .critical = false};
+                        .critical = false,
+                        .learning_rate_decayed = true,
+                        .unsettled = true};
   state.plan = {.layers = {"conv.weight", "bias", "head"},
                 .levels = {parse_level("low_rank:2:min_ratio=1:factors=bf16"), parse_level("dense"),
                            parse_level("quantize:3:bucket=64:rounding=nearest")},
@@ -48,7 +50,11 @@ inline AggregatorState some_state() {
                  .plan_failures = 20,
                  .overflow_steps = 18,
                  .failed_steps = 19,
-                 .residual_norm = 5.5};
+                 .dropped_residuals = 21,
+                 .unapplied_steps = 22,
+                 .large_residual_steps = 23,
+                 .residual_norm = 5.5,
+                 .plan_failure = "late"};
   state.layers = {{.residual = {1, -2, 3, 4, 5, 6}, .factor = {0.5f, 1e-42f, -0.0f}},
                   {},
                   {.residual = {7, 8},

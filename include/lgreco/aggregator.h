@@ -55,17 +55,40 @@ class Aggregator {
   /// One step of one bucket: submit and wait; rethrows the failure. REQUIRES: bucket.last.
   void exchange(const Bucket& bucket);
 
-  /// Gradients are handed over multiplied by `scale` from the next step on (the loss scale of mixed
-  /// precision). What was kept is converted, exactly when scales are powers of two.
+  // The following change what the coming step means: call them on every rank before the same step.
+  // Otherwise that step, and each one until the ranks are alike again, fails on all ranks with the
+  // same MismatchError. They wait for the step in flight, and throw ConfigError in the middle of a
+  // step, and the failure that ended the run, if one did.
+
+  /// Gradients are handed over multiplied by `scale` (the loss scale of mixed precision). The first
+  /// call says what the scale has been all along; a later one converts what was kept, exactly when
+  /// scales are powers of two. A residual that does not survive it is dropped and counted.
   /// Throws ConfigError unless `scale` is positive and finite.
   void set_grad_scale(double scale);
 
-  /// Accordion: when `now` is less than `before`, every layer gets low compression from the next
-  /// step until the detector's next decision. Call it on every rank before the same step: otherwise
-  /// the plans differ, and the next step fails with ProtocolError. Without effect under other
-  /// policies. Waits for the step in flight. Throws ConfigError in the middle of a step, and unless
-  /// both are finite and not negative; and the failure that ended the run, if one did.
+  /// Accordion: when `now` is less than `before`, every layer gets low compression from the end of
+  /// the coming step until the detector's next decision. Without effect under other policies.
+  /// Throws ConfigError unless both are finite and not negative.
   void on_learning_rate_change(double before, double now);
+
+  /// While paused, gradients are averaged dense and exactly, and nothing else happens: no residual
+  /// is added or kept, no step is counted, no plan is made. For passes whose average is not
+  /// applied.
+  void pause(bool paused);
+
+  /// Forget what was not sent yet, the factors, and what the next plan would be made from: when
+  /// parameters were replaced. The plan stays.
+  void reset();
+
+  /// The newest step was not applied: everything becomes what it was before it. False, and nothing
+  /// happens, when there is none to take back: it was lost anyway (an overflow, a failure), or was
+  /// taken back already. Throws ConfigError without AggregatorOptions::keep_previous.
+  bool discard_last_step();
+
+  /// Collective, between steps: which layers some rank gives, so that a bucket of these (`present`
+  /// or not) fits on every rank. `problem`: why this rank cannot give anything; all ranks throw a
+  /// ConfigError of it then.
+  std::vector<bool> agree_on_layers(const std::vector<bool>& given, const std::string& problem);
 
   /// Give up, when no more buckets will come: all that was submitted, and all that will be, fails
   /// with a ConfigError of this reason. Thread-safe.

@@ -6,6 +6,9 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "lgreco/dtype.h"
 #include "lgreco/level.h"
@@ -29,10 +32,16 @@ struct AggregatorOptions {
   std::uint64_t seed = 0;
   /// Steps before this one travel dense.
   std::uint64_t start = 0;
+  /// Keep what a step changes as it was before, so that Aggregator::discard_last_step() can take
+  /// the newest step back: the memory of another residual.
+  bool keep_previous = false;
   /// Every so many steps the ranks compare their parameters; 0: never.
   std::uint64_t drift_check_every = 100;
   /// A layer's parameter in memory; valid during a step. Without it no drift check is made.
   std::function<std::span<const std::byte>(std::size_t layer)> parameter;
+  /// Pairs of (what, value) of the caller's own that decide on buckets, their order, or on which
+  /// layers have a gradient: compared at registration like the settings above.
+  std::vector<std::pair<std::string, std::string>> caller_settings;
 
   // -- These change only speed and memory.
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "lgreco/plan.h"
@@ -38,8 +39,18 @@ struct Stats {
   std::uint64_t overflow_steps = 0;
   /// Steps that failed on some rank, and were lost on all.
   std::uint64_t failed_steps = 0;
+  /// Residuals that were dropped because a layer could not be sent with them: they were too large
+  /// for its type. What they held is lost.
+  std::uint64_t dropped_residuals = 0;
+  /// Steps that were committed although no parameter had changed since the step before: averages
+  /// are not applied, or not each once. Only looked at when parameters are known.
+  std::uint64_t unapplied_steps = 0;
+  /// Steps in which a residual was many times its gradient; looked at when parameters are compared.
+  std::uint64_t large_residual_steps = 0;
   /// L2 norm over all residuals of this rank.
   double residual_norm = 0;
+  /// Why the newest of the plan failures happened; empty when none did.
+  std::string plan_failure;
 };
 
 /// Bytes of memory that compression needs on this rank beyond the gradients themselves.
@@ -77,9 +88,14 @@ struct AggregatorState {
   std::uint64_t step = 0;
   /// Of the model and of the settings that change results.
   std::uint64_t fingerprint = 0;
-  double grad_scale = 1.0;
+  /// What gradients were multiplied by; 0 when nobody has said.
+  double grad_scale = 0;
   /// Accordion: the whole model is in a critical regime.
   bool critical = true;
+  /// Accordion: the learning rate decayed; the coming step's end takes it in.
+  bool learning_rate_decayed = false;
+  /// What follows the newest step (a plan, a decision) is still to be done, before the next one.
+  bool unsettled = false;
   Plan plan;
   Stats stats;
   std::vector<LayerState> layers;  // in registration order

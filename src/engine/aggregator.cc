@@ -93,6 +93,25 @@ void Aggregator::on_learning_rate_change(double before, double now) {
   impl_->pipeline->change([&] { impl_->run.on_learning_rate_change(before, now); });
 }
 
+void Aggregator::pause(bool paused) {
+  impl_->pipeline->change([&] { impl_->run.pause(paused); });
+}
+
+void Aggregator::reset() {
+  impl_->pipeline->change([&] { impl_->run.reset(); });
+}
+
+bool Aggregator::discard_last_step() {
+  return impl_->pipeline->change([&] { return impl_->run.discard_last_step(); });
+}
+
+std::vector<bool> Aggregator::agree_on_layers(const std::vector<bool>& given,
+                                              const std::string& problem) {
+  std::optional<Failure> failure;
+  if (!problem.empty()) failure = Failure{Failure::Kind::config, problem};
+  return impl_->pipeline->change([&] { return impl_->step.agree_on_layers(given, failure); });
+}
+
 const std::vector<LayerSpec>& Aggregator::layers() const { return impl_->run.specs(); }
 
 MemoryUse Aggregator::memory() const {

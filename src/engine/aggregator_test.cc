@@ -11,60 +11,10 @@
 #include "lgreco/status.h"
 #include "src/kernels/cast.h"
 #include "tests/ranks_as_threads.h"
+#include "tests/trainer.h"
 
 namespace lgreco {
 namespace {
-
-const std::vector<LayerSpec> kModel = {
-    {.name = "conv", .shape = {32, 16, 3, 3}}, {.name = "bias", .shape = {32}},
-    {.name = "wide", .shape = {20, 700}},      {.name = "long", .shape = {9000}},
-    {.name = "head", .shape = {100, 64}},      {.name = "scalar", .shape = {}}};
-
-using Values = std::vector<std::vector<float>>;  // by layer
-
-Values gradients(int rank, std::uint64_t step) {
-  std::mt19937 generator(static_cast<unsigned>(1000 * step + static_cast<std::uint64_t>(rank)));
-  std::normal_distribution<float> normal;
-  Values values;
-  for (const LayerSpec& layer : kModel) {
-    std::vector<float>& gradient = values.emplace_back(layer.count());
-    for (float& value : gradient) value = normal(generator);
-  }
-  return values;
-}
-
-AggregatorOptions options(const std::string& method) { return {.method = parse_level(method)}; }
-
-/// One rank: an aggregator and the exchange of whole steps in one bucket or several.
-class Trainer {
- public:
-  Trainer(Communicators lanes, AggregatorOptions options)
-      : rank(lanes[0]->rank()),
-        size(lanes[0]->size()),
-        aggregator(kModel, std::move(options), std::move(lanes)) {}
-
-  void average(Values& values, std::size_t bucket_length = kModel.size()) {
-    std::vector<std::future<void>> results;
-    for (std::size_t end = values.size(); end > 0;) {  // from the back, as DDP does
-      const std::size_t begin = end > bucket_length ? end - bucket_length : 0;
-      Bucket bucket{.gradients = {}, .last = begin == 0};
-      for (std::size_t i = begin; i < end; ++i) {
-        bucket.gradients.push_back({.layer = i, .data = values[i].data()});
-      }
-      auto result = std::make_shared<std::promise<void>>();
-      results.push_back(result->get_future());
-      aggregator.submit(bucket, [result](const std::exception_ptr& failure) {
-        failure ? result->set_exception(failure) : result->set_value();
-      });
-      end = begin;
-    }
-    for (auto& result : results) result.wait();
-    for (auto& result : results) result.get();
-  }
-
-  int rank, size;
-  Aggregator aggregator;
-};
 
 struct Case {
   std::string method;
@@ -310,14 +260,17 @@ TEST(Aggregator, ReplanningKeepsWarmColumnsOnAllRanks) {
     }
     AggregatorState state = trainer.aggregator.state();
     ASSERT_EQ(state.layers[kWide].factor.size(), 4 * kColumns);
-    // Switching by a decay of the learning rate needs no step in between.
+    // Loading a plan switches without a step in between.
     state.layers[kWide].critical = false;
     state.plan.levels[kWide] = parse_level("low_rank:2:min_ratio=1");
     trainer.aggregator.load_state(state);
     const auto two = factor();
     ASSERT_EQ(two.size(), 2 * kColumns);
     EXPECT_TRUE(std::equal(two.begin(), two.end(), state.layers[kWide].factor.begin()));
-    trainer.aggregator.on_learning_rate_change(0.1, 0.01);
+    state = trainer.aggregator.state();
+    state.layers[kWide].critical = true;
+    state.plan.levels[kWide] = parse_level("low_rank:4:min_ratio=1");
+    trainer.aggregator.load_state(state);
     const auto four = factor();
     ASSERT_EQ(four.size(), 4 * kColumns);
     EXPECT_TRUE(std::equal(two.begin(), two.end(), four.begin()));

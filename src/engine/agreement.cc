@@ -117,8 +117,88 @@ std::string difference(const std::string& first, const std::string& other, int r
 /// What a rank tells in a commit round.
 struct Verdict {
   std::uint64_t value;   // compared unless 0
-  std::uint64_t failed;  // Failure::Kind, or 0
+  std::uint32_t failed;  // Failure::Kind, or 0
+  std::uint32_t if_all;
+  Terms::Purpose purpose;
+  std::uint64_t step;
+  std::uint64_t plan;
+  double grad_scale;
+  std::uint64_t resets;
+  std::uint32_t learning_rate_decayed;
+  std::uint32_t paused;
+
+  Verdict() = default;
+  Verdict(std::uint64_t compared, bool only_if_all, const std::optional<Failure>& failure,
+          const Terms& terms)
+      : value(compared),
+        failed(failure ? static_cast<std::uint32_t>(failure->kind) : 0),
+        if_all(only_if_all),
+        purpose(terms.purpose),
+        step(terms.step),
+        plan(terms.plan),
+        grad_scale(terms.grad_scale),
+        resets(terms.resets),
+        learning_rate_decayed(terms.learning_rate_decayed),
+        paused(terms.paused) {}
+
+  Terms terms() const {
+    return {purpose, step, plan, grad_scale, resets, learning_rate_decayed != 0, paused != 0};
+  }
 };
+static_assert(sizeof(Verdict) == 64);
+
+std::string text_of(Terms::Purpose purpose) {
+  switch (purpose) {
+    case Terms::Purpose::end_of_step:
+      return "ends a step";
+    case Terms::Purpose::plan:
+      return "changes the plan";
+    case Terms::Purpose::state:
+      return "loads a state";
+    case Terms::Purpose::layers:
+      return "averages tensors";
+  }
+  return "does something else";
+}
+
+std::string text_of(bool value) { return value ? "yes" : "no"; }
+
+/// What to say when `other`, on `rank`, differs from `first`, on rank 0.
+std::string difference(const Terms& first, const Terms& other, int rank) {
+  std::string text = "[step " + std::to_string(first.step) + "] the ranks differ in ";
+  const auto differ = [&](const char* what, const std::string& a, const std::string& b,
+                          const char* todo) {
+    return text + what + ": rank 0 has '" + a + "', rank " + std::to_string(rank) + " has '" + b +
+           "'; " + todo;
+  };
+  if (first.purpose != other.purpose) {
+    return differ("what they do", text_of(first.purpose), text_of(other.purpose),
+                  "make the same calls on every rank");
+  }
+  if (first.step != other.step) {
+    return differ("their step", std::to_string(first.step), std::to_string(other.step),
+                  "discard a step, and load a state, on every rank");
+  }
+  if (first.paused != other.paused) {
+    return differ("whether compression is paused", text_of(first.paused), text_of(other.paused),
+                  "pause it on every rank for the same passes");
+  }
+  if (first.resets != other.resets) {
+    return differ("how often they were reset", std::to_string(first.resets),
+                  std::to_string(other.resets), "call reset() on every rank before the same step");
+  }
+  if (first.learning_rate_decayed != other.learning_rate_decayed) {
+    return differ("whether the learning rate decayed", text_of(first.learning_rate_decayed),
+                  text_of(other.learning_rate_decayed),
+                  "call on_lr_change() on every rank before the same step");
+  }
+  if (!(first.grad_scale == other.grad_scale)) {
+    return differ("the gradient scale", text_of(first.grad_scale), text_of(other.grad_scale),
+                  "call set_grad_scale() with the same scale on every rank before the same step");
+  }
+  return differ("their plan", std::to_string(first.plan), std::to_string(other.plan),
+                "load one save's states on every rank");
+}
 
 // Of a failure's message, when there is one: it travels in a round of its own.
 constexpr std::size_t kMessageBytes = 504;
@@ -145,7 +225,9 @@ Fingerprint fingerprint_of(const std::vector<LayerSpec>& layers, const Aggregato
 Fingerprint registration_of(const Fingerprint& fingerprint, const AggregatorOptions& options) {
   Fingerprint fields = {{"library version", LGRECO_VERSION},
                         {"wire version", std::to_string(kWireVersion)},
-                        {"drift_check_every", std::to_string(options.drift_check_every)}};
+                        {"drift_check_every", std::to_string(options.drift_check_every)},
+                        {"keep_previous", options.keep_previous ? "true" : "false"}};
+  fields.insert(fields.end(), options.caller_settings.begin(), options.caller_settings.end());
   fields.insert(fields.end(), fingerprint.begin(), fingerprint.end());
   return fields;
 }
@@ -193,18 +275,37 @@ CommitRound::CommitRound(Place place)
       messages_(Messages::Kind::gather, Phase::commit, place, 0,
                 std::vector<std::size_t>(static_cast<std::size_t>(place.ranks), sizeof(Verdict))) {}
 
-CommitRound::Outcome CommitRound::agree(Communicator& communicator, const Frame& frame,
+CommitRound::Outcome CommitRound::agree(Communicator& communicator, std::uint32_t sequence,
                                         Deadline deadline, const std::optional<Failure>& failure,
-                                        std::uint64_t value) {
-  const Verdict own{value, failure ? static_cast<std::uint64_t>(failure->kind) : 0};
+                                        std::uint64_t value, const Terms& terms, bool if_all) {
+  // Step and plan are terms, so that ranks that differ in them can say so.
+  const Frame frame{.sequence = sequence};
+  const Verdict own(value, if_all, failure, terms);
   std::memcpy(messages_.outgoing(place_.rank).data(), &own, sizeof own);
   messages_.exchange(communicator, frame, deadline);
   Outcome outcome;
-  int failed_rank = -1;
-  std::uint64_t first = 0;
-  for (int rank = 0; rank < place_.ranks; ++rank) {
+  const auto verdict_of = [&](int rank) {
     Verdict verdict;
     std::memcpy(&verdict, messages_.incoming(rank).data(), sizeof verdict);
+    return verdict;
+  };
+  outcome.all_compared = true;
+  for (int rank = 0; rank < place_.ranks; ++rank) {
+    outcome.all_compared &= verdict_of(rank).if_all != 0;
+  }
+  int failed_rank = -1;
+  std::uint64_t first = 0;
+  std::optional<Terms> first_terms;
+  for (int rank = 0; rank < place_.ranks; ++rank) {
+    Verdict verdict = verdict_of(rank);
+    if (verdict.if_all != 0 && !outcome.all_compared) verdict.value = 0;
+    if (!first_terms) first_terms = verdict.terms();
+    if (verdict.terms() != *first_terms) {
+      // Before any rank's own failure, of which this is the likely reason.
+      outcome.failure =
+          Failure{Failure::Kind::mismatch, difference(*first_terms, verdict.terms(), rank)};
+      return outcome;
+    }
     if (first == 0) first = verdict.value;
     outcome.values_differ |= verdict.value != 0 && verdict.value != first;
     if (failed_rank >= 0 || verdict.failed == 0) continue;
@@ -236,6 +337,24 @@ std::string CommitRound::message_of(int rank, const std::optional<Failure>& fail
   const auto text = texts.incoming(rank);
   const auto* begin = reinterpret_cast<const char*>(text.data());
   return {begin, std::find(begin, begin + kMessageBytes, '\0')};
+}
+
+std::vector<bool> layers_of_any(const std::vector<bool>& own, Place place,
+                                Communicator& communicator, std::uint32_t sequence,
+                                Deadline deadline) {
+  Messages messages(Messages::Kind::gather, Phase::commit, place, 0,
+                    std::vector<std::size_t>(static_cast<std::size_t>(place.ranks), own.size()));
+  const auto given = messages.outgoing(place.rank);
+  for (std::size_t layer = 0; layer < own.size(); ++layer) given[layer] = std::byte{own[layer]};
+  messages.exchange(communicator, {.sequence = sequence}, deadline);
+  std::vector<bool> any(own.size());
+  for (int rank = 0; rank < place.ranks; ++rank) {
+    const auto theirs = messages.incoming(rank);
+    for (std::size_t layer = 0; layer < any.size(); ++layer) {
+      if (theirs[layer] != std::byte{0}) any[layer] = true;
+    }
+  }
+  return any;
 }
 
 void hash_parameters(const AggregatorOptions& options, std::span<std::uint64_t> hashes) {

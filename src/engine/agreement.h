@@ -29,6 +29,22 @@ std::uint64_t hash_of(const Fingerprint& fingerprint);
 /// who has what.
 void require_same(const Fingerprint& fingerprint, Communicator& communicator, Deadline deadline);
 
+/// What else the ranks must agree on when they agree on anything: it decides on the sizes of the
+/// messages to come, or on what their values mean. A call that one rank alone made shows here.
+struct Terms {
+  enum class Purpose : std::uint64_t { end_of_step, plan, state, layers };
+
+  Purpose purpose = Purpose::end_of_step;
+  std::uint64_t step = 0;
+  std::uint64_t plan = 0;  // Plan::hash()
+  double grad_scale = 0;
+  std::uint64_t resets = 0;
+  bool learning_rate_decayed = false;
+  bool paused = false;
+
+  bool operator==(const Terms&) const = default;
+};
+
 /// The last collective of a step: did every bucket succeed on every rank?
 class CommitRound {
  public:
@@ -36,18 +52,23 @@ class CommitRound {
 
   /// What the ranks agreed on.
   struct Outcome {
-    /// Of the lowest rank that has a failure of its own; the same on all ranks.
+    /// Different terms, or the failure of the lowest rank that has one of its own; the same on all
+    /// ranks.
     std::optional<Failure> failure;
     /// Ranks that compare something have not all the same.
     bool values_differ = false;
+    /// All ranks said `if_all`.
+    bool all_compared = false;
   };
 
   /// Announces agree(), see Communicator::expect.
   void expect(Communicator& communicator) const { messages_.expect(communicator); }
-  /// Collective. `value` is compared with the other ranks' unless it is 0. Throws PeerError, and
+  /// Collective. `value` is compared with the other ranks' unless it is 0; with `if_all`, only when
+  /// all ranks have said so. `sequence` is that of the newest bucket. Throws PeerError, and
   /// ProtocolError when a message is damaged: then the ranks may not agree any more.
-  Outcome agree(Communicator& communicator, const Frame& frame, Deadline deadline,
-                const std::optional<Failure>& failure, std::uint64_t value);
+  Outcome agree(Communicator& communicator, std::uint32_t sequence, Deadline deadline,
+                const std::optional<Failure>& failure, std::uint64_t value, const Terms& terms,
+                bool if_all = false);
 
   /// Seconds that the frames of the last agree() took.
   double check_s() const { return messages_.check_s(); }
@@ -59,6 +80,11 @@ class CommitRound {
   Place place_;
   Messages messages_;
 };
+
+/// Collective: the layers that some rank has, of as many as `own`.
+std::vector<bool> layers_of_any(const std::vector<bool>& own, Place place,
+                                Communicator& communicator, std::uint32_t sequence,
+                                Deadline deadline);
 
 /// XXH3-64 of each layer's parameter.
 void hash_parameters(const AggregatorOptions& options, std::span<std::uint64_t> hashes);

@@ -41,10 +41,14 @@ void visit(Archive& archive,
            Value& value) requires std::is_same_v<std::remove_const_t<Value>, Stats> {
   auto& [steps, bytes_sent, bytes_received, messages_sent, dense_bytes, encode_s, decode_s, wait_s,
          plan_s, plan_wait_s, check_s, plans, plan_fallbacks, plan_failures, overflow_steps,
-         failed_steps, residual_norm] = value;
+         failed_steps, dropped_residuals, unapplied_steps, large_residual_steps, residual_norm,
+         plan_failure] = value;
   archive.numbers("statistics", steps, bytes_sent, bytes_received, messages_sent, dense_bytes,
                   encode_s, decode_s, wait_s, plan_s, plan_wait_s, check_s, plans, plan_fallbacks,
                   plan_failures, overflow_steps, failed_steps, residual_norm);
+  if (archive.version < 2) return;
+  archive.numbers("statistics", dropped_residuals, unapplied_steps, large_residual_steps);
+  archive.text("the reason of a plan's failure", plan_failure);
 }
 
 template <typename Archive, typename Value>
@@ -74,12 +78,17 @@ void visit(Archive& archive,
 template <typename Archive, typename Value>
 void visit(Archive& archive,
            Value& value) requires std::is_same_v<std::remove_const_t<Value>, AggregatorState> {
-  auto& [rank, size, step, fingerprint, grad_scale, critical, plan, stats, layers] = value;
+  auto& [rank, size, step, fingerprint, grad_scale, critical, learning_rate_decayed, unsettled,
+         plan, stats, layers] = value;
   auto& [names, levels, estimates, plan_version, plan_step, bytes, error, budget, lower_bound] =
       plan;
   archive.numbers("rank, size, step, fingerprint and scale", rank, size, step, fingerprint,
                   grad_scale);
   archive.flag("the regime", critical);
+  if (archive.version >= 2) {
+    archive.flag("the learning rate's decay", learning_rate_decayed);
+    archive.flag("what follows the step", unsettled);
+  }
   archive.numbers("the plan", plan_version, plan_step, bytes, error, budget, lower_bound);
   visit(archive, stats);
   archive.count("the number of layers", kMinLayerBytes, names, levels, layers);
@@ -95,9 +104,9 @@ void visit(Archive& archive,
 template <typename Sink>
 class Writer {
  public:
-  static constexpr std::uint32_t version = kCheckpointVersion;
+  Writer(std::uint32_t version, Sink sink) : version(version), sink_(sink) {}
 
-  explicit Writer(Sink sink) : sink_(sink) {}
+  const std::uint32_t version;
 
   template <typename... Numbers>
   void numbers(const char*, const Numbers&... values) {
@@ -206,9 +215,9 @@ class Reader {
   std::span<const std::byte> rest_;
 };
 
-std::uint64_t content_bytes(const AggregatorState& state) {
+std::uint64_t content_bytes(const AggregatorState& state, std::uint32_t version) {
   std::uint64_t total = 0;
-  Writer writer([&](std::span<const std::byte> bytes) { total += bytes.size(); });
+  Writer writer(version, [&](std::span<const std::byte> bytes) { total += bytes.size(); });
   visit(writer, state);
   return total;
 }
@@ -244,7 +253,8 @@ Header checked_header(std::span<const std::byte> bytes) {
 }  // namespace
 
 std::uint64_t write_state(const AggregatorState& state,
-                          const std::function<void(std::span<const std::byte>)>& sink) {
+                          const std::function<void(std::span<const std::byte>)>& sink,
+                          std::uint32_t version) {
   const std::size_t layers = state.layers.size();
   if (state.plan.layers.size() != layers || state.plan.levels.size() != layers) {
     refuse("the plan has " + std::to_string(state.plan.layers.size()) + " layers and " +
@@ -260,9 +270,9 @@ std::uint64_t write_state(const AggregatorState& state,
     XXH3_64bits_update(&hash, bytes.data(), bytes.size());
     sink(bytes);
   };
-  const Header header{kMagic, kCheckpointVersion, kFixedBytes + content_bytes(state)};
+  const Header header{kMagic, version, kFixedBytes + content_bytes(state, version)};
   hashing(std::as_bytes(std::span(&header, 1)));
-  Writer writer(hashing);
+  Writer writer(version, hashing);
   visit(writer, state);
   const std::uint64_t sum = XXH3_64bits_digest(&hash);
   sink(std::as_bytes(std::span(&sum, 1)));
@@ -271,15 +281,16 @@ std::uint64_t write_state(const AggregatorState& state,
 
 std::vector<std::byte> serialize(const AggregatorState& state) {
   std::vector<std::byte> bytes;
-  bytes.reserve(kFixedBytes + content_bytes(state));
+  bytes.reserve(kFixedBytes + content_bytes(state, kCheckpointVersion));
   write_state(state, [&](std::span<const std::byte> piece) {
     bytes.insert(bytes.end(), piece.begin(), piece.end());
   });
   return bytes;
 }
 
-std::uint64_t checksum(const AggregatorState& state) {
-  return write_state(state, [](std::span<const std::byte>) {});
+std::uint64_t checksum(const AggregatorState& state, std::uint32_t version) {
+  return write_state(
+      state, [](std::span<const std::byte>) {}, version);
 }
 
 AggregatorState parse_state(std::span<const std::byte> bytes) {
@@ -288,6 +299,8 @@ AggregatorState parse_state(std::span<const std::byte> bytes) {
   AggregatorState state;
   visit(reader, state);
   reader.end();
+  // The first version wrote 1 when nobody had named a scale.
+  if (header.version == 1 && state.grad_scale == 1) state.grad_scale = 0;
   if (!state.plan.estimates.empty() && state.plan.estimates.size() != state.layers.size()) {
     refuse("the plan has estimates of some layers only");
   }

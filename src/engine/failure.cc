@@ -15,6 +15,8 @@ Failure Failure::current(const std::string& place) {
     return {Kind::mismatch, place + error.what()};
   } catch (const ConfigError& error) {
     return {Kind::config, place + error.what()};
+  } catch (const StateError& error) {
+    return {Kind::state, place + error.what()};
   } catch (const std::exception& error) {
     return {Kind::other, place + error.what()};
   } catch (...) {

@@ -3,6 +3,7 @@
 #include <xxhash.h>
 
 #include "src/engine/shard_layout.h"
+#include "src/kernels/elementwise.h"
 
 namespace lgreco {
 
@@ -10,7 +11,8 @@ LayerRecord::LayerRecord(LayerSpec layer, DType residual_dtype)
     : spec(std::move(layer)),
       shape(spec.matrix()),
       id(XXH3_64bits(spec.name.data(), spec.name.size())),
-      residual(residual_dtype) {}
+      residual(residual_dtype),
+      previous{.residual = Residual(residual_dtype)} {}
 
 void LayerRecord::use(const Level& new_level, const RandomKey& key,
                       std::vector<std::size_t>& load) {
@@ -32,6 +34,48 @@ void LayerRecord::use(const Level& new_level, const RandomKey& key,
     owners[static_cast<std::size_t>(round)] =
         choose_owners(linear->round_floats(shape, round), *factor_codec, load);
   }
+}
+
+void LayerRecord::scale(float factor) {
+  residual.scale(factor);
+  previous.residual.scale(factor);
+  for (std::vector<float>* values :
+       {&window, &pending_window, &interval_sum, &previous.interval_sum}) {
+    kernels::scale(values->data(), factor, values->size(), values->data());
+  }
+}
+
+void LayerRecord::forget() {
+  residual.clear();
+  linear_state = {};
+  window = pending_window = interval_sum = {};
+  window_steps = 0;
+  interval_norm = -1;
+  previous = {.residual = std::move(previous.residual)};
+}
+
+void LayerRecord::reserve_previous(std::size_t count) {
+  previous.residual.reserve(count);
+  previous.factor.reserve(linear_state.factor.size());
+  previous.interval_sum.reserve(interval_sum.size());
+}
+
+void LayerRecord::keep_previous(std::uint64_t step, bool collects, bool sums) {
+  previous.step = step;
+  previous.collected = collects;
+  std::swap(previous.residual, residual);
+  previous.factor = linear_state.factor;
+  if (sums) previous.interval_sum = interval_sum;
+}
+
+void LayerRecord::restore_previous(std::uint64_t step) {
+  if (previous.step != step) return;  // the step did not touch this layer
+  std::swap(residual, previous.residual);
+  linear_state.factor = previous.factor;
+  if (!previous.interval_sum.empty()) interval_sum = previous.interval_sum;
+  if (!previous.collected) return;
+  window.swap(pending_window);
+  --window_steps;
 }
 
 }  // namespace lgreco

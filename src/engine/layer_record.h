@@ -46,11 +46,33 @@ struct LayerRecord {
   double interval_norm = -1;
   bool critical = true;
 
+  /// What the newest step that changed this layer found, when that is kept.
+  struct Previous {
+    std::uint64_t step = 0;  // after it
+    bool collected = false;  // into the window, whose former content is in `pending_window`
+    Residual residual;
+    std::vector<float> factor, interval_sum;
+  };
+  Previous previous;
+
   explicit LayerRecord(LayerSpec layer, DType residual_dtype = DType::f32);
 
   /// Switch to `new_level`. Residual and warm factor stay; new columns of the factor are drawn from
   /// `key`. `load` is what each rank owns of the layers before this one, and grows.
   void use(const Level& new_level, const RandomKey& key, std::vector<std::size_t>& load);
+
+  /// Gradients are handed over multiplied by `factor` from here on. A residual that is not finite
+  /// any more is dropped.
+  void scale(float factor);
+  /// Everything that steps have left, but for Accordion's decision.
+  void forget();
+  /// Before a step is taken over, after which `step` steps are committed: keep what it changes.
+  /// What is there of the residual is lost to the step. Takes no memory that reserve_previous()
+  /// took.
+  void keep_previous(std::uint64_t step, bool collects, bool sums);
+  void reserve_previous(std::size_t count);
+  /// Undo the step after which `step` steps were committed.
+  void restore_previous(std::uint64_t step);
 };
 
 }  // namespace lgreco

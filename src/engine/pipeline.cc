@@ -55,6 +55,30 @@ void Pipeline::end_threads() {
   for (std::thread& thread : threads_) thread.join();
 }
 
+// -- Visits.
+
+Pipeline::Visit::Visit(Pipeline& pipeline) : pipeline_(pipeline) {
+  std::unique_lock lock(pipeline_.mutex_);
+  pipeline_.changed_.wait(lock, [this] { return pipeline_.is_idle() && !pipeline_.is_visited_; });
+  pipeline_.is_visited_ = true;
+}
+
+Pipeline::Visit::~Visit() {
+  {
+    const std::lock_guard lock(pipeline_.mutex_);
+    pipeline_.is_visited_ = false;
+  }
+  pipeline_.changed_.notify_all();
+}
+
+void Pipeline::require_between_steps() const {
+  const std::lock_guard lock(mutex_);
+  if (failure_) std::rethrow_exception(failure_);
+  if (step_is_open_) {
+    throw ConfigError("[aggregator] the state cannot change in the middle of a step");
+  }
+}
+
 // -- The caller's thread, where a mistake can be told.
 
 void Pipeline::submit(const Bucket& bucket, Done done) {
@@ -133,10 +157,7 @@ void Pipeline::run_encoder() {
   StepContext context;
   for (; tickets_.pop(ticket); ++buckets) {
     if (begins_step) {
-      std::unique_lock lock(mutex_);
-      changed_.wait(lock, [&] { return finished_buckets_ == buckets; });
-      context = run_.context();
-      context.deadline = Clock::now() + options_.timeout;
+      begin_step(buckets, context);
       first_submitted = ticket.submitted;
     }
     begins_step = ticket.last;
@@ -154,6 +175,24 @@ void Pipeline::run_encoder() {
     ++context.bucket;
   }
   queue_a_.close();
+}
+
+// After the `buckets` of all steps before.
+void Pipeline::begin_step(std::uint64_t buckets, StepContext& context) {
+  {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return finished_buckets_ == buckets && !is_visited_; });
+  }
+  // From here on the step before cannot be taken back.
+  if (!run_.is_paused() && !failed_) {
+    try {
+      step_.settle();
+    } catch (...) {
+      fail(Failure::current(""));
+    }
+  }
+  context = run_.context();
+  context.deadline = Clock::now() + options_.timeout;
 }
 
 Exchange* Pipeline::encode(Ticket& ticket, const StepContext& context) {

@@ -49,25 +49,34 @@ class Pipeline {
   /// While no bucket is under way: nothing else reads or changes the state then.
   template <typename Function>
   auto when_idle(Function function) {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return is_idle(); });
+    const Visit visit(*this);
     return function();
   }
 
   /// Between two steps of a run that has not failed. Throws the failure, and ConfigError inside of
   /// a step.
   template <typename Function>
-  void change(Function function) {
-    when_idle([&] {
-      if (failure_) std::rethrow_exception(failure_);
-      if (step_is_open_) {
-        throw ConfigError("[aggregator] the state cannot change in the middle of a step");
-      }
-      function();
-    });
+  auto change(Function function) {
+    const Visit visit(*this);
+    require_between_steps();
+    return function();
   }
 
  private:
+  /// Of somebody who needs the state to himself. Begins when no bucket is under way; no bucket
+  /// begins before it ends. No lock is held meanwhile, so that a collective in it can be given up.
+  class Visit {
+   public:
+    explicit Visit(Pipeline& pipeline);
+    ~Visit();
+    Visit(const Visit&) = delete;
+    Visit& operator=(const Visit&) = delete;
+
+   private:
+    Pipeline& pipeline_;
+  };
+  void require_between_steps() const;
+
   /// A submitted bucket.
   struct Ticket {
     std::vector<Gradient> gradients;
@@ -85,6 +94,7 @@ class Pipeline {
   void end_threads();
 
   void run_encoder();
+  void begin_step(std::uint64_t buckets, StepContext& context);
   Exchange* encode(Ticket& ticket, const StepContext& context);
   void reject(Ticket& ticket);
   Exchange& exchange_for(const std::vector<Gradient>& gradients);
@@ -119,6 +129,7 @@ class Pipeline {
   std::uint64_t submitted_buckets_ = 0;
   std::uint64_t finished_buckets_ = 0;
   bool step_is_open_ = false;
+  bool is_visited_ = false;
   std::exception_ptr failure_;
   std::atomic<bool> failed_{false};  // failure_ is set
 

@@ -38,6 +38,7 @@ PlanRound::PlanRound(PlanMaking& making, const PlanningSteps& at, std::vector<Wi
       at_(at),
       windows_(std::move(windows)),
       grad_scale_(grad_scale),
+      unscale_(1 / grad_scale),
       layers_of_rank_(static_cast<std::size_t>(making.place.ranks)) {
   const auto ranks =
       measuring_ranks(making.layers, making.candidates, making.place.ranks, at.number);
@@ -82,14 +83,22 @@ auto PlanRound::in_background(const char* name, Work work) {
 }
 
 template <typename Result>
-std::optional<Result> PlanRound::result_of(std::future<Timed<Result>>& job, Stats& stats) const {
+std::optional<Result> PlanRound::result_of(std::future<Timed<Result>>& job, Stats& stats) {
   const auto patience = std::min<std::chrono::milliseconds>(kPatience, making_.timeout / 4);
-  if (!job.valid() || !ends(job, patience)) return std::nullopt;
+  if (!job.valid()) {
+    failure_ = "[planning] no thread could be had, or the one of an earlier plan still runs";
+    return std::nullopt;
+  }
+  if (!ends(job, patience)) {
+    failure_ = "[planning] not ready after " + std::to_string(patience.count()) + " ms";
+    return std::nullopt;
+  }
   try {
     Timed<Result> timed = job.get();
     stats.plan_s += timed.seconds;
     return std::move(timed.result);
   } catch (...) {  // whatever it was: the ranks are told, and keep their plan
+    failure_ = Failure::current("[planning] ").message;
     return std::nullopt;
   }
 }
@@ -111,7 +120,7 @@ PlanRound::Rows PlanRound::measure() const {
       rows.push_back(static_cast<float>(rate / making_.threads));
     }
   }
-  const auto unscale = static_cast<float>(1 / grad_scale_);
+  const auto unscale = static_cast<float>(unscale_);
   for (const std::size_t i : layers_of_rank_[static_cast<std::size_t>(making_.place.rank)]) {
     if (given_up_) break;
     const CostRow row = making_.measure(windows_[i], making_.layers[i].shape, making_.candidates[i],
@@ -153,7 +162,12 @@ void PlanRound::share(const StepEnd& end, const std::vector<Level>& references, 
     const std::byte* received = messages.incoming(static_cast<int>(r)).data();
     float good;
     std::memcpy(&good, received, sizeof good);
-    is_dropped_ |= good != kGood;
+    if (good != kGood) {
+      is_dropped_ = true;
+      if (failure_.empty()) {
+        failure_ = "[planning] rank " + std::to_string(r) + " could not measure its layers in time";
+      }
+    }
     const auto rows = std::as_writable_bytes(std::span(of_rank_.emplace_back(floats_of(r))));
     std::copy_n(received + sizeof good, rows.size(), rows.begin());
   }
@@ -224,10 +238,14 @@ std::optional<SolvedPlan> PlanRound::agree(const StepEnd& end, const std::vector
     solved = result_of(solved_, stats);
   }
   std::optional<Failure> own;
-  if (!solved) own = Failure{Failure::Kind::other, "[planning] failed, or was late"};
+  if (!solved) own = Failure{Failure::Kind::other, failure_};
   const std::uint64_t identity = solved ? solved->plan.hash() | 1 : 0;  // 0 is not compared
-  const auto outcome =
-      end.commit.agree(end.communicator, end.frame, Clock::now() + making_.timeout, own, identity);
+  Terms terms = end.terms;
+  terms.purpose = Terms::Purpose::plan;
+  const auto outcome = end.commit.agree(end.communicator, end.frame.sequence,
+                                        Clock::now() + making_.timeout, own, identity, terms);
+  if (outcome.failure) failure_ = outcome.failure->message;
+  if (outcome.values_differ) failure_ = "[planning] the ranks came to different plans";
   if (outcome.failure || outcome.values_differ) return std::nullopt;
   return solved;
 }

@@ -8,6 +8,7 @@
 #include <functional>
 #include <future>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "lgreco/options.h"
@@ -24,6 +25,7 @@ namespace lgreco {
 struct StepEnd {
   std::uint64_t step = 0;  // the next one
   Frame frame;
+  Terms terms;
   std::size_t buckets = 1;
   double grad_scale = 1.0;
   Communicator& communicator;
@@ -74,12 +76,18 @@ class PlanRound {
   std::optional<SolvedPlan> agree(const StepEnd& end, const std::vector<Level>& references,
                                   Stats& stats);
 
+  /// Why there is no plan, once some rank has none.
+  const std::string& failure() const { return failure_; }
+
   /// The thread may end before its work is done.
   void give_up() { given_up_ = true; }
   bool runs() const;
   /// The thread ends within `time`.
   bool ends_within(std::chrono::milliseconds time) const;
 
+  /// Gradients were multiplied by `scale` all along, which was not known. Plans in the making need
+  /// not know: all their errors are too large by the same factor.
+  void declare_grad_scale(double scale) { grad_scale_ = scale; }
   /// Of gradients times `grad_scale`.
   Window window(std::size_t layer, double grad_scale) const;
 
@@ -94,7 +102,7 @@ class PlanRound {
   template <typename Work>
   auto in_background(const char* name, Work work);
   template <typename Result>
-  std::optional<Result> result_of(std::future<Timed<Result>>& job, Stats& stats) const;
+  std::optional<Result> result_of(std::future<Timed<Result>>& job, Stats& stats);
 
   Rows measure() const;
   std::size_t floats_of(std::size_t rank) const;
@@ -104,13 +112,15 @@ class PlanRound {
   PlanMaking& making_;
   const PlanningSteps at_;
   const std::vector<Window> windows_;
-  const double grad_scale_;
+  double grad_scale_;
+  const double unscale_;  // from `windows` to the caller's gradients
   std::vector<std::vector<std::size_t>> layers_of_rank_;  // that it measures
   std::vector<Rows> of_rank_;                             // shared
   std::size_t buckets_ = 1;
   std::vector<Level> references_;  // that it is solved under
   bool is_shared_ = false;
   bool is_dropped_ = false;  // on all ranks
+  std::string failure_;
   std::atomic<bool> given_up_{false};
   std::future<Timed<Rows>> rows_;
   std::future<Timed<SolvedPlan>> solved_;

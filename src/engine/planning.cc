@@ -153,6 +153,13 @@ std::optional<Plan> Planning::on_learning_rate_decay(std::uint64_t step, const P
   return numbered(with_changed_references(current, before), step, current);
 }
 
+void Planning::declare_grad_scale(double scale) {
+  if (round_) round_->declare_grad_scale(scale);
+  for (LayerRecord& layer : layers_) {
+    if (layer.interval_norm > 0) layer.interval_norm /= scale;
+  }
+}
+
 Window Planning::window(std::size_t layer, double grad_scale) const {
   if (round_) return round_->window(layer, grad_scale);
   if (layers_[layer].window_steps == 0) return {};
@@ -206,10 +213,12 @@ void Planning::begin_round(const PlanningSteps& at, double grad_scale) {
 
 std::optional<Plan> Planning::end_round(const StepEnd& end, Stats& stats) {
   std::optional<SolvedPlan> solved = round_->agree(end, references_, stats);
+  const std::string failure = round_->failure();
   leave_round();
   mark_measured_layers(end.step);
   if (!solved) {
     ++stats.plan_failures;
+    stats.plan_failure = failure;
     return std::nullopt;
   }
   ++stats.plans;

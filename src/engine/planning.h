@@ -40,10 +40,13 @@ class Planning {
   /// Collective at the steps where a plan is shared and takes effect.
   std::optional<Plan> after_step(const StepEnd& end, const Plan& current, Stats& stats);
 
+  bool follows_learning_rate() const { return regimes_.has_value(); }
   /// Low compression until the next decision of Accordion; nothing under other policies.
   std::optional<Plan> on_learning_rate_decay(std::uint64_t step, const Plan& current);
   bool in_critical_regime() const { return !regimes_ || regimes_->critical; }
 
+  /// All gradients so far were multiplied by `scale`, which was not known.
+  void declare_grad_scale(double scale);
   /// The window of a layer, wherever it is, of gradients times `grad_scale`; for the state.
   Window window(std::size_t layer, double grad_scale) const;
   /// Go on at `step` from what the layers hold: drops what is being made.

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "lgreco/status.h"
-#include "src/engine/agreement.h"
+#include "src/base/random.h"
 #include "src/engine/memory_use.h"
 #include "src/engine/state_check.h"
 #include "src/kernels/elementwise.h"
@@ -44,11 +44,38 @@ StepContext RunState::context() const {
   StepContext context;
   context.step = step_;
   context.plan = plan_hash_;
+  if (paused_) {
+    context.plan = mix64(plan_hash_);  // its messages are never taken for those of the plan
+    return context;
+  }
   context.collect_windows = planning_.collects_windows(step_);
   context.sum_averages = planning_.sums_averages(step_);
   context.compare_parameters = options_.parameter && options_.drift_check_every > 0 &&
                                step_ % options_.drift_check_every == 0;
   return context;
+}
+
+Terms RunState::terms() const {
+  return {.step = step_,
+          .plan = plan_hash_,
+          .grad_scale = grad_scale_,
+          .resets = resets_,
+          .learning_rate_decayed = learning_rate_decayed_,
+          .paused = paused_};
+}
+
+void RunState::advance() {
+  ++step_;
+  unsettled_ = true;
+  discardable_ = true;
+}
+
+void RunState::settle(const StepEnd& end, Stats& stats) {
+  unsettled_ = false;
+  if (std::exchange(learning_rate_decayed_, false)) {
+    if (auto plan = planning_.on_learning_rate_decay(step_, plan_)) use(std::move(*plan));
+  }
+  if (auto plan = planning_.after_step(end, plan_, stats)) use(std::move(*plan));
 }
 
 void RunState::use(Plan plan) {
@@ -65,6 +92,12 @@ void RunState::set_grad_scale(double scale) {
   if (!(scale > 0) || !std::isfinite(scale)) {
     throw ConfigError("[aggregator] the gradient scale must be positive and finite");
   }
+  if (grad_scale_ == 0) {
+    // Gradients had this scale all along: only now somebody says so.
+    planning_.declare_grad_scale(scale);
+    grad_scale_ = scale;
+    return;
+  }
   const auto factor = static_cast<float>(scale / grad_scale_);
   if (!(factor > 0) || !std::isfinite(factor)) {
     throw ConfigError("[aggregator] the gradient scale cannot change from " +
@@ -72,20 +105,35 @@ void RunState::set_grad_scale(double scale) {
   }
   grad_scale_ = scale;
   if (factor == 1.0f) return;
-  for (LayerRecord& layer : layers_) {
-    layer.residual.scale(factor);
-    kernels::scale(layer.window.data(), factor, layer.window.size(), layer.window.data());
-    kernels::scale(layer.interval_sum.data(), factor, layer.interval_sum.size(),
-                   layer.interval_sum.data());
-  }
+  for (LayerRecord& layer : layers_) layer.scale(factor);
 }
 
 void RunState::on_learning_rate_change(double before, double now) {
   if (!(before >= 0 && now >= 0) || !std::isfinite(before) || !std::isfinite(now)) {
     throw ConfigError("[aggregator] learning rates must be finite and not negative");
   }
-  if (now >= before) return;
-  if (auto plan = planning_.on_learning_rate_decay(step_, plan_)) use(std::move(*plan));
+  // Not at once: a rank that was not told would expect messages of other sizes.
+  if (now < before && planning_.follows_learning_rate()) learning_rate_decayed_ = true;
+}
+
+void RunState::reset() {
+  ++resets_;
+  for (LayerRecord& layer : layers_) layer.forget();
+  planning_.resume(step_, planning_.in_critical_regime());
+  unsettled_ = discardable_ = false;
+  use(plan_);  // draws the factors anew
+}
+
+bool RunState::discard_last_step() {
+  if (!options_.keep_previous) {
+    throw ConfigError(
+        "[aggregator] there is nothing to take the last step back to; keep_previous=True keeps it");
+  }
+  if (!std::exchange(discardable_, false)) return false;
+  for (LayerRecord& layer : layers_) layer.restore_previous(step_);
+  --step_;
+  unsettled_ = false;  // done before the step that is taken back
+  return true;
 }
 
 AggregatorState RunState::save(const Stats& stats) const {
@@ -95,12 +143,14 @@ AggregatorState RunState::save(const Stats& stats) const {
                         .fingerprint = fingerprint_,
                         .grad_scale = grad_scale_,
                         .critical = planning_.in_critical_regime(),
+                        .learning_rate_decayed = learning_rate_decayed_,
+                        .unsettled = unsettled_,
                         .plan = plan_,
                         .stats = stats,
                         .layers = {}};
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     const LayerRecord& layer = layers_[i];
-    Window window = planning_.window(i, grad_scale_);
+    Window window = planning_.window(i, grad_scale());
     state.layers.push_back({.residual = layer.residual.to_floats(),
                             .factor = layer.linear_state.factor,
                             .window = std::move(window.sum),
@@ -112,18 +162,20 @@ AggregatorState RunState::save(const Stats& stats) const {
   return state;
 }
 
-void RunState::check(const AggregatorState& state) const {
+RunState::Loadable RunState::prepare(AggregatorState state) const {
   check_state(state, place_, fingerprint_, layers_);
+  Loadable loadable{.state = std::move(state), .residuals = {}};
+  for (const LayerState& layer : loadable.state.layers) {
+    loadable.residuals.emplace_back(options_.residual).assign(layer.residual);
+  }
+  return loadable;
 }
 
-void RunState::load(AggregatorState state) {
-  std::vector<Residual> residuals;  // the large memory is taken before anything changes
-  for (const LayerState& layer : state.layers) {
-    residuals.emplace_back(options_.residual).assign(layer.residual);
-  }
+void RunState::load(Loadable loadable) {
+  AggregatorState& state = loadable.state;
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     LayerState& layer = state.layers[i];
-    layers_[i].residual = std::move(residuals[i]);
+    layers_[i].residual = std::move(loadable.residuals[i]);
     layers_[i].linear_state.factor = std::move(layer.factor);
     layers_[i].window = std::move(layer.window);
     layers_[i].window_steps = layer.window_steps;
@@ -133,6 +185,9 @@ void RunState::load(AggregatorState state) {
   }
   step_ = state.step;
   grad_scale_ = state.grad_scale;
+  learning_rate_decayed_ = state.learning_rate_decayed;
+  unsettled_ = state.unsettled;
+  discardable_ = false;
   planning_.resume(step_, state.critical);
   use(std::move(state.plan));
 }

@@ -9,6 +9,7 @@
 
 #include "lgreco/options.h"
 #include "lgreco/state.h"
+#include "src/engine/agreement.h"
 #include "src/engine/exchange.h"
 #include "src/engine/layer_record.h"
 #include "src/engine/planning.h"
@@ -33,7 +34,11 @@ class RunState {
   std::uint64_t plan_hash() const { return plan_hash_; }
   /// Changes with each use(): what refers to the layers' codecs is stale then.
   std::uint64_t codecs() const { return codecs_; }
-  double grad_scale() const { return grad_scale_; }
+  /// What gradients are multiplied by; 1 when nobody has said.
+  double grad_scale() const { return grad_scale_ == 0 ? 1.0 : grad_scale_; }
+  bool is_paused() const { return paused_; }
+  /// What follows the newest step is still to be done.
+  bool is_unsettled() const { return unsettled_; }
   std::uint64_t fingerprint() const { return fingerprint_; }
   Planning& planning() { return planning_; }
   const Planning& planning() const { return planning_; }
@@ -42,19 +47,37 @@ class RunState {
 
   /// What the coming step must do. Without its place in the sequence of buckets, and deadline.
   StepContext context() const;
+  /// What the ranks must agree on at the end of a step.
+  Terms terms() const;
 
   /// A step was committed.
-  void advance() { ++step_; }
+  void advance();
+  /// A step was lost.
+  void keep() { discardable_ = false; }
+  /// What follows a step: decisions and plans. Collective when a plan is shared or takes effect.
+  void settle(const StepEnd& end, Stats& stats);
   /// From the coming step on.
   void use(Plan plan);
+
   void set_grad_scale(double scale);
   void on_learning_rate_change(double before, double now);
+  /// From the coming pass on.
+  void pause(bool paused) { paused_ = paused; }
+  /// Forget what was not sent, what warms the factors, and what plans are made from.
+  void reset();
+  /// Take the newest step back; false when it left no trace.
+  bool discard_last_step();
 
   AggregatorState save(const Stats& stats) const;
-  /// Throws StateError when `state` cannot be loaded here, having changed nothing.
-  void check(const AggregatorState& state) const;
-  /// REQUIRES: check() did not throw. Not the counters, which are the caller's.
-  void load(AggregatorState state);
+  /// A state that can be loaded here, and its large memory.
+  struct Loadable {
+    AggregatorState state;
+    std::vector<Residual> residuals;
+  };
+  /// Changes nothing. Throws StateError when `state` cannot be loaded here.
+  Loadable prepare(AggregatorState state) const;
+  /// Not the counters, which are the caller's.
+  void load(Loadable loadable);
 
   MemoryUse memory() const;
   double residual_norm() const;
@@ -72,7 +95,12 @@ class RunState {
   std::uint64_t plan_hash_ = 0;
   std::uint64_t codecs_ = 0;
   std::uint64_t step_ = 0;
-  double grad_scale_ = 1.0;
+  double grad_scale_ = 0;  // not said
+  std::uint64_t resets_ = 0;
+  bool learning_rate_decayed_ = false;
+  bool paused_ = false;
+  bool unsettled_ = false;
+  bool discardable_ = false;  // the newest step was committed, and not yet taken back
 };
 
 }  // namespace lgreco

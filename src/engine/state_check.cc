@@ -70,8 +70,8 @@ void check_state(const AggregatorState& state, Place place, std::uint64_t finger
     same_layers = state.plan.layers[i] == layers[i].spec.name;
   }
   if (!same_layers) throw StateError("[state] saved for a model with other layers");
-  if (!(state.grad_scale > 0) || !std::isfinite(state.grad_scale)) {
-    throw StateError("[state] the gradient scale is not positive and finite");
+  if (!(state.grad_scale >= 0) || !std::isfinite(state.grad_scale)) {
+    throw StateError("[state] the gradient scale is negative or not finite");
   }
   if (!is_possible(state.plan)) {
     throw StateError("[state] the plan has numbers that cannot be: negative or not finite");

@@ -1,6 +1,7 @@
 #include "src/engine/step.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "lgreco/status.h"
@@ -59,11 +60,12 @@ void Step::end() {
     } else {
       committed = commit();
     }
+    if (!committed) run_.keep();
   });
-  const std::size_t buckets = exchanges_.size();
+  buckets_ = exchanges_.size();
   // The caller computes while the plan changes: only the next step's buckets wait.
   release(lost ? lost->exception() : nullptr);
-  if (committed) at("planning", [&] { change_plan_if_due(buckets); });
+  if (!options_.keep_previous) settle();
 }
 
 /// Why the step is lost, the same on every rank, if it is.
@@ -74,11 +76,11 @@ std::optional<Failure> Step::agree() {
   for (const Exchange* exchange : exchanges_) {
     if (!own) own = exchange->failure();
   }
-  // A rank without any gradient (in torch's Join) does not follow the others' parameters.
-  bool compares = false;
-  for (const Exchange* exchange : exchanges_) {
-    compares |= exchange->context().compare_parameters && exchange->has_gradient();
-  }
+  // In torch's Join, a rank without any gradient does not follow the others' parameters: it is
+  // compared only when no rank has one.
+  const bool compares = last.compare_parameters;
+  bool has_gradient = false;
+  for (const Exchange* exchange : exchanges_) has_gradient |= exchange->has_gradient();
   std::fill(parameter_hashes_.begin(), parameter_hashes_.end(), 0);
   if (compares && !own) {
     const Stopwatch watch(accounts_.stats.check_s);
@@ -89,9 +91,13 @@ std::optional<Failure> Step::agree() {
     }
   }
   const std::uint64_t hash = compares ? hash_of(parameter_hashes_) : 0;
-  auto outcome = commit_.agree(agreement_, frame(), last.deadline, own, hash);
+  auto outcome = commit_.agree(agreement_, sequence_, last.deadline, own, hash, run_.terms(),
+                               /*if_all=*/!has_gradient);
   accounts_.stats.check_s += commit_.check_s();
   if (outcome.failure || !outcome.values_differ) return outcome.failure;
+  if (!has_gradient && !outcome.all_compared) {
+    std::fill(parameter_hashes_.begin(), parameter_hashes_.end(), 0);
+  }
   return describe_drift(parameter_hashes_, run_.specs(), place_, agreement_, frame(),
                         last.deadline);
 }
@@ -108,49 +114,105 @@ bool Step::commit() {
     stats.check_s += exchange->check_s;
     accounts_.add_dense_bytes(exchange->gradient_bytes(), place_.ranks);
   }
+  if (run_.is_paused()) return true;
   if (overflowed) {
     ++stats.overflow_steps;
-  } else {
-    run_.advance();
+    return false;
   }
-  return !overflowed;
+  look_for_unapplied_step();
+  run_.advance();
+  return true;
 }
 
-void Step::change_plan_if_due(std::size_t buckets) {
+// Error feedback takes for granted that each average is applied once. Some numbers of some layers
+// tell whether anything was: an optimizer changes all that had a gradient.
+void Step::look_for_unapplied_step() {
+  if (!options_.parameter) return;
+  constexpr std::size_t kLayers = 64;
+  const std::size_t layers = run_.layers().size();
+  const std::size_t stride = (layers + kLayers - 1) / kLayers;
+  std::uint64_t sample = 1;
+  for (std::size_t layer = 0; layer < layers; layer += stride) {
+    const std::span<const std::byte> bytes = options_.parameter(layer);
+    for (const std::size_t at : {std::size_t{0}, bytes.size() / 8 * 4}) {
+      std::uint32_t word = 0;
+      const std::size_t count = std::min(sizeof word, bytes.size() - at);
+      std::memcpy(&word, bytes.data() + at, count);
+      sample = mix64(sample ^ word);
+    }
+  }
+  if (sample == sample_) ++accounts_.stats.unapplied_steps;
+  sample_ = sample;
+}
+
+void Step::settle() {
+  if (!run_.is_unsettled()) return;
   const StepEnd end{.step = run_.step(),
                     .frame = frame(),
-                    .buckets = buckets,
+                    .terms = run_.terms(),
+                    .buckets = buckets_,
                     .grad_scale = run_.grad_scale(),
                     .communicator = agreement_,
                     .commit = commit_};
-  Stats& stats = accounts_.stats;
-  const Stopwatch watch(stats.plan_wait_s);
-  if (auto plan = run_.planning().after_step(end, run_.plan(), stats)) run_.use(std::move(*plan));
-  accounts_.add_traffic();
+  at("planning", [&] {
+    const Stopwatch watch(accounts_.stats.plan_wait_s);
+    run_.settle(end, accounts_.stats);
+    accounts_.add_traffic();
+  });
 }
 
-void Step::load(std::optional<AggregatorState> state, std::string problem) {
-  std::uint64_t identity = 0;
-  if (state) {
-    try {
-      run_.check(*state);
-      identity = mix64(mix64(state->step) ^ state->plan.hash()) | 1;  // 0 is not compared
-    } catch (const StateError& error) {
-      problem = error.what();
-    }
+std::vector<bool> Step::agree_on_layers(const std::vector<bool>& given,
+                                        const std::optional<Failure>& problem) {
+  const Deadline deadline = Clock::now() + options_.timeout;
+  Terms terms = run_.terms();
+  terms.purpose = Terms::Purpose::layers;
+  std::uint64_t identity = 1;
+  for (const bool one : given) identity = mix64(identity ^ one);
+  const auto outcome = commit_.agree(agreement_, sequence_, deadline, problem, identity | 1, terms);
+  if (outcome.failure) std::rethrow_exception(outcome.failure->exception());
+  if (!outcome.values_differ) return given;
+  return layers_of_any(given, place_, agreement_, sequence_, deadline);
+}
+
+// Twice: a rank to which the first verdicts came damaged can still say so.
+CommitRound::Outcome Step::agree_to_load(const std::optional<Failure>& own,
+                                         std::uint64_t identity) {
+  const Deadline deadline = Clock::now() + options_.timeout;
+  const Terms terms{.purpose = Terms::Purpose::state};
+  CommitRound::Outcome first;
+  std::optional<Failure> damaged;
+  try {
+    first = commit_.agree(agreement_, sequence_, deadline, own, identity, terms);
+  } catch (const ProtocolError&) {
+    damaged = Failure::current(place("loading a state"));
   }
+  const CommitRound::Outcome second =
+      commit_.agree(agreement_, sequence_, deadline, damaged, 0, terms);
+  return second.failure ? second : first;
+}
+
+void Step::load(std::optional<AggregatorState> state, const std::string& problem) {
+  std::uint64_t identity = 0;
+  std::optional<RunState::Loadable> loadable;
   std::optional<Failure> own;
   if (!problem.empty()) own = Failure{Failure::Kind::state, problem};
-  const Deadline deadline = Clock::now() + options_.timeout;
-  const auto outcome = commit_.agree(agreement_, frame(), deadline, own, identity);
-  if (own) throw StateError(problem);
+  if (state) {
+    try {
+      identity = mix64(mix64(state->step) ^ state->plan.hash()) | 1;  // 0 is not compared
+      loadable = run_.prepare(std::move(*state));
+    } catch (...) {
+      own = Failure::current("");
+    }
+  }
+  const auto outcome = agree_to_load(own, identity);
+  if (own) std::rethrow_exception(own->exception());
   if (outcome.failure) std::rethrow_exception(outcome.failure->exception());
   if (outcome.values_differ) {
     throw StateError("[state] the ranks' states are of different steps or plans; load one save");
   }
-  const Stats stats = state->stats;
-  run_.load(std::move(*state));
-  accounts_.resume(stats);
+  accounts_.resume(loadable->state.stats);
+  run_.load(std::move(*loadable));
+  sample_ = 0;
 }
 
 }  // namespace lgreco

@@ -27,16 +27,21 @@ class Step {
   void expect() const { commit_.expect(agreement_); }
   /// `exchange` has passed its last round.
   void add(Exchange& exchange);
-  /// After the last bucket: agree, commit or undo, release, and change the plan when it is time.
-  /// Throws when the ranks cannot know any more that they agree; release() is left to the caller
-  /// then.
+  /// After the last bucket: agree, commit or undo, release, and settle(), unless the step may still
+  /// be taken back. Throws when the ranks cannot know any more that they agree; release() is left
+  /// to the caller then.
   void end();
+  /// What follows the newest step, if that is still to be done: decisions, plans. As end().
+  void settle();
   /// Hand the results of the buckets so far to whoever submitted them.
   void release(const std::exception_ptr& failure);
 
   /// Collective: all ranks load their states, or none does. Without a state: `problem` says why.
   /// Throws StateError on all ranks when one cannot.
-  void load(std::optional<AggregatorState> state, std::string problem);
+  void load(std::optional<AggregatorState> state, const std::string& problem);
+  /// Collective: the layers that some rank gives. Throws on all ranks when one has a `problem`.
+  std::vector<bool> agree_on_layers(const std::vector<bool>& given,
+                                    const std::optional<Failure>& problem);
 
   /// How the message of a failure in this step begins.
   std::string place(const char* doing) const;
@@ -47,7 +52,8 @@ class Step {
   void at(const char* doing, const Work& work) const;
   std::optional<Failure> agree();
   bool commit();
-  void change_plan_if_due(std::size_t buckets);
+  void look_for_unapplied_step();
+  CommitRound::Outcome agree_to_load(const std::optional<Failure>& own, std::uint64_t identity);
 
   RunState& run_;
   Accounts& accounts_;
@@ -57,6 +63,8 @@ class Step {
   Trace& trace_;
   CommitRound commit_;
   std::uint32_t sequence_ = 0;  // of the newest bucket
+  std::size_t buckets_ = 1;     // of the newest step
+  std::uint64_t sample_ = 0;    // of the parameters, in the newest committed step
   std::vector<std::uint64_t> parameter_hashes_;
   std::vector<Exchange*> exchanges_;  // of this step's buckets, in order
 };
