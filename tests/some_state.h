@@ -18,6 +18,7 @@ inline AggregatorState some_state() {
                         .grad_scale = 1024,
                         .critical = false,
                         .learning_rate_decayed = true,
+                        .decay_is_agreed = true,
                         .unsettled = true};
   state.plan = {.layers = {"conv.weight", "bias", "head"},
                 .levels = {parse_level("low_rank:2:min_ratio=1:factors=bf16"), parse_level("dense"),

@@ -92,8 +92,10 @@ struct AggregatorState {
   double grad_scale = 0;
   /// Accordion: the whole model is in a critical regime.
   bool critical = true;
-  /// Accordion: the learning rate decayed; the coming step's end takes it in.
+  /// Accordion: the learning rate decayed, which the ranks agree on with the coming step ...
   bool learning_rate_decayed = false;
+  /// ... or have agreed on with the newest one, and what follows it will take in.
+  bool decay_is_agreed = false;
   /// What follows the newest step (a plan, a decision) is still to be done, before the next one.
   bool unsettled = false;
   Plan plan;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "lgreco/status.h"
+#include "src/engine/host_values.h"
 #include "src/engine/network_probe.h"
 #include "src/engine/pipeline.h"
 
@@ -34,6 +35,10 @@ struct Aggregator::Impl {
         pool(options.threads),
         accounts(lanes),
         run(std::move(layers), options, place, trace),
+        values(run.layers(), {place, options.seed, options.error_feedback, options.keep_previous},
+               pool),
+        stateless_values(run.stateless_layers(), {place, options.seed, /*error_feedback=*/false},
+                         pool),
         step(run, accounts, options, place, *lanes.back(), trace) {
     const Deadline deadline = Clock::now() + options.timeout;
     require_same(registration_of(fingerprint_of(run.specs(), options), options), *lanes[0],
@@ -43,7 +48,7 @@ struct Aggregator::Impl {
     }
     accounts.add_traffic();
     run.begin();
-    pipeline.emplace(run, step, lanes, options, place, pool, trace);
+    pipeline.emplace(run, step, lanes, options, place, values, stateless_values, trace);
   }
 
   Stats stats() const {
@@ -60,6 +65,7 @@ struct Aggregator::Impl {
   Trace trace;
   Accounts accounts;
   RunState run;
+  HostValues values, stateless_values;
   Step step;
   std::optional<Pipeline> pipeline;  // once the ranks have agreed to begin
 };
@@ -86,7 +92,8 @@ void Aggregator::exchange(const Bucket& bucket) {
 }
 
 void Aggregator::set_grad_scale(double scale) {
-  impl_->pipeline->change([&] { impl_->run.set_grad_scale(scale); });
+  impl_->pipeline->change(
+      [&] { impl_->accounts.stats.dropped_residuals += impl_->run.set_grad_scale(scale); });
 }
 
 void Aggregator::on_learning_rate_change(double before, double now) {

@@ -176,8 +176,9 @@ std::string difference(const Terms& first, const Terms& other, int rank) {
                   "make the same calls on every rank");
   }
   if (first.step != other.step) {
-    return differ("their step", std::to_string(first.step), std::to_string(other.step),
-                  "discard a step, and load a state, on every rank");
+    return differ(
+        "their step", std::to_string(first.step), std::to_string(other.step),
+        "take a step back on every rank or on none; to go on, load a state on every rank");
   }
   if (first.paused != other.paused) {
     return differ("whether compression is paused", text_of(first.paused), text_of(other.paused),

@@ -78,8 +78,8 @@ void visit(Archive& archive,
 template <typename Archive, typename Value>
 void visit(Archive& archive,
            Value& value) requires std::is_same_v<std::remove_const_t<Value>, AggregatorState> {
-  auto& [rank, size, step, fingerprint, grad_scale, critical, learning_rate_decayed, unsettled,
-         plan, stats, layers] = value;
+  auto& [rank, size, step, fingerprint, grad_scale, critical, learning_rate_decayed,
+         decay_is_agreed, unsettled, plan, stats, layers] = value;
   auto& [names, levels, estimates, plan_version, plan_step, bytes, error, budget, lower_bound] =
       plan;
   archive.numbers("rank, size, step, fingerprint and scale", rank, size, step, fingerprint,
@@ -87,6 +87,7 @@ void visit(Archive& archive,
   archive.flag("the regime", critical);
   if (archive.version >= 2) {
     archive.flag("the learning rate's decay", learning_rate_decayed);
+    archive.flag("the decay agreed on", decay_is_agreed);
     archive.flag("what follows the step", unsettled);
   }
   archive.numbers("the plan", plan_version, plan_step, bytes, error, budget, lower_bound);

@@ -195,7 +195,7 @@ TEST(Checkpoint, NamesWhatIsWrong) {
   refuses([](Bytes& b) { put(b, 4, 0); }, "version 0");
   refuses([](Bytes& b) { put(b, kHeaderBytes, 3); }, "rank 3 of 3");
   refuses([](Bytes& b) { put(b, kHeaderBytes + 4, -1); }, "rank 1 of -1");
-  const std::size_t layers = kHeaderBytes + 2 * 4 + 3 * 8 + 3 + 6 * 8 + 20 * 8 + 8 +
+  const std::size_t layers = kHeaderBytes + 2 * 4 + 3 * 8 + 4 + 6 * 8 + 20 * 8 + 8 +
                              some_state().stats.plan_failure.size();
   refuses([=](Bytes& b) { put(b, layers, ~std::uint64_t{0}); }, "the number of layers has");
   const std::size_t name = layers + 8, level = name + 8 + std::strlen("conv.weight");

@@ -1,6 +1,6 @@
 #include "src/engine/layer_record.h"
 
-#include <xxhash.h>
+#include <cmath>
 
 #include "src/engine/shard_layout.h"
 #include "src/kernels/elementwise.h"
@@ -10,7 +10,7 @@ namespace lgreco {
 LayerRecord::LayerRecord(LayerSpec layer, DType residual_dtype)
     : spec(std::move(layer)),
       shape(spec.matrix()),
-      id(XXH3_64bits(spec.name.data(), spec.name.size())),
+      id(spec.id()),
       residual(residual_dtype),
       previous{.residual = Residual(residual_dtype)} {}
 
@@ -30,19 +30,22 @@ void LayerRecord::use(const Level& new_level, const RandomKey& key,
                                       ? Level{}
                                       : Level{.method = Method::cast, .values = level.factors});
   linear->prepare(shape, key, linear_state);
-  for (const int round : {0, 1}) {
+  for (int round = 0; round < linear->rounds(); ++round) {
     owners[static_cast<std::size_t>(round)] =
         choose_owners(linear->round_floats(shape, round), *factor_codec, load);
   }
 }
 
-void LayerRecord::scale(float factor) {
+bool LayerRecord::scale(float factor) {
   residual.scale(factor);
   previous.residual.scale(factor);
   for (std::vector<float>* values :
        {&window, &pending_window, &interval_sum, &previous.interval_sum}) {
     kernels::scale(values->data(), factor, values->size(), values->data());
   }
+  if (std::isfinite(residual.max_magnitude())) return true;
+  residual.clear();
+  return false;
 }
 
 void LayerRecord::forget() {

@@ -16,14 +16,15 @@ constexpr std::int32_t kRemembered = 4096;
 }  // namespace
 
 Pipeline::Pipeline(RunState& run, Step& step, const Lanes& lanes, const AggregatorOptions& options,
-                   Place place, WorkerPool& pool, Trace& trace)
+                   Place place, Values& values, Values& stateless_values, Trace& trace)
     : run_(run),
       step_(step),
       lanes_(lanes),
       options_(options),
       place_(place),
-      pool_(pool),
       trace_(trace),
+      exchanges_{values},
+      stateless_exchanges_{stateless_values},
       in_open_step_(run.layers().size()) {
   try {
     threads_.emplace_back([this] { run_encoder(); });
@@ -215,23 +216,25 @@ void Pipeline::reject(Ticket& ticket) {
 }
 
 Exchange& Pipeline::exchange_for(const std::vector<Gradient>& gradients) {
-  if (codecs_ != run_.codecs()) exchanges_.clear();
+  if (codecs_ != run_.codecs()) exchanges_.all.clear();
   codecs_ = run_.codecs();
-  for (const auto& exchange : exchanges_) {
+  Exchanges& exchanges = run_.is_paused() ? stateless_exchanges_ : exchanges_;
+  for (const auto& exchange : exchanges.all) {
     if (exchange->fits(gradients)) return *exchange;
   }
-  const Exchange::Settings settings{place_, options_.seed, options_.error_feedback};
-  exchanges_.push_back(
-      std::make_unique<Exchange>(gradients, run_.layers(), settings, pool_, trace_));
-  return *exchanges_.back();
+  exchanges.all.push_back(
+      std::make_unique<Exchange>(gradients, run_.specs(), exchanges.values, place_, trace_));
+  return *exchanges.all.back();
 }
 
 // Buckets are regrouped now and then, and the old ones do not come again.
 void Pipeline::forget_unused_exchanges(std::uint32_t now) {
-  std::erase_if(exchanges_, [now](const auto& exchange) {
-    // As a difference, since the counter begins anew after 2^32.
-    return static_cast<std::int32_t>(now - exchange->context().sequence) > kRemembered;
-  });
+  for (Exchanges* exchanges : {&exchanges_, &stateless_exchanges_}) {
+    std::erase_if(exchanges->all, [now](const auto& exchange) {
+      // As a difference, since the counter begins anew after 2^32.
+      return static_cast<std::int32_t>(now - exchange->context().sequence) > kRemembered;
+    });
+  }
 }
 
 // -- The lanes' threads.

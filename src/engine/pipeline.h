@@ -24,6 +24,7 @@
 
 #include "lgreco/bucket.h"
 #include "lgreco/status.h"
+#include "lgreco/values.h"
 #include "src/engine/exchange.h"
 #include "src/engine/queue.h"
 #include "src/engine/run_state.h"
@@ -33,9 +34,10 @@ namespace lgreco {
 
 class Pipeline {
  public:
-  /// All must outlive it. Throws std::system_error when the machine gives no more threads.
+  /// `values` are of the run's layers, `stateless_values` of those that take part while it is
+  /// paused. All must outlive it. Throws std::system_error when the machine gives no more threads.
   Pipeline(RunState& run, Step& step, const Lanes& lanes, const AggregatorOptions& options,
-           Place place, WorkerPool& pool, Trace& trace);
+           Place place, Values& values, Values& stateless_values, Trace& trace);
   /// Waits a little for the step in flight, then gives up on it.
   ~Pipeline();
   Pipeline(const Pipeline&) = delete;
@@ -113,12 +115,17 @@ class Pipeline {
   const Lanes& lanes_;
   const AggregatorOptions& options_;
   Place place_;
-  WorkerPool& pool_;
   Trace& trace_;
 
-  std::vector<std::unique_ptr<Exchange>> exchanges_;  // one per set of layers seen with this plan
-  std::uint64_t codecs_ = 0;                          // that they refer to
-  std::uint32_t sequence_ = 0;                        // of buckets
+  /// One exchange for each set of layers seen.
+  struct Exchanges {
+    Values& values;
+    std::vector<std::unique_ptr<Exchange>> all = {};
+  };
+  Exchanges exchanges_;            // with this plan
+  Exchanges stateless_exchanges_;  // while paused
+  std::uint64_t codecs_ = 0;       // that exchanges_ refer to
+  std::uint32_t sequence_ = 0;     // of buckets
 
   std::mutex submit_mutex_;
   std::vector<bool> in_open_step_;  // by layer: submitted, and the step has not ended

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 
 #include "src/base/random.h"
 #include "src/kernels/cast.h"
@@ -70,6 +71,14 @@ double Residual::sum_squares() const {
     sum += value * value;
   }
   return sum;
+}
+
+float Residual::max_magnitude() const {
+  float largest = kernels::max_magnitude(floats_.data(), floats_.size());
+  for (const std::uint16_t half : halves_) {
+    largest = std::max(largest, std::abs(kernels::bf16_value(half)));
+  }
+  return largest;
 }
 
 std::vector<float> Residual::to_floats() const {

@@ -34,6 +34,7 @@ class Residual {
   void scale(float factor);
 
   double sum_squares() const;
+  float max_magnitude() const;
   std::vector<float> to_floats() const;
   /// Exact for values that to_floats() gave.
   void assign(std::span<const float> values);

@@ -122,6 +122,7 @@ AggregatorState resize(std::span<const AggregatorState> states, int rank, int si
                           .grad_scale = ranks[0]->grad_scale,
                           .critical = ranks[0]->critical,
                           .learning_rate_decayed = ranks[0]->learning_rate_decayed,
+                          .decay_is_agreed = ranks[0]->decay_is_agreed,
                           .unsettled = ranks[0]->unsettled,
                           .plan = ranks[0]->plan,
                           .stats = ranks[std::min(ranks.size() - 1, std::size_t(rank))]->stats,

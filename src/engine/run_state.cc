@@ -66,13 +66,14 @@ Terms RunState::terms() const {
 
 void RunState::advance() {
   ++step_;
+  decay_is_agreed_ = std::exchange(learning_rate_decayed_, false);
   unsettled_ = true;
   discardable_ = true;
 }
 
 void RunState::settle(const StepEnd& end, Stats& stats) {
   unsettled_ = false;
-  if (std::exchange(learning_rate_decayed_, false)) {
+  if (std::exchange(decay_is_agreed_, false)) {
     if (auto plan = planning_.on_learning_rate_decay(step_, plan_)) use(std::move(*plan));
   }
   if (auto plan = planning_.after_step(end, plan_, stats)) use(std::move(*plan));
@@ -88,7 +89,7 @@ void RunState::use(Plan plan) {
   plan_hash_ = plan_.hash();
 }
 
-void RunState::set_grad_scale(double scale) {
+std::uint64_t RunState::set_grad_scale(double scale) {
   if (!(scale > 0) || !std::isfinite(scale)) {
     throw ConfigError("[aggregator] the gradient scale must be positive and finite");
   }
@@ -96,7 +97,7 @@ void RunState::set_grad_scale(double scale) {
     // Gradients had this scale all along: only now somebody says so.
     planning_.declare_grad_scale(scale);
     grad_scale_ = scale;
-    return;
+    return 0;
   }
   const auto factor = static_cast<float>(scale / grad_scale_);
   if (!(factor > 0) || !std::isfinite(factor)) {
@@ -104,8 +105,10 @@ void RunState::set_grad_scale(double scale) {
                       std::to_string(grad_scale_) + " to " + std::to_string(scale));
   }
   grad_scale_ = scale;
-  if (factor == 1.0f) return;
-  for (LayerRecord& layer : layers_) layer.scale(factor);
+  if (factor == 1.0f) return 0;
+  std::uint64_t dropped = 0;
+  for (LayerRecord& layer : layers_) dropped += layer.scale(factor) ? 0 : 1;
+  return dropped;
 }
 
 void RunState::on_learning_rate_change(double before, double now) {
@@ -114,6 +117,15 @@ void RunState::on_learning_rate_change(double before, double now) {
   }
   // Not at once: a rank that was not told would expect messages of other sizes.
   if (now < before && planning_.follows_learning_rate()) learning_rate_decayed_ = true;
+}
+
+void RunState::pause(bool paused) {
+  paused_ = paused;
+  if (!paused || !stateless_layers_.empty()) return;
+  std::vector<LayerRecord> stateless = make_records(specs_, DType::f32);
+  std::vector<std::size_t> load(static_cast<std::size_t>(place_.ranks), 0);
+  for (LayerRecord& layer : stateless) layer.use(resolve(Level{}, layer.spec), key(layer), load);
+  stateless_layers_ = std::move(stateless);
 }
 
 void RunState::reset() {
@@ -132,6 +144,7 @@ bool RunState::discard_last_step() {
   if (!std::exchange(discardable_, false)) return false;
   for (LayerRecord& layer : layers_) layer.restore_previous(step_);
   --step_;
+  learning_rate_decayed_ |= std::exchange(decay_is_agreed_, false);
   unsettled_ = false;  // done before the step that is taken back
   return true;
 }
@@ -144,6 +157,7 @@ AggregatorState RunState::save(const Stats& stats) const {
                         .grad_scale = grad_scale_,
                         .critical = planning_.in_critical_regime(),
                         .learning_rate_decayed = learning_rate_decayed_,
+                        .decay_is_agreed = decay_is_agreed_,
                         .unsettled = unsettled_,
                         .plan = plan_,
                         .stats = stats,
@@ -186,6 +200,7 @@ void RunState::load(Loadable loadable) {
   step_ = state.step;
   grad_scale_ = state.grad_scale;
   learning_rate_decayed_ = state.learning_rate_decayed;
+  decay_is_agreed_ = state.decay_is_agreed;
   unsettled_ = state.unsettled;
   discardable_ = false;
   planning_.resume(step_, state.critical);

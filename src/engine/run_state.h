@@ -9,9 +9,10 @@
 
 #include "lgreco/options.h"
 #include "lgreco/state.h"
+#include "lgreco/values.h"
 #include "src/engine/agreement.h"
-#include "src/engine/exchange.h"
 #include "src/engine/layer_record.h"
+#include "src/engine/place.h"
 #include "src/engine/planning.h"
 #include "src/engine/trace.h"
 
@@ -44,6 +45,8 @@ class RunState {
   const Planning& planning() const { return planning_; }
   std::vector<LayerRecord>& layers() { return layers_; }
   const std::vector<LayerSpec>& specs() const { return specs_; }
+  /// What takes part in passes while paused: the same layers, dense, and without any state.
+  std::vector<LayerRecord>& stateless_layers() { return stateless_layers_; }
 
   /// What the coming step must do. Without its place in the sequence of buckets, and deadline.
   StepContext context() const;
@@ -59,10 +62,11 @@ class RunState {
   /// From the coming step on.
   void use(Plan plan);
 
-  void set_grad_scale(double scale);
+  /// How many residuals did not survive it.
+  std::uint64_t set_grad_scale(double scale);
   void on_learning_rate_change(double before, double now);
   /// From the coming pass on.
-  void pause(bool paused) { paused_ = paused; }
+  void pause(bool paused);
   /// Forget what was not sent, what warms the factors, and what plans are made from.
   void reset();
   /// Take the newest step back; false when it left no trace.
@@ -89,6 +93,7 @@ class RunState {
   Place place_;
   const std::vector<LayerSpec> specs_;
   std::vector<LayerRecord> layers_;
+  std::vector<LayerRecord> stateless_layers_;  // once paused
   std::uint64_t fingerprint_;
   Planning planning_;
   Plan plan_;
@@ -97,7 +102,7 @@ class RunState {
   std::uint64_t step_ = 0;
   double grad_scale_ = 0;  // not said
   std::uint64_t resets_ = 0;
-  bool learning_rate_decayed_ = false;
+  bool learning_rate_decayed_ = false, decay_is_agreed_ = false;  // see AggregatorState
   bool paused_ = false;
   bool unsettled_ = false;
   bool discardable_ = false;  // the newest step was committed, and not yet taken back

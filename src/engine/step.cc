@@ -80,7 +80,9 @@ std::optional<Failure> Step::agree() {
   // compared only when no rank has one.
   const bool compares = last.compare_parameters;
   bool has_gradient = false;
-  for (const Exchange* exchange : exchanges_) has_gradient |= exchange->has_gradient();
+  for (const Exchange* exchange : exchanges_) {
+    has_gradient |= exchange->findings().has_gradient;
+  }
   std::fill(parameter_hashes_.begin(), parameter_hashes_.end(), 0);
   if (compares && !own) {
     const Stopwatch watch(accounts_.stats.check_s);
@@ -104,7 +106,7 @@ std::optional<Failure> Step::agree() {
 
 /// false: some gradient was not finite, and the state stays.
 bool Step::commit() {
-  bool overflowed = false;
+  bool overflowed = false, has_large_residual = false;
   for (const Exchange* exchange : exchanges_) overflowed |= exchange->overflowed();
   Stats& stats = accounts_.stats;
   for (Exchange* exchange : exchanges_) {
@@ -113,7 +115,11 @@ bool Step::commit() {
     stats.decode_s += exchange->decode_s;
     stats.check_s += exchange->check_s;
     accounts_.add_dense_bytes(exchange->gradient_bytes(), place_.ranks);
+    const Findings findings = exchange->findings();
+    stats.dropped_residuals += findings.dropped_residuals;
+    has_large_residual |= findings.has_large_residual;
   }
+  if (has_large_residual) ++stats.large_residual_steps;
   if (run_.is_paused()) return true;
   if (overflowed) {
     ++stats.overflow_steps;

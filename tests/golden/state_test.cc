@@ -26,7 +26,7 @@ std::vector<std::byte> read(const std::string& path) {
 AggregatorState as_of(std::uint32_t version) {
   AggregatorState state = some_state();
   if (version >= 2) return state;
-  state.learning_rate_decayed = state.unsettled = false;
+  state.learning_rate_decayed = state.decay_is_agreed = state.unsettled = false;
   Stats& stats = state.stats;
   stats.dropped_residuals = stats.unapplied_steps = stats.large_residual_steps = 0;
   stats.plan_failure.clear();
