@@ -94,6 +94,7 @@ class LinearCompressor {
  public:
   virtual ~LinearCompressor() = default;
 
+  /// 1 or 2.
   virtual int rounds() const = 0;
   /// Floats that `round` sums over the ranks.
   virtual std::size_t round_floats(const MatrixShape& shape, int round) const = 0;
@@ -120,6 +121,10 @@ class LinearCompressor {
                                                 std::span<const float> residual,
                                                 const MatrixShape& shape, const LinearState& state,
                                                 std::span<float> addend) const = 0;
+
+  /// No value that decode() writes from these means exceeds it; infinite or NaN when that is not
+  /// known. REQUIRES: the last round was encoded from the means before it.
+  virtual double result_bound(std::span<const std::span<float>> means) const = 0;
 
   /// Write the averaged layer, from the means of all rounds.
   virtual void decode(const MatrixShape& shape, std::span<const std::span<float>> means,

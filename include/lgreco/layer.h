@@ -30,6 +30,8 @@ struct LayerSpec {
 
   MatrixShape matrix() const { return as_matrix(shape); }
   std::size_t count() const { return matrix().count(); }
+  /// XXH3-64 of the name: the layer's part of every RandomKey, and of what frames are checked by.
+  std::uint64_t id() const;
   bool operator==(const LayerSpec&) const = default;
 };
 

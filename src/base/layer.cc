@@ -1,5 +1,7 @@
 #include "lgreco/layer.h"
 
+#include <xxhash.h>
+
 #include <limits>
 
 #include "lgreco/status.h"
@@ -24,5 +26,7 @@ MatrixShape as_matrix(const std::vector<std::int64_t>& shape) {
   }
   return matrix;
 }
+
+std::uint64_t LayerSpec::id() const { return XXH3_64bits(name.data(), name.size()); }
 
 }  // namespace lgreco

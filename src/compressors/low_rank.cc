@@ -79,6 +79,11 @@ class LowRank final : public LinearCompressor {
     return kernels::all_finite(addend.data(), addend.size());
   }
 
+  // P is orthonormal, so that no entry of P Q^T exceeds it.
+  double result_bound(std::span<const std::span<float>> means) const override {
+    return static_cast<double>(rank_) * kernels::max_magnitude(means[1].data(), means[1].size());
+  }
+
   void decode(const MatrixShape& shape, std::span<const std::span<float>> means,
               std::span<float> values) const override {
     kernels::reconstruct(means[0].data(), means[1].data(), shape.rows, shape.cols, rank_,

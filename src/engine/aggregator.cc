@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "lgreco/status.h"
+#include "src/engine/host_values.h"
 #include "src/engine/network_probe.h"
 #include "src/engine/pipeline.h"
 
@@ -34,6 +35,7 @@ struct Aggregator::Impl {
         pool(options.threads),
         accounts(lanes),
         run(std::move(layers), options, place, trace),
+        values(run.layers(), {place, options.seed, options.error_feedback}, pool),
         step(run, accounts, options, place, *lanes.back(), trace) {
     const Deadline deadline = Clock::now() + options.timeout;
     require_same(registration_of(fingerprint_of(run.specs(), options), options), *lanes[0],
@@ -43,7 +45,7 @@ struct Aggregator::Impl {
     }
     accounts.add_traffic();
     run.begin();
-    pipeline.emplace(run, step, lanes, options, place, pool, trace);
+    pipeline.emplace(run, step, lanes, options, place, values, trace);
   }
 
   Stats stats() const {
@@ -60,6 +62,7 @@ struct Aggregator::Impl {
   Trace trace;
   Accounts accounts;
   RunState run;
+  HostValues values;
   Step step;
   std::optional<Pipeline> pipeline;  // once the ranks have agreed to begin
 };

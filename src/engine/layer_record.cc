@@ -1,16 +1,11 @@
 #include "src/engine/layer_record.h"
 
-#include <xxhash.h>
-
 #include "src/engine/shard_layout.h"
 
 namespace lgreco {
 
 LayerRecord::LayerRecord(LayerSpec layer, DType residual_dtype)
-    : spec(std::move(layer)),
-      shape(spec.matrix()),
-      id(XXH3_64bits(spec.name.data(), spec.name.size())),
-      residual(residual_dtype) {}
+    : spec(std::move(layer)), shape(spec.matrix()), id(spec.id()), residual(residual_dtype) {}
 
 void LayerRecord::use(const Level& new_level, const RandomKey& key,
                       std::vector<std::size_t>& load) {
@@ -28,7 +23,7 @@ void LayerRecord::use(const Level& new_level, const RandomKey& key,
                                       ? Level{}
                                       : Level{.method = Method::cast, .values = level.factors});
   linear->prepare(shape, key, linear_state);
-  for (const int round : {0, 1}) {
+  for (int round = 0; round < linear->rounds(); ++round) {
     owners[static_cast<std::size_t>(round)] =
         choose_owners(linear->round_floats(shape, round), *factor_codec, load);
   }

@@ -17,7 +17,7 @@ namespace lgreco {
 struct LayerRecord {
   LayerSpec spec;
   MatrixShape shape;
-  /// Hash of the name: the layer's part of every RandomKey.
+  /// LayerSpec::id().
   std::uint64_t id = 0;
 
   /// Set by use(): the level of the current plan and its compressor. One of `coded` and `linear` is
@@ -26,7 +26,7 @@ struct LayerRecord {
   std::unique_ptr<CodedCompressor> coded;
   std::unique_ptr<LinearCompressor> linear;
   std::unique_ptr<CodedCompressor> factor_codec;
-  /// Of the pieces of what travels: of the values (coded), or of P and of Q (linear).
+  /// Of the pieces of what each round sums: of the values (coded), or of a factor (linear).
   std::array<std::vector<int>, 2> owners;
 
   Residual residual;

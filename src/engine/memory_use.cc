@@ -14,9 +14,10 @@ std::uint64_t message_bytes(const LayerRecord& record, std::uint64_t ranks) {
     const std::uint64_t payload = record.coded->payload_bytes(record.shape.count());
     return 2 * scattered(payload) + payload / ranks;
   }
-  const auto bytes_of = [&](int round) {
+  const auto bytes_of = [&](int round) -> std::uint64_t {
     return record.factor_codec->payload_bytes(record.linear->round_floats(record.shape, round));
   };
+  if (record.linear->rounds() == 1) return 2 * scattered(bytes_of(0)) + bytes_of(0) / ranks;
   const std::uint64_t p = bytes_of(0), q = bytes_of(1);
   return scattered(p) + p + 2 * scattered(q) + scattered(std::max(p, q)) + q / ranks;
 }
@@ -32,7 +33,9 @@ MemoryUse memory_use(const std::vector<LayerRecord>& layers, const AggregatorOpt
     if (record.spec.dtype != DType::f32) memory.staging += 2 * count * sizeof(float);
     if (record.linear != nullptr) {
       const auto rank = static_cast<std::uint64_t>(record.level.parameter);
-      memory.staging += rank * (record.shape.rows + record.shape.cols) * sizeof(float);
+      for (int round = 0; round < record.linear->rounds(); ++round) {
+        memory.staging += record.linear->round_floats(record.shape, round) * sizeof(float);
+      }
       memory.factors += rank * record.shape.cols * sizeof(float);
     }
     if (options.error_feedback && record.level.method != Method::dense) {

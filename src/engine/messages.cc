@@ -91,6 +91,17 @@ std::span<const std::byte> Messages::incoming(int peer) const {
   return body_of(receive_slots_[static_cast<std::size_t>(peer)]);
 }
 
+MessageBodies Messages::bodies() {
+  MessageBodies bodies;
+  for (int peer = 0; peer < place_.ranks; ++peer) {
+    const bool is_sent = (kind_ == Kind::gather) == (peer == place_.rank);
+    const bool is_received = kind_ == Kind::gather || peer != place_.rank;
+    bodies.out.push_back(is_sent ? outgoing(peer) : std::span<std::byte>());
+    bodies.in.push_back(is_received ? incoming(peer) : std::span<const std::byte>());
+  }
+  return bodies;
+}
+
 void Messages::exchange(Communicator& communicator, Frame frame, Deadline deadline) {
   frame.phase = phase_;
   frame.sender = static_cast<std::uint32_t>(place_.rank);

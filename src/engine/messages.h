@@ -9,14 +9,11 @@
 #include <vector>
 
 #include "lgreco/communicator.h"
+#include "lgreco/values.h"
 #include "src/engine/frame.h"
+#include "src/engine/place.h"
 
 namespace lgreco {
-
-struct Place {
-  int rank = 0;
-  int ranks = 1;
-};
 
 class Messages {
  public:
@@ -46,6 +43,8 @@ class Messages {
   /// What `peer` sent, after exchange(). A gather has this rank's own message, too.
   std::span<const std::byte> incoming_flags(int peer) const;
   std::span<const std::byte> incoming(int peer) const;
+  /// The bodies of all messages, once no other collective takes this one's memory any more.
+  MessageBodies bodies();
   /// After exchange(): some peer's frame says that it failed.
   bool any_failed() const { return any_failed_; }
   /// Seconds that the last exchange() spent on sealing and checking.

@@ -16,13 +16,13 @@ constexpr std::int32_t kRemembered = 4096;
 }  // namespace
 
 Pipeline::Pipeline(RunState& run, Step& step, const Lanes& lanes, const AggregatorOptions& options,
-                   Place place, WorkerPool& pool, Trace& trace)
+                   Place place, Values& values, Trace& trace)
     : run_(run),
       step_(step),
       lanes_(lanes),
       options_(options),
       place_(place),
-      pool_(pool),
+      values_(values),
       trace_(trace),
       in_open_step_(run.layers().size()) {
   try {
@@ -181,9 +181,8 @@ Exchange& Pipeline::exchange_for(const std::vector<Gradient>& gradients) {
   for (const auto& exchange : exchanges_) {
     if (exchange->fits(gradients)) return *exchange;
   }
-  const Exchange::Settings settings{place_, options_.seed, options_.error_feedback};
   exchanges_.push_back(
-      std::make_unique<Exchange>(gradients, run_.layers(), settings, pool_, trace_));
+      std::make_unique<Exchange>(gradients, run_.specs(), values_, place_, trace_));
   return *exchanges_.back();
 }
 

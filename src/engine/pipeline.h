@@ -24,6 +24,7 @@
 
 #include "lgreco/bucket.h"
 #include "lgreco/status.h"
+#include "lgreco/values.h"
 #include "src/engine/exchange.h"
 #include "src/engine/queue.h"
 #include "src/engine/run_state.h"
@@ -35,7 +36,7 @@ class Pipeline {
  public:
   /// All must outlive it. Throws std::system_error when the machine gives no more threads.
   Pipeline(RunState& run, Step& step, const Lanes& lanes, const AggregatorOptions& options,
-           Place place, WorkerPool& pool, Trace& trace);
+           Place place, Values& values, Trace& trace);
   /// Waits a little for the step in flight, then gives up on it.
   ~Pipeline();
   Pipeline(const Pipeline&) = delete;
@@ -103,7 +104,7 @@ class Pipeline {
   const Lanes& lanes_;
   const AggregatorOptions& options_;
   Place place_;
-  WorkerPool& pool_;
+  Values& values_;
   Trace& trace_;
 
   std::vector<std::unique_ptr<Exchange>> exchanges_;  // one per set of layers seen with this plan

@@ -9,7 +9,7 @@
 
 #include "lgreco/options.h"
 #include "lgreco/state.h"
-#include "src/engine/exchange.h"
+#include "lgreco/values.h"
 #include "src/engine/layer_record.h"
 #include "src/engine/planning.h"
 #include "src/engine/trace.h"

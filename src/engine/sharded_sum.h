@@ -10,11 +10,15 @@
 // counts just once, and no second residual is needed.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string_view>
 #include <vector>
 
-#include "src/engine/messages.h"
+#include "lgreco/compressor.h"
+#include "lgreco/values.h"
+#include "src/engine/place.h"
 #include "src/engine/shard_layout.h"
 #include "src/engine/worker_pool.h"
 
@@ -22,13 +26,12 @@ namespace lgreco {
 
 /// A vector to be averaged.
 struct Addend {
-  std::span<float> values;
+  Shardable vector;         // its owners need only live until the sum is made
+  std::uint64_t layer = 0;  // for RandomKey
+  std::string_view name;    // of the layer, for messages
+  std::span<float> values = {};
   /// What encode() adds to them first, if anything.
   std::span<const float> residual = {};
-  const CodedCompressor* codec = nullptr;
-  std::span<const int> owners;  // of its pieces
-  std::uint64_t layer = 0;      // for RandomKey
-  std::string_view name;        // of the layer, for messages
   /// false: left out of the next encode / reduce / decode.
   bool takes_part = true;
   /// Set when a value is not finite or cannot be represented, here or in the mean.
@@ -37,38 +40,37 @@ struct Addend {
 
 class ShardedSum {
  public:
-  /// Sizes and codecs of `addends` count; their values may change until encode().
-  ShardedSum(std::span<const Addend> addends, Place place);
+  /// `scatter_first[r]` and `gather_first[r]`: where these payloads begin in the body of a
+  /// scatter's message to rank r, and of a gather's message from it.
+  ShardedSum(std::vector<Addend> addends, Place place, std::vector<std::size_t> scatter_first,
+             std::vector<std::size_t> gather_first);
 
-  /// Bytes of the payloads that rank `owner` owns.
-  std::size_t message_bytes(int owner) const {
-    return layout_.message_bytes[static_cast<std::size_t>(owner)];
-  }
+  /// Bytes of the payloads that each rank owns.
+  const std::vector<std::size_t>& message_bytes() const { return layout_.message_bytes; }
+  /// In the order that they were given in; the caller sets all but `vector`.
+  std::span<Addend> addends() { return addends_; }
 
-  /// `first` is the place of these payloads in the body of each message.
-  /// Add the residuals and encode what others own; what the encoding loses stays in `values`.
-  void encode(std::span<Addend> addends, const RandomKey& key, Messages& scatter,
-              const std::vector<std::size_t>& first, WorkerPool& pool) const;
-  /// Add the peers' pieces to the own ones and encode the means; the loss stays in `values`.
+  /// Add the residuals and encode what others own; what the encoding loses stays in the values.
+  void encode(const RandomKey& key, const MessageBodies& scatter, WorkerPool& pool);
+  /// Add the peers' pieces to the own ones and encode the means; the loss stays in the values.
   /// Throws ProtocolError naming the peer when a payload is refused.
-  void reduce(std::span<Addend> addends, const RandomKey& key, const Messages& scatter,
-              std::size_t scatter_first, Messages& gather, std::size_t gather_first,
-              WorkerPool& pool) const;
-  /// values = the means. Throws ProtocolError as reduce() does.
-  void decode(std::span<Addend> addends, const Messages& gather,
-              const std::vector<std::size_t>& first, WorkerPool& pool) const;
+  void reduce(const RandomKey& key, const MessageBodies& scatter, const MessageBodies& gather,
+              WorkerPool& pool);
+  /// Values = the means. Throws ProtocolError as reduce() does.
+  void decode(const MessageBodies& gather, WorkerPool& pool);
   /// The same for one addend, into memory of its size.
-  void decode_into(std::size_t part, const Addend& addend, const Messages& gather,
-                   const std::vector<std::size_t>& first, std::span<float> result) const;
+  void decode_into(std::size_t addend, const MessageBodies& gather, std::span<float> result) const;
 
  private:
   RandomKey key_of(const RandomKey& key, const Addend& addend, std::uint64_t stage) const;
-  void mark(std::span<Addend> addends) const;
+  void mark_overflows();
 
+  std::vector<Addend> addends_;
   Place place_;
+  std::vector<std::size_t> scatter_first_, gather_first_;
   ShardLayout layout_;
-  std::vector<std::vector<std::size_t>> pieces_of_;  // by part
-  mutable std::vector<unsigned char> overflows_;     // by piece: no two threads share one
+  std::vector<std::vector<std::size_t>> pieces_of_;  // by addend
+  std::vector<unsigned char> overflows_;             // by piece: no two threads share one
 };
 
 }  // namespace lgreco
