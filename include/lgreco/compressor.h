@@ -122,7 +122,8 @@ class LinearCompressor {
                                                 const MatrixShape& shape, const LinearState& state,
                                                 std::span<float> addend) const = 0;
 
-  /// A bound of the magnitudes that decode() gives for these means.
+  /// No value that decode() writes from these means exceeds it; infinite or NaN when that is not
+  /// known. REQUIRES: the last round was encoded from the means before it.
   virtual double result_bound(std::span<const std::span<float>> means) const = 0;
 
   /// Write the averaged layer, from the means of all rounds.

@@ -204,9 +204,8 @@ void HostLayer::check(const MessageBodies& gather) {
   if (presence_ == Presence::non_finite) return;
   if (is_linear()) {
     sums_.back().decode_into(index_, gather, means().back());
-    if (record_.linear->result_bound(means()) > kLargestToKeep) {
-      presence_ = Presence::non_finite;
-    }
+    const double bound = record_.linear->result_bound(means());
+    if (!(bound <= kLargestToKeep)) presence_ = Presence::non_finite;  // NaN: not known
   }
   if (is_fp32() || presence_ != Presence::present) return;
   decode(gather, result_);

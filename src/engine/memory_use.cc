@@ -10,17 +10,16 @@ std::uint64_t message_bytes(const LayerRecord& record, std::uint64_t ranks) {
   // Scattered: all but the own share is sent, and the own share comes from each peer. Gathered: all
   // of it, the others' shares where scattered ones were sent from.
   const auto scattered = [&](std::uint64_t bytes) { return bytes * (ranks - 1) / ranks; };
-  const auto payload = [&](int round) -> std::uint64_t {
-    if (record.linear == nullptr) return record.coded->payload_bytes(record.shape.count());
+  if (record.linear == nullptr) {
+    const std::uint64_t payload = record.coded->payload_bytes(record.shape.count());
+    return 2 * scattered(payload) + payload / ranks;
+  }
+  const auto bytes_of = [&](int round) -> std::uint64_t {
     return record.factor_codec->payload_bytes(record.linear->round_floats(record.shape, round));
   };
-  const std::uint64_t first = payload(0);
-  if (record.linear == nullptr || record.linear->rounds() == 1) {
-    return 2 * scattered(first) + first / ranks;
-  }
-  const std::uint64_t second = payload(1);
-  return scattered(first) + first + 2 * scattered(second) + scattered(std::max(first, second)) +
-         second / ranks;
+  if (record.linear->rounds() == 1) return 2 * scattered(bytes_of(0)) + bytes_of(0) / ranks;
+  const std::uint64_t p = bytes_of(0), q = bytes_of(1);
+  return scattered(p) + p + 2 * scattered(q) + scattered(std::max(p, q)) + q / ranks;
 }
 
 }  // namespace
