@@ -321,6 +321,29 @@ TEST_P(LinearTest, DecodeKeepLossIsDecodeAndSubtract) {
   EXPECT_TRUE(same_bits(values, expected));
 }
 
+TEST_P(LinearTest, SaysWhatTheStateHolds) {
+  EXPECT_EQ(state_.factor.size(), codec_->state_floats(kShape));
+  codec_->prepare(kShape, {7, 2, 3}, state_);
+  EXPECT_EQ(state_.factor.size(), codec_->state_floats(kShape));
+}
+
+TEST_P(LinearTest, NoResultExceedsItsBound) {
+  for (const float scale : {1e-30f, 1.0f, 1e30f}) {
+    const auto values = gaussian(kShape.count(), 25, scale);
+    std::vector<std::vector<float>> rounds;
+    std::vector<std::span<float>> means;
+    for (int round = 0; round < codec_->rounds(); ++round) {
+      codec_->encode_round(round, values, kShape, kKey, state_, means,
+                           rounds.emplace_back(addend(round)));
+      means.emplace_back(rounds.back());
+    }
+    std::vector<float> decoded(kShape.count());
+    codec_->decode(kShape, kKey, means, decoded);
+    const double bound = codec_->result_bound(means);
+    for (const float value : decoded) ASSERT_LE(std::abs(double{value}), bound);
+  }
+}
+
 TEST(Quantize, StochasticRoundingIsUnbiased) {
   const auto codec = coded_compressor(parse_level("quantize:2"));
   const auto values = gaussian(256, 8);
