@@ -105,19 +105,19 @@ std::unique_ptr<CodedCompressor> make_cast(const Level& level) {
 
 }  // namespace
 
-const MethodEntry kCast{.row = {.method = Method::cast,
-                                .name = "cast",
-                                .wire_version = 1,
-                                .coded = true,
-                                .min_parameter = 0,
-                                .max_parameter = 0,
-                                .integer_parameter = false,
-                                .parameter_name = "type",
-                                .example = "cast:bf16"},
-                        .parameter = &kType,
-                        .suits = suits,
-                        .family = family,
-                        .add_losses = add_cast_losses,
-                        .make_coded = make_cast};
+constinit const MethodEntry kCast{.row = {.method = Method::cast,
+                                          .name = "cast",
+                                          .wire_version = 1,
+                                          .coded = true,
+                                          .min_parameter = 0,
+                                          .max_parameter = 0,
+                                          .integer_parameter = false,
+                                          .parameter_name = "type",
+                                          .example = "cast:bf16"},
+                                  .parameter = &kType,
+                                  .suits = suits,
+                                  .family = family,
+                                  .add_losses = add_cast_losses,
+                                  .make_coded = make_cast};
 
 }  // namespace lgreco

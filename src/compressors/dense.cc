@@ -65,19 +65,19 @@ std::unique_ptr<CodedCompressor> make_dense(const Level&) { return std::make_uni
 
 }  // namespace
 
-const MethodEntry kDense{.row = {.method = Method::dense,
-                                 .name = "dense",
-                                 .wire_version = 1,
-                                 .coded = true,
-                                 .min_parameter = 0,
-                                 .max_parameter = 0,
-                                 .integer_parameter = false,
-                                 .parameter_name = "",
-                                 .example = "dense"},
-                         .suits = suits_none,
-                         .neighbours = none,
-                         .family = none,
-                         .add_losses = lose_nothing,
-                         .make_coded = make_dense};
+constinit const MethodEntry kDense{.row = {.method = Method::dense,
+                                           .name = "dense",
+                                           .wire_version = 1,
+                                           .coded = true,
+                                           .min_parameter = 0,
+                                           .max_parameter = 0,
+                                           .integer_parameter = false,
+                                           .parameter_name = "",
+                                           .example = "dense"},
+                                   .suits = suits_none,
+                                   .neighbours = none,
+                                   .family = none,
+                                   .add_losses = lose_nothing,
+                                   .make_coded = make_dense};
 
 }  // namespace lgreco

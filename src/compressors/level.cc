@@ -1,6 +1,7 @@
 #include "lgreco/level.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "lgreco/method.h"
 #include "lgreco/status.h"

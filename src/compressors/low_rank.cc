@@ -168,7 +168,7 @@ std::unique_ptr<LinearCompressor> make_low_rank(const Level& level) {
 
 }  // namespace
 
-const MethodEntry kLowRank{
+constinit const MethodEntry kLowRank{
     .row = {.method = Method::low_rank,
             .name = "low_rank",
             .wire_version = 1,

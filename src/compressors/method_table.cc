@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <stdexcept>
 
 #include "lgreco/status.h"
 #include "src/compressors/compressors.h"

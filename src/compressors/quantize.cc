@@ -182,21 +182,21 @@ std::unique_ptr<CodedCompressor> make_quantize(const Level& level) {
 
 }  // namespace
 
-const MethodEntry kQuantize{.row = {.method = Method::quantize,
-                                    .name = "quantize",
-                                    .wire_version = 1,
-                                    .coded = true,
-                                    .min_parameter = 1,
-                                    .max_parameter = 8,
-                                    .integer_parameter = true,
-                                    .parameter_name = "bits",
-                                    .example = "quantize:4"},
-                            .settings = kSettings,
-                            .neighbours = neighbours,
-                            .family = family,
-                            .add_losses = add_quantize_losses,
-                            .elements_sent = elements_sent,
-                            .letter = 'q',
-                            .make_coded = make_quantize};
+constinit const MethodEntry kQuantize{.row = {.method = Method::quantize,
+                                              .name = "quantize",
+                                              .wire_version = 1,
+                                              .coded = true,
+                                              .min_parameter = 1,
+                                              .max_parameter = 8,
+                                              .integer_parameter = true,
+                                              .parameter_name = "bits",
+                                              .example = "quantize:4"},
+                                      .settings = kSettings,
+                                      .neighbours = neighbours,
+                                      .family = family,
+                                      .add_losses = add_quantize_losses,
+                                      .elements_sent = elements_sent,
+                                      .letter = 'q',
+                                      .make_coded = make_quantize};
 
 }  // namespace lgreco

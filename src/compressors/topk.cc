@@ -178,21 +178,21 @@ std::unique_ptr<CodedCompressor> make_topk(const Level& level) {
 
 }  // namespace
 
-const MethodEntry kTopK{.row = {.method = Method::topk,
-                                .name = "topk",
-                                .wire_version = 1,
-                                .coded = true,
-                                .min_parameter = kLeastDensity,
-                                .max_parameter = 1,
-                                .integer_parameter = false,
-                                .parameter_name = "density",
-                                .example = "topk:0.01"},
-                        .settings = kSettings,
-                        .neighbours = neighbours,
-                        .family = family,
-                        .add_losses = add_topk_losses,
-                        .elements_sent = elements_sent,
-                        .letter = 'k',
-                        .make_coded = make_topk};
+constinit const MethodEntry kTopK{.row = {.method = Method::topk,
+                                          .name = "topk",
+                                          .wire_version = 1,
+                                          .coded = true,
+                                          .min_parameter = kLeastDensity,
+                                          .max_parameter = 1,
+                                          .integer_parameter = false,
+                                          .parameter_name = "density",
+                                          .example = "topk:0.01"},
+                                  .settings = kSettings,
+                                  .neighbours = neighbours,
+                                  .family = family,
+                                  .add_losses = add_topk_losses,
+                                  .elements_sent = elements_sent,
+                                  .letter = 'k',
+                                  .make_coded = make_topk};
 
 }  // namespace lgreco
