@@ -32,7 +32,8 @@ struct RandomKey {
   std::uint64_t layer = 0;
 };
 
-/// One row of the table of methods; parsing, listing and the conformance suite iterate it.
+/// One row of the table of methods; parsing, listing and the conformance suite iterate it. What
+/// else the library knows of a method, and how to add one, is in lgreco/method.h.
 struct MethodRow {
   Method method;
   std::string_view name;
@@ -50,6 +51,7 @@ struct MethodRow {
 };
 
 std::span<const MethodRow> method_table();
+/// Throws ConfigError when there is no such method.
 const MethodRow& row_of(Method method);
 inline bool is_coded(Method method) { return row_of(method).coded; }
 
@@ -84,7 +86,8 @@ class CodedCompressor {
                             std::span<float> accumulator) const = 0;
 };
 
-/// What a linear method keeps of one layer between steps. Empty until first prepared.
+/// What a linear method keeps of one layer between steps. Empty until first prepared. Saved in
+/// checkpoints, as whole runs of `cols` floats.
 struct LinearState {
   /// low_rank: the warm factor Q, column after column: `rank` runs of `cols` floats.
   std::vector<float> factor;
@@ -98,6 +101,8 @@ class LinearCompressor {
   virtual int rounds() const = 0;
   /// Floats that `round` sums over the ranks.
   virtual std::size_t round_floats(const MatrixShape& shape, int round) const = 0;
+  /// Floats that a prepared state of a layer holds.
+  virtual std::size_t state_floats(const MatrixShape& shape) const = 0;
 
   /// Make `state` fit this level: call before the first step and whenever the level changed. What
   /// another level of the method left is kept as far as it fits; the rest is drawn from `key`,
@@ -107,10 +112,12 @@ class LinearCompressor {
 
   /// Fill `addend` with this rank's part of `round`. `values` is the layer (gradient + residual);
   /// `means[k]` is the averaged result of the earlier round k, which round k+1 may transform in
-  /// place (low_rank orthonormalises it).
+  /// place (low_rank orthonormalises it). `key` is that of this step and layer, the same on every
+  /// rank and in all calls of the step.
   /// REQUIRES: `state` is prepared; addend.size() == round_floats(shape, round).
   virtual void encode_round(int round, std::span<const float> values, const MatrixShape& shape,
-                            const LinearState& state, std::span<const std::span<float>> means,
+                            const RandomKey& key, const LinearState& state,
+                            std::span<const std::span<float>> means,
                             std::span<float> addend) const = 0;
 
   /// encode_round() of round 0 with error feedback, in fewer passes: values += residual (which may
@@ -119,7 +126,8 @@ class LinearCompressor {
   /// of `values`.
   [[nodiscard]] virtual bool encode_first_round(std::span<float> values,
                                                 std::span<const float> residual,
-                                                const MatrixShape& shape, const LinearState& state,
+                                                const MatrixShape& shape, const RandomKey& key,
+                                                const LinearState& state,
                                                 std::span<float> addend) const = 0;
 
   /// No value that decode() writes from these means exceeds it; infinite or NaN when that is not
@@ -127,15 +135,16 @@ class LinearCompressor {
   virtual double result_bound(std::span<const std::span<float>> means) const = 0;
 
   /// Write the averaged layer, from the means of all rounds.
-  virtual void decode(const MatrixShape& shape, std::span<const std::span<float>> means,
-                      std::span<float> values) const = 0;
+  virtual void decode(const MatrixShape& shape, const RandomKey& key,
+                      std::span<const std::span<float>> means, std::span<float> values) const = 0;
 
   /// decode() with error feedback, in fewer passes: what the averaged layer lacks of `values`
   /// becomes `residual`, then the layer becomes `values`.
   /// REQUIRES: residual.size() == values.size(). Both may be the same memory: what the averaged
   /// layer lacks is left there then.
-  virtual void decode_keep_loss(const MatrixShape& shape, std::span<const std::span<float>> means,
-                                std::span<float> values, std::span<float> residual) const = 0;
+  virtual void decode_keep_loss(const MatrixShape& shape, const RandomKey& key,
+                                std::span<const std::span<float>> means, std::span<float> values,
+                                std::span<float> residual) const = 0;
 
   /// Turn `state` into that for the next step, prepared again; call after every round succeeded.
   /// `key` must be the same on every rank. REQUIRES: `state` is prepared.
@@ -147,6 +156,8 @@ class LinearCompressor {
 std::unique_ptr<CodedCompressor> coded_compressor(const Level& level);
 /// REQUIRES: !is_coded(level.method). Throws ConfigError when a parameter is out of range.
 std::unique_ptr<LinearCompressor> linear_compressor(const Level& level);
+/// What takes the sums of a linear level over the wire, in their type `level.factors`.
+std::unique_ptr<CodedCompressor> factor_codec(const Level& level);
 
 /// Errors ||x - decompress(compress(x))||_2 of one layer at each level, the row of a cost table.
 /// All levels of a family share their passes over the layer, so that many cost little more than

@@ -17,10 +17,12 @@
 
 namespace lgreco {
 
+/// 0 to 127 belong to the library; methods from elsewhere take 128 to 255 (lgreco/method.h).
 enum class Method : std::uint8_t { dense = 0, cast = 1, quantize = 2, topk = 3, low_rank = 4 };
 
 enum class Rounding : std::uint8_t { stochastic = 0, nearest = 1 };
 
+/// A method uses the settings that its row names (lgreco/method.h); the others keep their defaults.
 struct Level {
   Method method = Method::dense;
   /// quantize: bits; topk: density; low_rank: rank; cast and dense: 0.
@@ -32,7 +34,7 @@ struct Level {
   DType values = DType::bf16;
   /// low_rank: a layer takes part when min_ratio * (rows + cols) * rank < rows * cols.
   double min_ratio = 2.0;
-  /// low_rank: the type of the factors on the wire, f32 or bf16.
+  /// Linear methods: the type of what they sum on the wire; low_rank: f32 or bf16.
   DType factors = DType::f32;
 
   bool operator==(const Level&) const = default;
@@ -45,25 +47,31 @@ Level parse_level(std::string_view spelling);
 /// which are not spelled.
 std::string to_string(const Level& level);
 
-/// Throws ConfigError when a setting is not possible, so that to_string() could not be parsed.
+/// Throws ConfigError when a setting is not possible, so that to_string() could not be parsed, or
+/// when there is no such method.
 void check(const Level& level);
+
+/// How a tensor travels that is not compressed: `dense`, or as a cast to its own 16-bit type.
+Level uncompressed(DType dtype);
 
 /// What `layer` really gets when `level` is asked for: ranks are clipped to min(rows, cols); a
 /// layer that the level does not suit travels dense. Short vectors (biases, norms) travel dense,
 /// and so does every layer whose compressed form would not be at most half the size (cast
-/// excepted). 16-bit layers travel as a cast to their own type where others are dense.
+/// excepted). 16-bit layers travel as a cast to their own type where others are dense. Methods from
+/// elsewhere may have rules of their own.
 Level resolve(const Level& level, const LayerSpec& layer);
 
 /// Levels of the same family around `reference` that a planner may choose from, for any layer:
 /// low_rank: each rank from ceil(rank/2) to 2*rank (L-GreCo, section 5); quantize: each width from
-/// bits/2 to min(8, 2*bits); topk: density times 2^(k/2), k = -4..4. Ends with `dense`.
+/// bits/2 to min(8, 2*bits); topk: density times 2^(k/2), k = -4..4. Ends with `dense`. What a
+/// method's row says for others.
 std::vector<Level> neighbours(const Level& reference);
 
 /// Levels of all families, for a planner that may mix them; each once, `dense` last:
 /// low_rank: each rank from 1 to 4 times the reference's (to 16 when it is of another family), but
 /// not beyond 64 or the reference's own rank, whichever is larger; quantize: 1 to 8 bits; topk:
 /// densities from 0.001 to 0.5 in steps of about 2; cast:bf16. Levels of the reference's family
-/// have its other settings.
+/// have its other settings. Registered methods come first.
 std::vector<Level> mixed_levels(const Level& reference);
 
 /// Payload bytes of one layer at a level: what a rank would hand over for the whole layer in all of

@@ -1,7 +1,7 @@
 #include <pybind11/stl.h>
 
-#include "lgreco/compressor.h"
 #include "lgreco/level.h"
+#include "lgreco/method.h"
 #include "lgreco/plan.h"
 #include "python/bindings/bindings.h"
 #include "src/engine/cost_table.h"
@@ -14,14 +14,17 @@ using Shape = std::vector<std::int64_t>;
 
 py::dict level_to_dict(const std::string& spelling) {
   const Level level = parse_level(spelling);
+  const MethodEntry& entry = entry_of(level.method);
+  py::dict values;  // in the order in which they are written
+  if (!entry.row.parameter_name.empty()) {
+    values[py::str(std::string(entry.row.parameter_name))] = spell_parameter(level);
+  }
+  for (const Setting& setting : entry.settings) {
+    values[py::str(std::string(setting.key))] = setting.spell(level);
+  }
   py::dict parts;
-  parts["method"] = row_of(level.method).name;
-  parts["parameter"] = level.parameter;
-  parts["bucket"] = level.bucket;
-  parts["rounding"] = level.rounding == Rounding::nearest ? "nearest" : "stochastic";
-  parts["values"] = name_of(level.values);
-  parts["min_ratio"] = level.min_ratio;
-  parts["factors"] = name_of(level.factors);
+  parts["method"] = entry.row.name;
+  parts["values"] = values;
   return parts;
 }
 
@@ -38,6 +41,11 @@ DType parse_dtype(const std::string& name) {
   throw py::value_error("dtype is fp32, bf16 or fp16");
 }
 
+std::string letter_of(Method method) {
+  const char letter = entry_of(method).letter;
+  return letter == 0 ? "" : std::string(1, letter);
+}
+
 py::list table() {
   py::list rows;
   for (const MethodRow& row : method_table()) {
@@ -49,6 +57,7 @@ py::list table() {
     entry["min"] = row.min_parameter;
     entry["max"] = row.max_parameter;
     entry["example"] = row.example;
+    entry["letter"] = letter_of(row.method);
     rows.append(entry);
   }
   return rows;
@@ -89,6 +98,10 @@ void bind_levels(py::module_& module) {
   });
   module.def("payload_bytes", [](const std::string& level, const Shape& shape) {
     return payload_bytes(parse_level(level), as_matrix(shape));
+  });
+  module.def("elements_sent", [](const std::string& spelling, const Shape& shape) {
+    const Level level = parse_level(spelling);
+    return entry_of(level.method).elements_sent(level, as_matrix(shape));
   });
 }
 

@@ -6,41 +6,47 @@ the interface to the C++ core, which checks them, and stand in plans and on the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
+from typing import ClassVar
 
 from lgreco import _core
 
 
 @dataclass(frozen=True)
 class Method:
-    """Base of all methods. Raises ConfigError when constructed with a parameter out of range."""
+    """Base of all methods. Raises ConfigError when constructed with a parameter out of range.
+
+    A subclass is one method of the C++ table: `name` is its name there, its first field is the
+    parameter and the others are the settings, in the types of their defaults.
+    """
+
+    name: ClassVar[str]
 
     def __post_init__(self) -> None:
         str(self)
 
     def __str__(self) -> str:
-        return _core.normalise_level(self._full_spelling())
-
-    def _full_spelling(self) -> str:
-        raise NotImplementedError
+        keys = [field.name for field in fields(self)]
+        settings = [
+            f"{key}={value}" for key, value in zip(keys[1:], astuple(self)[1:], strict=True)
+        ]
+        parameter = [str(value) for value in astuple(self)[:1]]
+        return _core.normalise_level(":".join([self.name, *parameter, *settings]))
 
 
 @dataclass(frozen=True)
 class Dense(Method):
     """No compression: float32 sums."""
 
-    def _full_spelling(self) -> str:
-        return "dense"
+    name = "dense"
 
 
 @dataclass(frozen=True)
 class Cast(Method):
     """16-bit values, `dtype` "bf16" or "fp16", summed in float32."""
 
+    name = "cast"
     dtype: str = "bf16"
-
-    def _full_spelling(self) -> str:
-        return f"cast:{self.dtype}"
 
 
 @dataclass(frozen=True)
@@ -50,23 +56,19 @@ class Quantize(Method):
     `rounding` is "stochastic", which is unbiased, or "nearest".
     """
 
+    name = "quantize"
     bits: int = 4
     bucket: int = 1024
     rounding: str = "stochastic"
-
-    def _full_spelling(self) -> str:
-        return f"quantize:{self.bits}:bucket={self.bucket}:rounding={self.rounding}"
 
 
 @dataclass(frozen=True)
 class TopK(Method):
     """The `density` share of largest magnitudes, with `values` as "bf16" or "fp32"."""
 
+    name = "topk"
     density: float = 0.01
     values: str = "bf16"
-
-    def _full_spelling(self) -> str:
-        return f"topk:{self.density}:values={self.values}"
 
 
 @dataclass(frozen=True)
@@ -76,26 +78,18 @@ class PowerSGD(Method):
     A layer is compressed when `min_ratio * (n + m) * rank < n * m`.
     """
 
+    name = "low_rank"
     rank: int = 4
     min_ratio: float = 2.0
     factors: str = "fp32"
-
-    def _full_spelling(self) -> str:
-        return f"low_rank:{self.rank}:min_ratio={self.min_ratio}:factors={self.factors}"
 
 
 def method(spelling: str) -> Method:
     """Parse a spelling: `method("low_rank:4") == PowerSGD(rank=4)`. Raises ConfigError."""
     parts = _core.parse_level(spelling)
-    return _CONSTRUCTORS[parts["method"]](parts)
+    of_class = _CLASSES[parts["method"]]
+    texts = zip(fields(of_class), parts["values"].values(), strict=True)
+    return of_class(*(type(field.default)(text) for field, text in texts))
 
 
-_CONSTRUCTORS = {
-    "dense": lambda parts: Dense(),
-    "cast": lambda parts: Cast(parts["values"]),
-    "quantize": lambda parts: Quantize(int(parts["parameter"]), parts["bucket"], parts["rounding"]),
-    "topk": lambda parts: TopK(parts["parameter"], parts["values"]),
-    "low_rank": lambda parts: PowerSGD(
-        int(parts["parameter"]), parts["min_ratio"], parts["factors"]
-    ),
-}
+_CLASSES = {of_class.name: of_class for of_class in Method.__subclasses__()}

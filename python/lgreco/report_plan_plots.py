@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from lgreco import _core
 from lgreco.report_panels import COLOURS, GREY, Run, elided, name_of, panel_grid, plain_log_axis
 from lgreco.run_log import plans_in_effect
 
@@ -168,7 +169,7 @@ def _families(history: _History) -> set[str]:
     return {level.partition(":")[0] for level in levels} - {"dense"}
 
 
-_SHORT_FAMILIES = {"low_rank": "r", "quantize": "q", "topk": "k", "cast": ""}
+_LETTERS = {row["name"]: row["letter"] for row in _core.method_table()}
 
 
 def _short(level: str, one_family: bool) -> str:
@@ -177,7 +178,7 @@ def _short(level: str, one_family: bool) -> str:
     parameter = rest.partition(":")[0]
     if not parameter:
         return level
-    return parameter if one_family else _SHORT_FAMILIES.get(family, family) + parameter
+    return parameter if one_family else _LETTERS.get(family, family) + parameter
 
 
 def _height(history: _History) -> float:

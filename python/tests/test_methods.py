@@ -1,3 +1,5 @@
+from dataclasses import fields
+
 import pytest
 
 import lgreco
@@ -26,7 +28,10 @@ def test_spelling_round_trips(method, spelling):
 
 def test_every_method_of_the_table_has_a_class():
     for row in _core.method_table():
-        assert str(lgreco.method(row["example"])) == row["example"]
+        method = lgreco.method(row["example"])
+        assert str(method) == row["example"]
+        keys = list(_core.parse_level(row["example"])["values"])
+        assert [field.name for field in fields(method)][1:] == keys[1:]
 
 
 @pytest.mark.parametrize(

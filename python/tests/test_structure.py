@@ -23,7 +23,7 @@ MODULES_BELOW = {
 # ... and of the public headers, all of them unless listed: the planner knows numbers only, the
 # communicator bytes only, kernels arrays only, and a compressor no network.
 PUBLIC_HEADERS = {
-    "compressors": {"compressor", "dtype", "layer", "level", "status"},
+    "compressors": {"codec", "compressor", "dtype", "layer", "level", "method", "status"},
     "planner": {"budget", "planner", "status"},
     "comm": {"communicator", "status"},
     "kernels": {"dtype", "layer", "status"},

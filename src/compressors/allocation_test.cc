@@ -63,10 +63,10 @@ TEST(Allocations, LinearMethodsMakeNoneOncePrepared) {
     const std::size_t count = allocations_of([&] {
       for (std::uint64_t step = 0; step < 3; ++step) {
         for (std::size_t round = 0; round < means.size(); ++round) {
-          compressor->encode_round(static_cast<int>(round), values, kShape, state,
+          compressor->encode_round(static_cast<int>(round), values, kShape, {1, step, 2}, state,
                                    std::span(means).first(round), means[round]);
         }
-        compressor->decode(kShape, means, result);
+        compressor->decode(kShape, {1, step, 2}, means, result);
         compressor->commit(kShape, {1, step, 2}, means, state);
       }
       compressor->prepare(kShape, {1, 3, 2}, state);

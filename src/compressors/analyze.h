@@ -1,39 +1,27 @@
-// The families of `analyze`. Each adds the square of what a level of its method loses to the sum at
-// the level's position. REQUIRES: values are finite and not empty, sums.size() == levels.size().
+// How `analyze` measures the library's methods: the MethodEntry::add_losses of each.
 #pragma once
 
-#include <span>
+#include <algorithm>
 
-#include "lgreco/compressor.h"
+#include "lgreco/method.h"
 
 namespace lgreco {
 
-void add_cast_losses(std::span<const float> values, std::span<const Level> levels,
+void add_cast_losses(const LayerValues& layer, std::span<const Level> levels,
                      std::span<double> sums);
-void add_low_rank_losses(std::span<const float> values, const MatrixShape& shape,
-                         std::span<const Level> levels, std::span<double> sums);
-
-/// For values that are encoded by themselves, such as one piece of a layer.
-void add_quantize_losses(std::span<const float> values, std::span<const Level> levels,
+void add_low_rank_losses(const LayerValues& layer, std::span<const Level> levels,
                          std::span<double> sums);
+void add_quantize_losses(const LayerValues& layer, std::span<const Level> levels,
+                         std::span<double> sums);
+void add_topk_losses(const LayerValues& layer, std::span<const Level> levels,
+                     std::span<double> sums);
 
-/// The same for topk, for as many pieces as there are of one layer, each with its own k. Owns the
-/// work space.
-class TopKAnalysis {
- public:
-  explicit TopKAnalysis(std::span<const Level> levels);
-  ~TopKAnalysis();
-  TopKAnalysis(const TopKAnalysis&) = delete;
-  TopKAnalysis& operator=(const TopKAnalysis&) = delete;
-
-  void add_losses(std::span<const float> values, std::span<double> sums);
-
- private:
-  class Histogram;
-
-  std::span<const Level> levels_;
-  std::vector<std::size_t> by_density_;  // positions of the topk levels, the largest density first
-  std::unique_ptr<Histogram> histogram_;
-};
+/// Calls `work` with each run of values that is encoded by itself.
+template <typename Work>
+void for_each_piece(const LayerValues& layer, const Work& work) {
+  for (std::size_t at = 0; at < layer.values.size(); at += layer.piece) {
+    work(layer.values.subspan(at, std::min(layer.piece, layer.values.size() - at)));
+  }
+}
 
 }  // namespace lgreco

@@ -31,10 +31,10 @@ double cast_loss(std::span<const float> values, DType to) {
 
 }  // namespace
 
-void add_cast_losses(std::span<const float> values, std::span<const Level> levels,
+void add_cast_losses(const LayerValues& layer, std::span<const Level> levels,
                      std::span<double> sums) {
   for (std::size_t i = 0; i < levels.size(); ++i) {
-    if (levels[i].method == Method::cast) sums[i] += cast_loss(values, levels[i].values);
+    sums[i] += cast_loss(layer.values, levels[i].values);
   }
 }
 

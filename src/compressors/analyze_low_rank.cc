@@ -96,19 +96,19 @@ Spectrum spectrum_of(std::span<const float> values, const MatrixShape& shape, st
 
 }  // namespace
 
-void add_low_rank_losses(std::span<const float> values, const MatrixShape& shape,
-                         std::span<const Level> levels, std::span<double> sums) {
-  const std::size_t side = std::min(shape.rows, shape.cols);
+void add_low_rank_losses(const LayerValues& layer, std::span<const Level> levels,
+                         std::span<double> sums) {
+  const std::size_t side = std::min(layer.shape.rows, layer.shape.cols);
   std::size_t wanted = 0;  // from rank `side` on nothing is lost
   for (const Level& level : levels) {
     const auto rank = static_cast<std::size_t>(level.parameter);
-    if (level.method == Method::low_rank && rank < side) wanted = std::max(wanted, rank);
+    if (rank < side) wanted = std::max(wanted, rank);
   }
   if (wanted == 0) return;
-  const Spectrum spectrum = spectrum_of(values, shape, wanted);
+  const Spectrum spectrum = spectrum_of(layer.values, layer.shape, wanted);
   for (std::size_t i = 0; i < levels.size(); ++i) {
     const auto rank = static_cast<std::size_t>(levels[i].parameter);
-    if (levels[i].method != Method::low_rank || rank >= side) continue;
+    if (rank >= side) continue;
     const double found = spectrum.squares.head(static_cast<Index>(rank)).sum();
     sums[i] += std::max(0.0, spectrum.total - found);
   }

@@ -41,17 +41,15 @@ void add_bucket(std::span<const float> bucket, std::span<const Level> levels,
   }
 }
 
-}  // namespace
-
-void add_quantize_losses(std::span<const float> values, std::span<const Level> levels,
-                         std::span<double> sums) {
+void add_piece(std::span<const float> values, std::span<const Level> levels,
+               std::span<double> sums) {
   std::vector<bool> done(levels.size(), false);
   for (std::size_t first = 0; first < levels.size(); ++first) {
-    if (levels[first].method != Method::quantize || done[first]) continue;
+    if (done[first]) continue;
     const std::size_t length = levels[first].bucket;
     std::vector<std::size_t> members;  // levels that share the buckets
     for (std::size_t i = first; i < levels.size(); ++i) {
-      if (levels[i].method != Method::quantize || levels[i].bucket != length) continue;
+      if (levels[i].bucket != length) continue;
       members.push_back(i);
       done[i] = true;
     }
@@ -59,6 +57,13 @@ void add_quantize_losses(std::span<const float> values, std::span<const Level> l
       add_bucket(values.subspan(at, std::min(length, values.size() - at)), levels, members, sums);
     }
   }
+}
+
+}  // namespace
+
+void add_quantize_losses(const LayerValues& layer, std::span<const Level> levels,
+                         std::span<double> sums) {
+  for_each_piece(layer, [&](std::span<const float> piece) { add_piece(piece, levels, sums); });
 }
 
 }  // namespace lgreco

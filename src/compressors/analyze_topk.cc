@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <numeric>
 
 #include "src/compressors/analyze.h"
 #include "src/compressors/topk_count.h"
@@ -27,20 +28,17 @@ std::vector<double> rounding_above(std::span<const Bin> bins) {
   return above;
 }
 
-std::vector<std::size_t> topk_by_density(std::span<const Level> levels) {
-  std::vector<std::size_t> order;
-  for (std::size_t i = 0; i < levels.size(); ++i) {
-    if (levels[i].method == Method::topk) order.push_back(i);
-  }
+// Positions of the levels, the largest density first.
+std::vector<std::size_t> by_density(std::span<const Level> levels) {
+  std::vector<std::size_t> order(levels.size());
+  std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
     return levels[a].parameter > levels[b].parameter;
   });
   return order;
 }
 
-}  // namespace
-
-class TopKAnalysis::Histogram {
+class Histogram {
  public:
   /// The bins of `values` that are not empty, in ascending order of the magnitude.
   std::vector<Bin> count(std::span<const float> values) {
@@ -85,22 +83,16 @@ class TopKAnalysis::Histogram {
   bool has_exponent_[kExponents] = {};
 };
 
-TopKAnalysis::TopKAnalysis(std::span<const Level> levels)
-    : levels_(levels), by_density_(topk_by_density(levels)) {
-  if (!by_density_.empty()) histogram_ = std::make_unique<Histogram>();
-}
-
-TopKAnalysis::~TopKAnalysis() = default;
-
-void TopKAnalysis::add_losses(std::span<const float> values, std::span<double> sums) {
-  if (by_density_.empty()) return;
-  const std::vector<Bin> bins = histogram_->count(values);
+// `order` is by_density(levels).
+void add_piece(std::span<const float> values, std::span<const Level> levels,
+               std::span<const std::size_t> order, Histogram& histogram, std::span<double> sums) {
+  const std::vector<Bin> bins = histogram.count(values);
   const std::vector<double> rounding = rounding_above(bins);
   std::size_t bin = 0;  // the bins below are dropped as a whole
   std::size_t dropped = 0;
   double energy = 0;
-  for (std::size_t i : by_density_) {
-    const std::size_t wanted = values.size() - topk_count(levels_[i].parameter, values.size());
+  for (std::size_t i : order) {
+    const std::size_t wanted = values.size() - topk_count(levels[i].parameter, values.size());
     for (; dropped + bins[bin].count <= wanted; ++bin) {
       dropped += bins[bin].count;
       energy += bins[bin].energy;
@@ -108,10 +100,21 @@ void TopKAnalysis::add_losses(std::span<const float> values, std::span<double> s
     const double share =
         static_cast<double>(wanted - dropped) / static_cast<double>(bins[bin].count);
     sums[i] += energy + share * bins[bin].energy;
-    if (levels_[i].values == DType::bf16) {
+    if (levels[i].values == DType::bf16) {
       sums[i] += (1 - share) * bins[bin].rounding + rounding[bin + 1];
     }
   }
+}
+
+}  // namespace
+
+void add_topk_losses(const LayerValues& layer, std::span<const Level> levels,
+                     std::span<double> sums) {
+  const std::vector<std::size_t> order = by_density(levels);
+  Histogram histogram;
+  for_each_piece(layer, [&](std::span<const float> piece) {
+    add_piece(piece, levels, order, histogram, sums);
+  });
 }
 
 }  // namespace lgreco

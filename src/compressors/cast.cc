@@ -4,7 +4,9 @@
 #include <cstring>
 #include <string>
 
+#include "src/compressors/analyze.h"
 #include "src/compressors/compressors.h"
+#include "src/compressors/spelling.h"
 #include "src/kernels/cast.h"
 #include "src/kernels/elementwise.h"
 
@@ -87,10 +89,35 @@ class Cast final : public CodedCompressor {
   DType to_;
 };
 
-}  // namespace
+constexpr Setting kType{"type", "bf16 or fp16", spell_dtype<&Level::values>,
+                        parse_dtype<&Level::values, DType::bf16, DType::f16>};
+
+// Small layers, too: nothing has to be worth it.
+bool suits(Level&, const LayerSpec& layer) { return layer.dtype == DType::f32; }
+
+void family(const Level&, std::vector<Level>& levels) {
+  levels.push_back({.method = Method::cast, .values = DType::bf16});
+}
 
 std::unique_ptr<CodedCompressor> make_cast(const Level& level) {
   return std::make_unique<Cast>(level.values);
 }
+
+}  // namespace
+
+constinit const MethodEntry kCast{.row = {.method = Method::cast,
+                                          .name = "cast",
+                                          .wire_version = 1,
+                                          .coded = true,
+                                          .min_parameter = 0,
+                                          .max_parameter = 0,
+                                          .integer_parameter = false,
+                                          .parameter_name = "type",
+                                          .example = "cast:bf16"},
+                                  .parameter = &kType,
+                                  .suits = suits,
+                                  .family = family,
+                                  .add_losses = add_cast_losses,
+                                  .make_coded = make_cast};
 
 }  // namespace lgreco

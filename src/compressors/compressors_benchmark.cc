@@ -188,19 +188,20 @@ class Cases {
     }
     layer->values.assign(gradient_.begin(), gradient_.begin() + kLayer.count());
     layer->residual.assign(kLayer.count(), 0.0f);
-    cases_[name] = {kLayer.count(), [=] {
-                      auto& [state, rounds, values, residual] = *layer;
-                      const std::vector<std::span<float>> means(rounds.begin(), rounds.end());
-                      if (!codec->encode_first_round(values, residual, kLayer, state, rounds[0])) {
-                        throw std::runtime_error(spelling);
-                      }
-                      for (std::size_t round = 1; round < rounds.size(); ++round) {
-                        codec->encode_round(static_cast<int>(round), values, kLayer, state,
-                                            std::span(means).first(round), rounds[round]);
-                      }
-                      codec->decode_keep_loss(kLayer, means, values, residual);
-                      codec->commit(kLayer, {}, means, state);
-                    }};
+    cases_[name] = {
+        kLayer.count(), [=] {
+          auto& [state, rounds, values, residual] = *layer;
+          const std::vector<std::span<float>> means(rounds.begin(), rounds.end());
+          if (!codec->encode_first_round(values, residual, kLayer, {}, state, rounds[0])) {
+            throw std::runtime_error(spelling);
+          }
+          for (std::size_t round = 1; round < rounds.size(); ++round) {
+            codec->encode_round(static_cast<int>(round), values, kLayer, {}, state,
+                                std::span(means).first(round), rounds[round]);
+          }
+          codec->decode_keep_loss(kLayer, {}, means, values, residual);
+          codec->commit(kLayer, {}, means, state);
+        }};
   }
 
   std::vector<float> gradient_ = gaussian(kCount, 1);

@@ -268,10 +268,10 @@ TEST_P(LinearTest, EncodeFirstRoundIsAddAndEncode) {
     auto values = gradient;
     for (std::size_t i = 0; i < residual.size(); ++i) values[i] += residual[i];
     auto expected = addend(0);
-    codec_->encode_round(0, values, kShape, state_, {}, expected);
+    codec_->encode_round(0, values, kShape, kKey, state_, {}, expected);
     auto sum = gradient;
     auto in_one = addend(0);
-    ASSERT_TRUE(codec_->encode_first_round(sum, residual, kShape, state_, in_one));
+    ASSERT_TRUE(codec_->encode_first_round(sum, residual, kShape, kKey, state_, in_one));
     EXPECT_TRUE(same_bits(sum, values));
     EXPECT_TRUE(same_bits(in_one, expected));
   }
@@ -283,9 +283,9 @@ TEST_P(LinearTest, EncodeFirstRoundRefusesWhatIsNotFinite) {
     for (float bad : {std::nanf(""), INFINITY, -INFINITY}) {
       auto values = gaussian(kShape.count(), 21), residual = gaussian(kShape.count(), 22);
       residual[at] = bad;
-      EXPECT_FALSE(codec_->encode_first_round(values, residual, kShape, state_, out)) << at;
+      EXPECT_FALSE(codec_->encode_first_round(values, residual, kShape, kKey, state_, out)) << at;
       values[at] = bad;
-      EXPECT_FALSE(codec_->encode_first_round(values, {}, kShape, state_, out)) << at;
+      EXPECT_FALSE(codec_->encode_first_round(values, {}, kShape, kKey, state_, out)) << at;
     }
   }
 }
@@ -296,7 +296,7 @@ TEST_P(LinearTest, EncodeFirstRoundRefusesInfinityTimesZero) {
   auto values = gaussian(kShape.count(), 23);
   values[100] = INFINITY;
   auto out = addend(0);
-  EXPECT_FALSE(codec_->encode_first_round(values, {}, kShape, state_, out));
+  EXPECT_FALSE(codec_->encode_first_round(values, {}, kShape, kKey, state_, out));
 }
 
 TEST_P(LinearTest, DecodeKeepLossIsDecodeAndSubtract) {
@@ -304,21 +304,44 @@ TEST_P(LinearTest, DecodeKeepLossIsDecodeAndSubtract) {
   std::vector<std::vector<float>> rounds;
   std::vector<std::span<float>> means;
   for (int round = 0; round < codec_->rounds(); ++round) {
-    codec_->encode_round(round, gradient, kShape, state_, means,
+    codec_->encode_round(round, gradient, kShape, kKey, state_, means,
                          rounds.emplace_back(addend(round)));
     means.emplace_back(rounds.back());
   }
   std::vector<float> sent(kShape.count()), expected(kShape.count());
-  codec_->decode(kShape, means, sent);
+  codec_->decode(kShape, kKey, means, sent);
   for (std::size_t i = 0; i < sent.size(); ++i) expected[i] = gradient[i] - sent[i];
   auto values = gradient;
   std::vector<float> residual(kShape.count());
-  codec_->decode_keep_loss(kShape, means, values, residual);
+  codec_->decode_keep_loss(kShape, kKey, means, values, residual);
   EXPECT_TRUE(same_bits(values, sent));
   EXPECT_TRUE(same_bits(residual, expected));
   values = gradient;
-  codec_->decode_keep_loss(kShape, means, values, values);
+  codec_->decode_keep_loss(kShape, kKey, means, values, values);
   EXPECT_TRUE(same_bits(values, expected));
+}
+
+TEST_P(LinearTest, SaysWhatTheStateHolds) {
+  EXPECT_EQ(state_.factor.size(), codec_->state_floats(kShape));
+  codec_->prepare(kShape, {7, 2, 3}, state_);
+  EXPECT_EQ(state_.factor.size(), codec_->state_floats(kShape));
+}
+
+TEST_P(LinearTest, NoResultExceedsItsBound) {
+  for (const float scale : {1e-30f, 1.0f, 1e30f}) {
+    const auto values = gaussian(kShape.count(), 25, scale);
+    std::vector<std::vector<float>> rounds;
+    std::vector<std::span<float>> means;
+    for (int round = 0; round < codec_->rounds(); ++round) {
+      codec_->encode_round(round, values, kShape, kKey, state_, means,
+                           rounds.emplace_back(addend(round)));
+      means.emplace_back(rounds.back());
+    }
+    std::vector<float> decoded(kShape.count());
+    codec_->decode(kShape, kKey, means, decoded);
+    const double bound = codec_->result_bound(means);
+    for (const float value : decoded) ASSERT_LE(std::abs(double{value}), bound);
+  }
 }
 
 TEST(Quantize, StochasticRoundingIsUnbiased) {

@@ -53,8 +53,31 @@ class Dense final : public CodedCompressor {
   static constexpr std::size_t kBlock = 1024;
 };
 
-}  // namespace
+// What a layer falls back to decides: a 16-bit one travels in its own type.
+bool suits_none(Level&, const LayerSpec&) { return false; }
+
+// Every list of levels ends with dense as it is.
+void none(const Level&, std::vector<Level>&) {}
+
+void lose_nothing(const LayerValues&, std::span<const Level>, std::span<double>) {}
 
 std::unique_ptr<CodedCompressor> make_dense(const Level&) { return std::make_unique<Dense>(); }
+
+}  // namespace
+
+constinit const MethodEntry kDense{.row = {.method = Method::dense,
+                                           .name = "dense",
+                                           .wire_version = 1,
+                                           .coded = true,
+                                           .min_parameter = 0,
+                                           .max_parameter = 0,
+                                           .integer_parameter = false,
+                                           .parameter_name = "",
+                                           .example = "dense"},
+                                   .suits = suits_none,
+                                   .neighbours = none,
+                                   .family = none,
+                                   .add_losses = lose_nothing,
+                                   .make_coded = make_dense};
 
 }  // namespace lgreco

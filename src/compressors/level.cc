@@ -1,31 +1,17 @@
 #include "lgreco/level.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
-#include <optional>
 
-#include "lgreco/compressor.h"
+#include "lgreco/method.h"
 #include "lgreco/status.h"
+#include "src/compressors/spelling.h"
 
 namespace lgreco {
 namespace {
 
-// Biases, norms and other short vectors: a fraction of a percent of the bytes, and sensitive.
-constexpr std::size_t kMinVectorCount = 4096;
-
-constexpr std::uint32_t kMostBucket = 1 << 24;
-
-std::string buckets() { return "a multiple of 8 from 8 to " + std::to_string(kMostBucket); }
-
-void check_dtype(const std::string& what, bool matters, DType dtype, DType impossible) {
-  if (matters && dtype == impossible) {
-    throw ConfigError("[level] " + what + ": " + std::string(name_of(dtype)) + " is not possible");
-  }
-}
-
-[[noreturn]] void refuse(std::string_view spelling, const std::string& why) {
-  throw ConfigError("[level] '" + std::string(spelling) + "': " + why);
+[[noreturn]] void refuse(std::string_view what, const std::string& why) {
+  throw ConfigError("[level] " + std::string(what) + ": " + why);
 }
 
 std::string known_methods() {
@@ -36,59 +22,6 @@ std::string known_methods() {
   return list;
 }
 
-std::string shortest(double value) {
-  char buffer[32];
-  const auto end = std::to_chars(buffer, buffer + sizeof buffer, value).ptr;
-  return {buffer, end};
-}
-
-double parse_number(std::string_view spelling, std::string_view text) {
-  double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(value)) {
-    refuse(spelling, "'" + std::string(text) + "' is not a number");
-  }
-  return value;
-}
-
-DType parse_dtype(std::string_view spelling, std::string_view text,
-                  std::initializer_list<DType> allowed) {
-  std::string names;
-  for (DType dtype : allowed) {
-    if (name_of(dtype) == text) return dtype;
-    names += (names.empty() ? "" : " or ") + std::string(name_of(dtype));
-  }
-  refuse(spelling, "'" + std::string(text) + "' is not a type here; use " + names);
-}
-
-std::uint32_t parse_bucket(std::string_view spelling, std::string_view text) {
-  const double bucket = parse_number(spelling, text);
-  if (bucket < 0 || bucket > kMostBucket || bucket != std::floor(bucket)) {
-    refuse(spelling, "bucket must be " + buckets());
-  }
-  return static_cast<std::uint32_t>(bucket);
-}
-
-void parse_setting(std::string_view spelling, std::string_view key, std::string_view value,
-                   Level& level) {
-  if (level.method == Method::quantize && key == "bucket") {
-    level.bucket = parse_bucket(spelling, value);
-  } else if (level.method == Method::quantize && key == "rounding") {
-    if (value != "nearest" && value != "stochastic") {
-      refuse(spelling, "rounding is nearest or stochastic");
-    }
-    level.rounding = value == "nearest" ? Rounding::nearest : Rounding::stochastic;
-  } else if (level.method == Method::topk && key == "values") {
-    level.values = parse_dtype(spelling, value, {DType::bf16, DType::f32});
-  } else if (level.method == Method::low_rank && key == "min_ratio") {
-    level.min_ratio = parse_number(spelling, value);
-  } else if (level.method == Method::low_rank && key == "factors") {
-    level.factors = parse_dtype(spelling, value, {DType::f32, DType::bf16});
-  } else {
-    refuse(spelling, "'" + std::string(key) + "' is no setting of this method");
-  }
-}
-
 std::string_view next_part(std::string_view& rest) {
   const std::size_t colon = rest.find(':');
   const std::string_view part = rest.substr(0, colon);
@@ -96,179 +29,125 @@ std::string_view next_part(std::string_view& rest) {
   return part;
 }
 
-const MethodRow& find_row(std::string_view spelling, std::string_view name) {
+const MethodEntry& find_entry(std::string_view what, std::string_view name) {
   for (const MethodRow& row : method_table()) {
-    if (row.name == name) return row;
+    if (row.name == name) return entry_of(row.method);
   }
-  refuse(spelling, "unknown method '" + std::string(name) + "'; known are " + known_methods());
+  refuse(what, "unknown method '" + std::string(name) + "'; known are " + known_methods());
 }
 
-bool worth_coding(const Level& level, const LayerSpec& layer) {
-  if (layer.shape.size() < 2 && layer.count() < kMinVectorCount) return false;
-  return 2 * payload_bytes(level, layer.matrix()) <= layer.count() * size_of(layer.dtype);
+void parse(const Setting& setting, std::string_view value, std::string_view what, Level& level) {
+  if (setting.parse(value, level)) return;
+  refuse(what, std::string(setting.key) + " must be " + std::string(setting.possible) + ", not '" +
+                   std::string(value) + "'");
 }
 
-Level dense_for(DType dtype) {
-  if (dtype == DType::f32) return Level{};
-  return Level{.method = Method::cast, .values = dtype};
+void parse_parameter(const MethodEntry& entry, std::string_view text, std::string_view what,
+                     Level& level) {
+  if (text.empty()) {
+    refuse(what, "the " + std::string(entry.row.parameter_name) + " is missing, as in " +
+                     std::string(entry.row.example));
+  }
+  if (entry.parameter != nullptr) {
+    parse(*entry.parameter, text, what, level);
+  } else if (const auto number = parse_number(text)) {
+    level.parameter = *number;
+  } else {
+    refuse(what, "'" + std::string(text) + "' is not a number");
+  }
+}
+
+void parse_setting(const MethodEntry& entry, std::string_view text, std::string_view what,
+                   Level& level) {
+  const std::size_t equals = text.find('=');
+  if (equals == std::string_view::npos) {
+    refuse(what, "'" + std::string(text) + "' is not of the form key=value");
+  }
+  const std::string_view key = text.substr(0, equals);
+  const auto setting = std::find_if(entry.settings.begin(), entry.settings.end(),
+                                    [&](const Setting& known) { return known.key == key; });
+  if (setting == entry.settings.end()) {
+    refuse(what, "'" + std::string(key) + "' is no setting of this method");
+  }
+  parse(*setting, text.substr(equals + 1), what, level);
+}
+
+void check_range(const MethodRow& row, double value) {
+  const bool in_range = value >= row.min_parameter && value <= row.max_parameter;
+  if (in_range && !(row.integer_parameter && value != std::floor(value))) return;
+  refuse(row.name, std::string(row.parameter_name) + " " + spell_number(value) +
+                       " is out of range; it must be " +
+                       (row.integer_parameter ? "a whole number " : "") + "from " +
+                       spell_number(row.min_parameter) + " to " + spell_number(row.max_parameter));
 }
 
 }  // namespace
 
 Level parse_level(std::string_view spelling) {
+  const std::string what = "'" + std::string(spelling) + "'";
   std::string_view rest = spelling;
-  const MethodRow& row = find_row(spelling, next_part(rest));
-  Level level{.method = row.method};
-  if (!row.parameter_name.empty()) {
-    const std::string_view parameter = next_part(rest);
-    if (parameter.empty()) {
-      refuse(spelling, "the " + std::string(row.parameter_name) + " is missing, as in " +
-                           std::string(row.example));
-    }
-    if (row.method == Method::cast) {
-      level.values = parse_dtype(spelling, parameter, {DType::bf16, DType::f16});
-    } else {
-      level.parameter = parse_number(spelling, parameter);
-    }
-  }
-  while (!rest.empty()) {
-    const std::string_view setting = next_part(rest);
-    const std::size_t equals = setting.find('=');
-    if (equals == std::string_view::npos) {
-      refuse(spelling, "'" + std::string(setting) + "' is not of the form key=value");
-    }
-    parse_setting(spelling, setting.substr(0, equals), setting.substr(equals + 1), level);
-  }
-  check(level);
+  const MethodEntry& entry = find_entry(what, next_part(rest));
+  Level level{.method = entry.row.method};
+  if (!entry.row.parameter_name.empty()) parse_parameter(entry, next_part(rest), what, level);
+  while (!rest.empty()) parse_setting(entry, next_part(rest), what, level);
+  check_range(entry.row, level.parameter);
   return level;
 }
 
+std::string spell_parameter(const Level& level) {
+  const MethodEntry& entry = entry_of(level.method);
+  if (entry.parameter != nullptr) return entry.parameter->spell(level);
+  return entry.row.parameter_name.empty() ? "" : spell_number(level.parameter);
+}
+
 std::string to_string(const Level& level) {
-  const Level defaults{};
-  std::string text(row_of(level.method).name);
-  switch (level.method) {
-    case Method::dense:
-      break;
-    case Method::cast:
-      text += ":" + std::string(name_of(level.values));
-      break;
-    case Method::quantize:
-      text += ":" + shortest(level.parameter);
-      if (level.bucket != defaults.bucket) text += ":bucket=" + std::to_string(level.bucket);
-      if (level.rounding != defaults.rounding) text += ":rounding=nearest";
-      break;
-    case Method::topk:
-      text += ":" + shortest(level.parameter);
-      if (level.values != defaults.values) text += ":values=" + std::string(name_of(level.values));
-      break;
-    case Method::low_rank:
-      text += ":" + shortest(level.parameter);
-      if (level.min_ratio != defaults.min_ratio) text += ":min_ratio=" + shortest(level.min_ratio);
-      if (level.factors != defaults.factors) {
-        text += ":factors=" + std::string(name_of(level.factors));
-      }
-      break;
+  const MethodEntry& entry = entry_of(level.method);
+  std::string text(entry.row.name);
+  if (!entry.row.parameter_name.empty()) text += ":" + spell_parameter(level);
+  for (const Setting& setting : entry.settings) {
+    const std::string value = setting.spell(level);
+    if (value != setting.spell(Level{})) text += ":" + std::string(setting.key) + "=" + value;
   }
   return text;
 }
 
+// A setting is possible when its own spelling is.
 void check(const Level& level) {
-  const MethodRow& row = row_of(level.method);
-  const double value = level.parameter;
-  const bool in_range = value >= row.min_parameter && value <= row.max_parameter;
-  if (!in_range || (row.integer_parameter && value != std::floor(value))) {
-    throw ConfigError("[level] " + std::string(row.name) + ": " + std::string(row.parameter_name) +
-                      " " + shortest(value) + " is out of range; it must be " +
-                      (row.integer_parameter ? "a whole number " : "") + "from " +
-                      shortest(row.min_parameter) + " to " + shortest(row.max_parameter));
-  }
-  if (level.bucket < 8 || level.bucket > kMostBucket || level.bucket % 8 != 0) {
-    throw ConfigError("[level] quantize: bucket " + std::to_string(level.bucket) + " must be " +
-                      buckets());
-  }
-  check_dtype("cast", level.method == Method::cast, level.values, DType::f32);
-  check_dtype("topk: values", level.method == Method::topk, level.values, DType::f16);
-  check_dtype("low_rank: factors", level.method == Method::low_rank, level.factors, DType::f16);
-  if (!(level.min_ratio > 0) || !std::isfinite(level.min_ratio)) {
-    throw ConfigError("[level] low_rank: min_ratio must be positive and finite");
-  }
+  const MethodEntry& entry = entry_of(level.method);
+  check_range(entry.row, level.parameter);
+  Level spelled = level;
+  const auto check_setting = [&](const Setting& setting) {
+    parse(setting, setting.spell(level), entry.row.name, spelled);
+  };
+  if (entry.parameter != nullptr) check_setting(*entry.parameter);
+  for (const Setting& setting : entry.settings) check_setting(setting);
+}
+
+Level uncompressed(DType dtype) {
+  if (dtype == DType::f32) return Level{};
+  return Level{.method = Method::cast, .values = dtype};
 }
 
 Level resolve(const Level& level, const LayerSpec& layer) {
-  const MatrixShape shape = layer.matrix();
-  switch (level.method) {
-    case Method::dense:
-      return dense_for(layer.dtype);
-    case Method::cast:
-      return layer.dtype == DType::f32 ? level : dense_for(layer.dtype);
-    case Method::quantize:
-    case Method::topk:
-      return worth_coding(level, layer) ? level : dense_for(layer.dtype);
-    case Method::low_rank: {
-      Level clipped = level;
-      clipped.parameter =
-          std::min<double>(level.parameter, static_cast<double>(std::min(shape.rows, shape.cols)));
-      const double factors = static_cast<double>(shape.rows + shape.cols) * clipped.parameter;
-      const bool takes_part = level.min_ratio * factors < static_cast<double>(shape.count());
-      return layer.shape.size() >= 2 && takes_part ? clipped : dense_for(layer.dtype);
-    }
-  }
-  return level;
+  Level resolved = level;
+  return entry_of(level.method).suits(resolved, layer) ? resolved : uncompressed(layer.dtype);
 }
 
 std::vector<Level> neighbours(const Level& reference) {
   std::vector<Level> levels;
-  Level level = reference;
-  const auto whole_numbers = [&](double first, double last) {
-    for (level.parameter = first; level.parameter <= last; ++level.parameter) {
-      levels.push_back(level);
-    }
-  };
-  switch (reference.method) {
-    case Method::dense:
-      break;
-    case Method::cast:
-      levels.push_back(reference);
-      break;
-    case Method::quantize:
-      whole_numbers(std::max(1.0, std::floor(reference.parameter / 2)),
-                    std::min(8.0, 2 * reference.parameter));
-      break;
-    case Method::topk:
-      for (int k = -4; k <= 4; ++k) {
-        level.parameter = reference.parameter * std::exp2(k / 2.0);
-        if (level.parameter >= row_of(Method::topk).min_parameter && level.parameter <= 1) {
-          levels.push_back(level);
-        }
-      }
-      break;
-    case Method::low_rank:
-      whole_numbers(std::ceil(reference.parameter / 2), 2 * reference.parameter);
-      break;
-  }
+  entry_of(reference.method).neighbours(reference, levels);
   levels.push_back(Level{});
   return levels;
 }
 
+// The last of the table first: a planner that cannot tell two levels apart takes the earlier.
 std::vector<Level> mixed_levels(const Level& reference) {
-  constexpr double kDensities[] = {0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5};
-  constexpr double kManyRanks = 64;  // one measures them at once, but the planner weighs each
-  const auto of_family = [&](Method method) {
-    return reference.method == method ? reference : Level{.method = method};
-  };
   std::vector<Level> levels;
-  Level level = of_family(Method::low_rank);
-  const double rank = reference.method == Method::low_rank ? reference.parameter : 4;
-  const double largest = std::min(4 * rank, std::max(rank, kManyRanks));
-  for (level.parameter = 1; level.parameter <= largest; ++level.parameter) levels.push_back(level);
-  level = of_family(Method::quantize);
-  for (level.parameter = 1; level.parameter <= 8; ++level.parameter) levels.push_back(level);
-  level = of_family(Method::topk);
-  for (double density : kDensities) {
-    level.parameter = density;
-    levels.push_back(level);
+  const std::span<const MethodRow> rows = method_table();
+  for (auto row = rows.rbegin(); row != rows.rend(); ++row) {
+    const bool is_own = row->method == reference.method;
+    entry_of(row->method).family(is_own ? reference : parse_level(row->example), levels);
   }
-  levels.push_back({.method = Method::cast, .values = DType::bf16});
   levels.push_back(Level{});
   return levels;
 }
@@ -281,6 +160,23 @@ std::size_t payload_bytes(const Level& level, const MatrixShape& shape) {
     floats += compressor->round_floats(shape, round);
   }
   return floats * size_of(level.factors);
+}
+
+bool is_worth_coding(Level& level, const LayerSpec& layer) {
+  // Biases, norms and other short vectors: a fraction of a percent of the bytes, and sensitive.
+  constexpr std::size_t kMinVectorCount = 4096;
+  if (layer.shape.size() < 2 && layer.count() < kMinVectorCount) return false;
+  return 2 * payload_bytes(level, layer.matrix()) <= layer.count() * size_of(layer.dtype);
+}
+
+void only_the_reference(const Level& reference, std::vector<Level>& levels) {
+  levels.push_back(reference);
+}
+
+double nothing_more_to_measure(const MatrixShape&) { return 0; }
+
+double payload_elements(const Level& level, const MatrixShape& shape) {
+  return static_cast<double>(payload_bytes(level, shape)) / 4;
 }
 
 }  // namespace lgreco

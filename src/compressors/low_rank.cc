@@ -9,7 +9,9 @@
 #include <cmath>
 
 #include "src/base/random.h"
+#include "src/compressors/analyze.h"
 #include "src/compressors/compressors.h"
+#include "src/compressors/spelling.h"
 #include "src/kernels/elementwise.h"
 #include "src/kernels/low_rank.h"
 
@@ -47,14 +49,17 @@ class LowRank final : public LinearCompressor {
     return rank_ * (round == 0 ? shape.rows : shape.cols);
   }
 
+  std::size_t state_floats(const MatrixShape& shape) const override { return rank_ * shape.cols; }
+
   // Columns that another rank of the plan left come first: they are ordered by importance.
   void prepare(const MatrixShape& shape, const RandomKey& key, LinearState& state) const override {
-    state.factor.resize(rank_ * shape.cols, 0.0f);
+    state.factor.resize(state_floats(shape), 0.0f);
     draw_zero_columns(shape, key, state.factor);
   }
 
   void encode_round(int round, std::span<const float> values, const MatrixShape& shape,
-                    const LinearState& state, std::span<const std::span<float>> means,
+                    const RandomKey&, const LinearState& state,
+                    std::span<const std::span<float>> means,
                     std::span<float> addend) const override {
     if (round == 0) {
       kernels::multiply(values.data(), shape.rows, shape.cols, state.factor.data(), rank_,
@@ -68,10 +73,10 @@ class LowRank final : public LinearCompressor {
 
   // What is not finite in the layer is not finite in P, whose sums run over all values.
   bool encode_first_round(std::span<float> values, std::span<const float> residual,
-                          const MatrixShape& shape, const LinearState& state,
+                          const MatrixShape& shape, const RandomKey& key, const LinearState& state,
                           std::span<float> addend) const override {
     if (residual.empty()) {
-      encode_round(0, values, shape, state, {}, addend);
+      encode_round(0, values, shape, key, state, {}, addend);
     } else {
       kernels::add_and_multiply(residual.data(), shape.rows, shape.cols, state.factor.data(), rank_,
                                 values.data(), addend.data());
@@ -81,17 +86,20 @@ class LowRank final : public LinearCompressor {
 
   // P is orthonormal, so that no entry of P Q^T exceeds it.
   double result_bound(std::span<const std::span<float>> means) const override {
-    return static_cast<double>(rank_) * kernels::max_magnitude(means[1].data(), means[1].size());
+    const std::span<const float> q = means[1];
+    return static_cast<double>(rank_) *
+           static_cast<double>(kernels::max_magnitude(q.data(), q.size()));
   }
 
-  void decode(const MatrixShape& shape, std::span<const std::span<float>> means,
+  void decode(const MatrixShape& shape, const RandomKey&, std::span<const std::span<float>> means,
               std::span<float> values) const override {
     kernels::reconstruct(means[0].data(), means[1].data(), shape.rows, shape.cols, rank_,
                          values.data());
   }
 
-  void decode_keep_loss(const MatrixShape& shape, std::span<const std::span<float>> means,
-                        std::span<float> values, std::span<float> residual) const override {
+  void decode_keep_loss(const MatrixShape& shape, const RandomKey&,
+                        std::span<const std::span<float>> means, std::span<float> values,
+                        std::span<float> residual) const override {
     kernels::reconstruct_keep_loss(means[0].data(), means[1].data(), shape.rows, shape.cols, rank_,
                                    values.data(), residual.data());
   }
@@ -118,10 +126,65 @@ class LowRank final : public LinearCompressor {
   std::size_t rank_;
 };
 
-}  // namespace
+std::string spell_min_ratio(const Level& level) { return spell_number(level.min_ratio); }
+
+bool parse_min_ratio(std::string_view text, Level& level) {
+  const auto ratio = parse_number(text);
+  if (!ratio || *ratio <= 0) return false;
+  level.min_ratio = *ratio;
+  return true;
+}
+
+constexpr Setting kSettings[] = {
+    {"min_ratio", "positive and finite", spell_min_ratio, parse_min_ratio},
+    {"factors", "fp32 or bf16", spell_dtype<&Level::factors>,
+     parse_dtype<&Level::factors, DType::f32, DType::bf16>}};
+
+double smaller_side(const MatrixShape& shape) {
+  return static_cast<double>(std::min(shape.rows, shape.cols));
+}
+
+bool suits(Level& level, const LayerSpec& layer) {
+  const MatrixShape shape = layer.matrix();
+  level.parameter = std::min(level.parameter, smaller_side(shape));
+  const double factors = static_cast<double>(shape.rows + shape.cols) * level.parameter;
+  return layer.shape.size() >= 2 && level.min_ratio * factors < static_cast<double>(shape.count());
+}
+
+void neighbours(const Level& reference, std::vector<Level>& levels) {
+  append_whole_numbers(reference, std::ceil(reference.parameter / 2), 2 * reference.parameter,
+                       levels);
+}
+
+void family(const Level& reference, std::vector<Level>& levels) {
+  constexpr double kMany = 64;  // one measures them at once, but the planner weighs each
+  const double rank = reference.parameter;
+  append_whole_numbers(reference, 1, std::min(4 * rank, std::max(rank, kMany)), levels);
+}
 
 std::unique_ptr<LinearCompressor> make_low_rank(const Level& level) {
   return std::make_unique<LowRank>(level);
 }
+
+}  // namespace
+
+constinit const MethodEntry kLowRank{
+    .row = {.method = Method::low_rank,
+            .name = "low_rank",
+            .wire_version = 1,
+            .coded = false,
+            .min_parameter = 1,
+            .max_parameter = 65535,
+            .integer_parameter = true,
+            .parameter_name = "rank",
+            .example = "low_rank:4"},
+    .settings = kSettings,
+    .suits = suits,
+    .neighbours = neighbours,
+    .family = family,
+    .add_losses = add_low_rank_losses,
+    .cost_to_measure = smaller_side,  // for each element, a row of the Gram matrix
+    .letter = 'r',
+    .make_linear = make_low_rank};
 
 }  // namespace lgreco

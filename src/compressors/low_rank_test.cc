@@ -42,12 +42,12 @@ class OneRank {
       rounds.emplace_back(compressor_->round_floats(kShape, round));
     }
     for (int round = 0; round < compressor_->rounds(); ++round) {
-      compressor_->encode_round(round, values, kShape, state, means,
+      compressor_->encode_round(round, values, kShape, key, state, means,
                                 rounds[static_cast<std::size_t>(round)]);
       means.emplace_back(rounds[static_cast<std::size_t>(round)]);
     }
     std::vector<float> result(kShape.count());
-    compressor_->decode(kShape, means, result);
+    compressor_->decode(kShape, key, means, result);
     compressor_->commit(kShape, key, means, state);
     return result;
   }

@@ -3,12 +3,16 @@
 // Payload, per bucket of B values: the grid (src/compressors/quantize_grid.h), then the packed
 // b-bit codes.
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <optional>
 
 #include "src/base/random.h"
+#include "src/compressors/analyze.h"
 #include "src/compressors/compressors.h"
 #include "src/compressors/quantize_grid.h"
+#include "src/compressors/spelling.h"
 #include "src/kernels/quantize.h"
 #include "src/kernels/spare_bits.h"
 
@@ -135,10 +139,64 @@ class Quantize final : public CodedCompressor {
   bool stochastic_;
 };
 
-}  // namespace
+std::string spell_bucket(const Level& level) { return std::to_string(level.bucket); }
+
+bool parse_bucket(std::string_view text, Level& level) {
+  constexpr double kMost = 1 << 24;
+  const auto bucket = parse_number(text);
+  if (!bucket || *bucket < 8 || *bucket > kMost || std::fmod(*bucket, 8) != 0) return false;
+  level.bucket = static_cast<std::uint32_t>(*bucket);
+  return true;
+}
+
+std::string spell_rounding(const Level& level) {
+  return level.rounding == Rounding::nearest ? "nearest" : "stochastic";
+}
+
+bool parse_rounding(std::string_view text, Level& level) {
+  if (text != "nearest" && text != "stochastic") return false;
+  level.rounding = text == "nearest" ? Rounding::nearest : Rounding::stochastic;
+  return true;
+}
+
+constexpr Setting kSettings[] = {
+    {"bucket", "a multiple of 8 from 8 to 16777216", spell_bucket, parse_bucket},
+    {"rounding", "nearest or stochastic", spell_rounding, parse_rounding}};
+
+void neighbours(const Level& reference, std::vector<Level>& levels) {
+  append_whole_numbers(reference, std::max(1.0, std::floor(reference.parameter / 2)),
+                       std::min(8.0, 2 * reference.parameter), levels);
+}
+
+void family(const Level& reference, std::vector<Level>& levels) {
+  append_whole_numbers(reference, 1, 8, levels);
+}
+
+double elements_sent(const Level& level, const MatrixShape& shape) {
+  return static_cast<double>(shape.count()) * level.parameter / 32;
+}
 
 std::unique_ptr<CodedCompressor> make_quantize(const Level& level) {
   return std::make_unique<Quantize>(level);
 }
+
+}  // namespace
+
+constinit const MethodEntry kQuantize{.row = {.method = Method::quantize,
+                                              .name = "quantize",
+                                              .wire_version = 1,
+                                              .coded = true,
+                                              .min_parameter = 1,
+                                              .max_parameter = 8,
+                                              .integer_parameter = true,
+                                              .parameter_name = "bits",
+                                              .example = "quantize:4"},
+                                      .settings = kSettings,
+                                      .neighbours = neighbours,
+                                      .family = family,
+                                      .add_losses = add_quantize_losses,
+                                      .elements_sent = elements_sent,
+                                      .letter = 'q',
+                                      .make_coded = make_quantize};
 
 }  // namespace lgreco

@@ -7,7 +7,9 @@
 #include <cmath>
 #include <cstring>
 
+#include "src/compressors/analyze.h"
 #include "src/compressors/compressors.h"
+#include "src/compressors/spelling.h"
 #include "src/compressors/topk_count.h"
 #include "src/kernels/cast.h"
 #include "src/kernels/elementwise.h"
@@ -145,10 +147,52 @@ class TopK final : public CodedCompressor {
   DType values_;
 };
 
-}  // namespace
+constexpr double kLeastDensity = 1e-6;
+
+constexpr Setting kSettings[] = {{"values", "bf16 or fp32", spell_dtype<&Level::values>,
+                                  parse_dtype<&Level::values, DType::bf16, DType::f32>}};
+
+void neighbours(const Level& reference, std::vector<Level>& levels) {
+  Level level = reference;
+  for (int k = -4; k <= 4; ++k) {
+    level.parameter = reference.parameter * std::exp2(k / 2.0);
+    if (level.parameter >= kLeastDensity && level.parameter <= 1) levels.push_back(level);
+  }
+}
+
+void family(const Level& reference, std::vector<Level>& levels) {
+  Level level = reference;
+  for (const double density : {0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5}) {
+    level.parameter = density;
+    levels.push_back(level);
+  }
+}
+
+double elements_sent(const Level& level, const MatrixShape& shape) {
+  return static_cast<double>(topk_count(level.parameter, shape.count()));
+}
 
 std::unique_ptr<CodedCompressor> make_topk(const Level& level) {
   return std::make_unique<TopK>(level);
 }
+
+}  // namespace
+
+constinit const MethodEntry kTopK{.row = {.method = Method::topk,
+                                          .name = "topk",
+                                          .wire_version = 1,
+                                          .coded = true,
+                                          .min_parameter = kLeastDensity,
+                                          .max_parameter = 1,
+                                          .integer_parameter = false,
+                                          .parameter_name = "density",
+                                          .example = "topk:0.01"},
+                                  .settings = kSettings,
+                                  .neighbours = neighbours,
+                                  .family = family,
+                                  .add_losses = add_topk_losses,
+                                  .elements_sent = elements_sent,
+                                  .letter = 'k',
+                                  .make_coded = make_topk};
 
 }  // namespace lgreco

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <optional>
 
 #include "lgreco/compressor.h"
@@ -63,25 +64,24 @@ double linear_seconds(Level level, std::vector<float> residual) {
   std::vector<std::span<float>> means(rounds.begin(), rounds.end());
   std::vector<float> values(residual.size());
   return excess * least_seconds([&] {
-           (void)compressor->encode_first_round(values, residual, kSample, state, rounds[0]);
+           (void)compressor->encode_first_round(values, residual, kSample, {}, state, rounds[0]);
            for (std::size_t round = 1; round < rounds.size(); ++round) {
-             compressor->encode_round(static_cast<int>(round), values, kSample, state,
+             compressor->encode_round(static_cast<int>(round), values, kSample, {}, state,
                                       std::span(means).first(round), rounds[round]);
            }
-           compressor->decode_keep_loss(kSample, means, values, residual);
+           compressor->decode_keep_loss(kSample, {}, means, values, residual);
          });
 }
 
-/// Seconds of a low-rank level of the sample, by its rank.
+/// Seconds of the sample at the levels of one linear method, by their parameter.
 class LinearSeconds {
  public:
-  LinearSeconds(std::span<const Level> levels, const std::vector<float>& values) {
+  LinearSeconds(Method method, std::span<const Level> levels, const std::vector<float>& values) {
     for (const Level& level : levels) {
-      if (is_coded(level.method)) continue;
+      if (level.method != method) continue;
       if (!least_ || level.parameter < least_->parameter) least_ = level;
       if (!most_ || level.parameter > most_->parameter) most_ = level;
     }
-    if (!least_) return;
     at_least_ = linear_seconds(*least_, values);
     at_most_ = linear_seconds(*most_, values);
   }
@@ -101,11 +101,16 @@ class LinearSeconds {
 
 std::vector<double> seconds_per_element(std::span<const Level> levels, int ranks) {
   const std::vector<float> values = sample();
-  const LinearSeconds linear(levels, values);
+  std::map<Method, LinearSeconds> linear;
   std::vector<double> rates;
   for (const Level& level : levels) {
-    const double seconds =
-        is_coded(level.method) ? coded_seconds(level, values, ranks) : linear.of(level);
+    double seconds;
+    if (is_coded(level.method)) {
+      seconds = coded_seconds(level, values, ranks);
+    } else {
+      seconds =
+          linear.try_emplace(level.method, level.method, levels, values).first->second.of(level);
+    }
     rates.push_back(seconds / static_cast<double>(values.size()));
   }
   return rates;

@@ -5,6 +5,7 @@
 #include <limits>
 #include <numeric>
 
+#include "lgreco/method.h"
 #include "src/kernels/elementwise.h"
 
 namespace lgreco {
@@ -14,12 +15,14 @@ constexpr float kNotMeasured = std::numeric_limits<float>::quiet_NaN();
 
 double cost_to_measure(const MatrixShape& shape, const Candidates& candidates) {
   if (candidates.size() < 2) return 0;
-  const bool has_low_rank =
-      std::any_of(candidates.begin(), candidates.end(),
-                  [](const Level& level) { return level.method == Method::low_rank; });
-  // A Gram matrix takes its side for each element; the other families some passes.
-  const auto side = static_cast<double>(std::min(shape.rows, shape.cols));
-  return static_cast<double>(shape.count()) * (32 + (has_low_rank ? side : 0));
+  double for_each_element = 32;  // what a few passes take
+  for (const MethodRow& row : method_table()) {
+    const bool is_among =
+        std::any_of(candidates.begin(), candidates.end(),
+                    [&](const Level& level) { return level.method == row.method; });
+    if (is_among) for_each_element += entry_of(row.method).cost_to_measure(shape);
+  }
+  return static_cast<double>(shape.count()) * for_each_element;
 }
 
 }  // namespace

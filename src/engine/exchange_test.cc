@@ -37,7 +37,7 @@ class Bytes final : public BucketValues {
 
   const MessageSizes& sizes() const override { return sizes_; }
   std::span<Presence> presence() override { return presence_; }
-  bool has_gradient() const override { return true; }
+  Findings findings() const override { return {.has_gradient = true}; }
 
   void start(std::span<const Gradient> gradients, const StepContext&) override {
     for (std::size_t i = 0; i < gradients.size(); ++i) {

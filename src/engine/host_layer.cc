@@ -105,10 +105,6 @@ Addend& HostLayer::joined(int round) {
   return sums_[static_cast<std::size_t>(round)].addends()[index_];
 }
 
-RandomKey HostLayer::key(const StepContext& context) const {
-  return {settings_.seed, context.step, record_.id};
-}
-
 std::span<const std::span<float>> HostLayer::means() const {
   return std::span(factors_).first(static_cast<std::size_t>(rounds()));
 }
@@ -123,6 +119,7 @@ void HostLayer::start(const Gradient& gradient) {
 
 // Takes all the memory that committing the step will need: from there on nothing may fail.
 void HostLayer::load(const StepContext& context) {
+  key_ = {settings_.seed, context.step, record_.id};
   if (!gradient_.present) {
     fill(values_, 0.0f);
   } else if (!is_fp32()) {
@@ -167,7 +164,7 @@ void HostLayer::load(const StepContext& context) {
 // A factor that overflows makes its layer non-finite, and so do values from which the loss may:
 // once the averages are known, it would be too late to tell the others.
 bool HostLayer::encode_first_factor(std::span<const float> residual) {
-  const bool fits = record_.linear->encode_first_round(values_, residual, record_.shape,
+  const bool fits = record_.linear->encode_first_round(values_, residual, record_.shape, key_,
                                                        record_.linear_state, factors_[0]) &&
                     (rounds() == 2 || loss_will_fit(values_, factors_[0]));
   if (!fits) fill(factors_[0], 0.0f);
@@ -177,7 +174,7 @@ bool HostLayer::encode_first_factor(std::span<const float> residual) {
 void HostLayer::encode_second_round() {
   const std::span<float> factor = factors_[1];
   if (presence_ != Presence::non_finite) {
-    record_.linear->encode_round(1, values_, record_.shape, record_.linear_state,
+    record_.linear->encode_round(1, values_, record_.shape, key_, record_.linear_state,
                                  std::span(factors_).first(1), factor);
     if (all_finite(factor) && loss_will_fit(values_, factor)) return;
   }
@@ -232,7 +229,7 @@ void HostLayer::finish(const StepContext& context, const MessageBodies& gather, 
 
 void HostLayer::decode(const MessageBodies& gather, std::span<float> result) const {
   if (is_linear()) {
-    record_.linear->decode(record_.shape, means(), result);
+    record_.linear->decode(record_.shape, key_, means(), result);
   } else {
     sums_[0].decode_into(index_, gather, result);
   }
@@ -264,43 +261,43 @@ void HostLayer::commit(const StepContext& context, const MessageBodies& gather) 
   // The residual of 16 bits is made in the memory of the average, that of fp32 before there is one.
   if (context.sum_averages && !is_fp32()) add_to_interval(record_, result_);
   if (!is_fp32()) {
-    keep_16_bit_residual(context);
+    keep_16_bit_residual();
   } else if (record_.level.method == Method::dense) {
     record_.residual.clear();  // everything was sent
     decode(gather, values_);
   } else if (settings_.error_feedback) {
-    keep_residual(context, gather);
+    keep_residual(gather);
   } else {
     decode(gather, values_);
   }
   if (context.sum_averages && is_fp32()) add_to_interval(record_, values_);
   if (is_linear()) {
-    record_.linear->commit(record_.shape, key(context), means(), record_.linear_state);
+    record_.linear->commit(record_.shape, key_, means(), record_.linear_state);
   }
   if (context.compare_parameters) look_for_large_residual();
 }
 
 // Leaves the average in `values_`.
-void HostLayer::keep_residual(const StepContext& context, const MessageBodies& gather) {
+void HostLayer::keep_residual(const MessageBodies& gather) {
   if (is_linear()) {
     const std::span<float> in_place = record_.residual.overwrite(values_.size());
     const std::span<float> loss = in_place.empty() ? values_ : in_place;
-    record_.linear->decode_keep_loss(record_.shape, means(), values_, loss);
+    record_.linear->decode_keep_loss(record_.shape, key_, means(), values_, loss);
     if (!in_place.empty()) return;
   }
-  record_.residual.keep(values_, key(context));
+  record_.residual.keep(values_, key_);
   decode(gather, values_);
 }
 
 // A 16-bit gradient cannot hold the average exactly: what its rounding loses is kept as well.
-void HostLayer::keep_16_bit_residual(const StepContext& context) {
+void HostLayer::keep_16_bit_residual() {
   if (!settings_.error_feedback) return;
   float* values = values_.data();
   // What was not sent and the average together; then less what was really written.
   if (!is_linear()) kernels::add(values, result_.data(), values_.size(), values);
   read_16_bit(gradient_.data, record_.spec.dtype, result_);
   kernels::subtract(values, result_.data(), values_.size(), values);
-  record_.residual.keep(values_, key(context));
+  record_.residual.keep(values_, key_);
 }
 
 }  // namespace lgreco

@@ -67,20 +67,20 @@ class HostLayer {
     return context.collect_windows && record_.measured_here;
   }
   Addend& joined(int round);
-  RandomKey key(const StepContext& context) const;
   std::span<const std::span<float>> means() const;
   bool encode_first_factor(std::span<const float> residual);
   void decode(const MessageBodies& gather, std::span<float> result) const;
   void commit(const StepContext& context, const MessageBodies& gather);
   void drop_residual_if_too_large();
   void look_for_large_residual();
-  void keep_residual(const StepContext& context, const MessageBodies& gather);
-  void keep_16_bit_residual(const StepContext& context);
+  void keep_residual(const MessageBodies& gather);
+  void keep_16_bit_residual();
 
   LayerRecord& record_;
   const HostSettings& settings_;
   Presence& presence_;
   Gradient gradient_;
+  RandomKey key_;  // of this step
   /// Gradient + residual, later what was not sent. An fp32 gradient's own memory, or part of
   /// `wide_`.
   std::span<float> values_;

@@ -26,16 +26,18 @@ class FirstHalf final : public LinearCompressor {
   std::size_t round_floats(const MatrixShape& shape, int) const override {
     return shape.count() / 2;
   }
+  std::size_t state_floats(const MatrixShape&) const override { return 0; }
   void prepare(const MatrixShape&, const RandomKey&, LinearState&) const override {}
-  void encode_round(int, std::span<const float> values, const MatrixShape&, const LinearState&,
-                    std::span<const std::span<float>>, std::span<float> addend) const override {
+  void encode_round(int, std::span<const float> values, const MatrixShape&, const RandomKey&,
+                    const LinearState&, std::span<const std::span<float>>,
+                    std::span<float> addend) const override {
     std::copy_n(values.begin(), addend.size(), addend.begin());
   }
   bool encode_first_round(std::span<float> values, std::span<const float> residual,
-                          const MatrixShape& shape, const LinearState& state,
+                          const MatrixShape& shape, const RandomKey& key, const LinearState& state,
                           std::span<float> addend) const override {
     for (std::size_t i = 0; i < residual.size(); ++i) values[i] += residual[i];
-    encode_round(0, values, shape, state, {}, addend);
+    encode_round(0, values, shape, key, state, {}, addend);
     return std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x); });
   }
   double result_bound(std::span<const std::span<float>> means) const override {
@@ -44,13 +46,14 @@ class FirstHalf final : public LinearCompressor {
     for (const float mean : means[0]) largest = std::max(largest, std::abs(mean));
     return looseness_ * largest;
   }
-  void decode(const MatrixShape&, std::span<const std::span<float>> means,
+  void decode(const MatrixShape&, const RandomKey&, std::span<const std::span<float>> means,
               std::span<float> values) const override {
     const auto rest = std::copy(means[0].begin(), means[0].end(), values.begin());
     std::fill(rest, values.end(), 0.0f);
   }
-  void decode_keep_loss(const MatrixShape&, std::span<const std::span<float>> means,
-                        std::span<float> values, std::span<float> residual) const override {
+  void decode_keep_loss(const MatrixShape&, const RandomKey&,
+                        std::span<const std::span<float>> means, std::span<float> values,
+                        std::span<float> residual) const override {
     for (std::size_t i = 0; i < values.size(); ++i) {
       const float average = i < means[0].size() ? means[0][i] : 0.0f;
       const float loss = values[i] - average;

@@ -26,9 +26,7 @@ void LayerRecord::use(const Level& new_level, const RandomKey& key,
     return;
   }
   linear = linear_compressor(level);
-  factor_codec = coded_compressor(level.factors == DType::f32
-                                      ? Level{}
-                                      : Level{.method = Method::cast, .values = level.factors});
+  factor_codec = lgreco::factor_codec(level);
   linear->prepare(shape, key, linear_state);
   for (int round = 0; round < linear->rounds(); ++round) {
     owners[static_cast<std::size_t>(round)] =

@@ -32,11 +32,10 @@ MemoryUse memory_use(const std::vector<LayerRecord>& layers, const AggregatorOpt
     memory.staging += message_bytes(record, static_cast<std::uint64_t>(ranks));
     if (record.spec.dtype != DType::f32) memory.staging += 2 * count * sizeof(float);
     if (record.linear != nullptr) {
-      const auto rank = static_cast<std::uint64_t>(record.level.parameter);
       for (int round = 0; round < record.linear->rounds(); ++round) {
         memory.staging += record.linear->round_floats(record.shape, round) * sizeof(float);
       }
-      memory.factors += rank * record.shape.cols * sizeof(float);
+      memory.factors += record.linear->state_floats(record.shape) * sizeof(float);
     }
     if (options.error_feedback && record.level.method != Method::dense) {
       memory.residuals += count * size_of(options.residual);

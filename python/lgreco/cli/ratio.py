@@ -58,7 +58,7 @@ def level_ratio(shapes: Shapes, spelling: str) -> dict[str, object]:
         elements += count
         payload += size
         compressed += resolved != "dense"
-        sent += _elements_sent(resolved, count, size)
+        sent += _core.elements_sent(resolved, shape)
     return {
         "level": level,
         "elements": elements,
@@ -67,13 +67,3 @@ def level_ratio(shapes: Shapes, spelling: str) -> dict[str, object]:
         "payload_bytes": payload,
         "true_ratio": 4 * elements / payload if payload else 1.0,
     }
-
-
-def _elements_sent(level: str, count: int, payload_bytes: int) -> float:
-    """In elements of 32 bits, without headers and positions, as papers count."""
-    parts = _core.parse_level(level)
-    if parts["method"] == "quantize":
-        return count * parts["parameter"] / 32
-    if parts["method"] == "topk":
-        return max(1.0, round(count * parts["parameter"]))
-    return payload_bytes / 4
