@@ -10,7 +10,7 @@ constexpr std::array kEntries = {
     MethodEntry{{Method::dense, "dense", 1, true, 0, 0, false, "", "dense"}, make_dense, nullptr},
     MethodEntry{
         {Method::cast, "cast", 1, true, 0, 0, false, "type", "cast:bf16"}, make_cast, nullptr},
-    MethodEntry{{Method::quantize, "quantize", 1, true, 1, 8, true, "bits", "quantize:4"},
+    MethodEntry{{Method::quantize, "quantize", 2, true, 1, 8, true, "bits", "quantize:4"},
                 make_quantize,
                 nullptr},
     MethodEntry{{Method::topk, "topk", 1, true, 1e-6, 1, false, "density", "topk:0.01"},
