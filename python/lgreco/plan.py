@@ -81,7 +81,7 @@ class Plan(Mapping[str, Method]):
 
     @property
     def hash(self) -> str:
-        """XXH3-64 of names, levels and wire versions, in hexadecimal: equal plans have equal hashes."""
+        """XXH3-64 of names, levels and wire versions, in hexadecimal: equal for equal plans."""
         return f"{_core.plan_hash([(name, str(m)) for name, m in self.levels.items()]):016x}"
 
     def to_dict(self) -> dict[str, object]:
