@@ -62,7 +62,8 @@ struct Plan {
   /// No plan within the budget has fewer bytes; 0 when nothing is proven: not planned, or for time.
   double lower_bound = 0;
 
-  /// XXH3-64 of names and levels: equal plans, equal hashes, on every machine.
+  /// XXH3-64 of names, levels and wire versions of their methods: equal plans, equal hashes, on
+  /// every machine.
   std::uint64_t hash() const;
 };
 

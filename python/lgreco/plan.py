@@ -81,7 +81,7 @@ class Plan(Mapping[str, Method]):
 
     @property
     def hash(self) -> str:
-        """XXH3-64 of names and levels, in hexadecimal: equal plans have equal hashes."""
+        """XXH3-64 of names, levels and wire versions, in hexadecimal: equal for equal plans."""
         return f"{_core.plan_hash([(name, str(m)) for name, m in self.levels.items()]):016x}"
 
     def to_dict(self) -> dict[str, object]:
@@ -135,7 +135,10 @@ class Plan(Mapping[str, Method]):
         except StateError as error:
             raise StateError(f"{error} (in {path})") from error
         if values.get("hash") != plan.hash:
-            raise StateError(f"[plan] {path} is damaged: its hash is not that of its levels")
+            raise StateError(
+                f"[plan] {path} is damaged, or of other wire versions of its methods: its hash is "
+                "not that of its levels"
+            )
         return plan
 
 

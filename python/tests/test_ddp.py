@@ -32,6 +32,11 @@ def test_non_finite_gradients(run_ranks, ranks):
     assert "seen by all" in run_ranks(ranks, "non_finite.py")
 
 
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_what_has_no_gradient_stands_still(run_ranks, ranks):
+    assert "stands still" in run_ranks(ranks, "zeros.py")
+
+
 def test_resume_at_every_step(run_ranks, tmp_path):
     assert "same runs" in run_ranks(2, "resume.py", str(tmp_path), timeout=400)
 

@@ -2,7 +2,6 @@
 // is in the cache every width adds what its grid loses. No bits are packed and no numbers drawn.
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
 #include "src/compressors/analyze.h"
@@ -14,30 +13,27 @@ namespace {
 
 constexpr std::size_t kRun = 1024;  // values whose losses are summed in fp32
 
-double squared_loss(std::span<const float> values, float low, float unit, bool stochastic) {
+double squared_loss(std::span<const float> values, const kernels::Grid& grid, bool stochastic) {
+  const double unit = static_cast<double>(std::max(grid.unit_below, grid.unit_above));
+  if (unit == 0) return 0;  // so are all values
   double loss = 0;
-  if (unit == 0) {  // every code is 0
-    for (float value : values) loss += std::pow(static_cast<double>(value) - low, 2);
-    return loss;
-  }
   for (std::size_t at = 0; at < values.size(); at += kRun) {
     const std::size_t count = std::min(kRun, values.size() - at);
-    loss += static_cast<double>(
-        kernels::rounding_loss(values.data() + at, count, low, unit, stochastic));
+    loss +=
+        static_cast<double>(kernels::rounding_loss(values.data() + at, count, grid, stochastic));
   }
-  return loss * static_cast<double>(unit) * static_cast<double>(unit);
+  return loss * unit * unit;
 }
 
 void add_bucket(std::span<const float> bucket, std::span<const Level> levels,
                 std::span<const std::size_t> members, std::span<double> sums) {
-  const kernels::Range range = kernels::range_of(bucket.data(), bucket.size());
+  const auto header = QuantizeGrid::enclosing(kernels::range_of(bucket.data(), bucket.size()));
   for (std::size_t member : members) {
     const Level& level = levels[member];
     const int bits = static_cast<int>(level.parameter);
-    const auto grid = QuantizeGrid::enclosing(range, bits);
-    sums[member] += grid.is_valid(bits) ? squared_loss(bucket, grid.low(), grid.unit(),
-                                                       level.rounding == Rounding::stochastic)
-                                        : std::numeric_limits<double>::infinity();
+    sums[member] += header.is_valid() ? squared_loss(bucket, header.grid(bits),
+                                                     level.rounding == Rounding::stochastic)
+                                      : std::numeric_limits<double>::infinity();
   }
 }
 

@@ -41,7 +41,7 @@ double norm(std::span<const float> values) {
 
 // Root of the mean square over a few draws, which nearest rounding repeats.
 double measured(std::span<const float> values, const std::string& spelling) {
-  constexpr std::uint64_t kDraws = 4;
+  constexpr std::uint64_t kDraws = 16;
   const auto codec = coded_compressor(parse_level(spelling));
   std::vector<std::byte> payload(codec->payload_bytes(values.size()));
   double squares = 0;

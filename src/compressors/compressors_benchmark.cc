@@ -18,6 +18,7 @@
 
 #include "lgreco/compressor.h"
 #include "src/base/random.h"
+#include "src/compressors/quantize_grid.h"
 #include "src/kernels/cast.h"
 #include "src/kernels/elementwise.h"
 #include "src/kernels/low_rank.h"
@@ -32,6 +33,7 @@ constexpr std::size_t kCount = 16'000'000;  // of most cases: larger than the ca
 constexpr std::size_t kTopKCount = 10'000'000;
 constexpr std::size_t kBlock = 1024;
 constexpr MatrixShape kLayer{512, 4608};  // of low_rank
+constexpr kernels::Range kRange{-4, 4};   // of a quantised bucket
 
 struct Case {
   std::size_t count;  // values of gradient that one pass handles
@@ -104,19 +106,19 @@ class Cases {
     add_kernel("from_f16", [=, this] { kernels::from_f16(halves, kCount, out_.data()); });
     for (int bits : {1, 2, 3, 4, 8}) {
       const std::string suffix = " " + std::to_string(bits);
-      const float unit = 8.0f / static_cast<float>((1 << bits) - 1);
+      const kernels::Grid grid = QuantizeGrid::enclosing(kRange).grid(bits);
       auto* packed = reinterpret_cast<std::uint8_t*>(payload_.data());
       add_kernel("quantize_pack" + suffix, [=] {
         const RandomStream stream = stream_of({1, 2, 3});
-        kernels::quantize_pack(g, kCount, bits, -4, unit, &stream, 0, packed);
+        kernels::quantize_pack(g, kCount, grid, &stream, 0, packed);
       });
-      add_kernel("unpack_dequantize_add" + suffix, [=, this] {
-        kernels::unpack_dequantize_add(packed, kCount, bits, -4, unit, out_.data());
-      });
+      add_kernel("unpack_dequantize_add" + suffix,
+                 [=, this] { kernels::unpack_dequantize_add(packed, kCount, grid, out_.data()); });
     }
     add_kernel("rounding_loss", [=, this] {
+      const kernels::Grid grid = QuantizeGrid::enclosing(kRange).grid(4);
       for (std::size_t at = 0; at < kCount; at += kBlock) {
-        sink_ = kernels::rounding_loss(g + at, kBlock, -4, 8.0f / 15, true);
+        sink_ = kernels::rounding_loss(g + at, kBlock, grid, true);
       }
     });
     add_kernel("find_threshold", [=, this] {

@@ -50,9 +50,9 @@ std::string as_identifier(const testing::TestParamInfo<std::string>& info) {
 
 std::vector<std::string> coded_spellings() {
   std::vector<std::string> spellings = examples(/*coded=*/true);
-  for (const char* more :
-       {"cast:fp16", "quantize:1", "quantize:2:rounding=nearest", "quantize:3:bucket=64",
-        "quantize:5", "quantize:8", "topk:0.5:values=fp32", "topk:1"}) {
+  for (const char* more : {"cast:fp16", "quantize:1", "quantize:2:rounding=nearest",
+                           "quantize:3:bucket=64", "quantize:5", "quantize:8",
+                           "quantize:8:rounding=nearest", "topk:0.5:values=fp32", "topk:1"}) {
     spellings.emplace_back(more);
   }
   return spellings;
@@ -102,6 +102,51 @@ TEST_P(CodedTest, NothingIsAZeroBytePayload) {
 TEST_P(CodedTest, ZerosStayZeros) {
   const std::vector<float> zeros(3000, 0.0f);
   EXPECT_EQ(decode(encode(zeros), zeros.size()), zeros);
+}
+
+// Padding rows, pruned weights, frozen classes: values between which zeros lie.
+std::vector<std::vector<float>> with_zeros(std::size_t count, unsigned seed) {
+  std::mt19937 generator(seed);
+  const auto normal = gaussian(count, seed + 1);
+  std::vector<std::vector<float>> all;
+  const auto add = [&](auto value_of, auto is_zero) {
+    std::vector<float>& values = all.emplace_back(count);
+    for (std::size_t i = 0; i < count; ++i) values[i] = is_zero(i) ? 0.0f : value_of(normal[i]);
+  };
+  const auto pruned = [&](std::size_t) { return generator() % 10 < 4; };
+  const auto rows = [](std::size_t i) { return i / 64 % 3 == 1; };
+  add([](float x) { return x; }, pruned);
+  add([](float x) { return x; }, rows);
+  add([](float x) { return std::abs(x); }, pruned);
+  add([](float x) { return -std::abs(x); }, rows);
+  add([](float x) { return 5 + x / 100; }, pruned);
+  add([](float x) { return -5 + x / 100; }, pruned);
+  add([](float x) { return x < 2 ? 1e-3f * x : 1e4f * x; }, pruned);
+  add([](float x) { return std::ldexp(x, -130); }, pruned);
+  add([](float x) { return x; }, [](std::size_t i) { return i % 1000 != 7; });
+  return all;
+}
+
+// Exactly, whatever is drawn, and nothing of it is left to a residual.
+TEST_P(CodedTest, EveryZeroStaysZero) {
+  for (std::size_t count : {1, 65, 1025, 20'000}) {
+    std::uint64_t step = 0;
+    for (const auto& values : with_zeros(count, 30)) {
+      for (int repeat = 0; repeat < 5; ++repeat) {
+        SCOPED_TRACE(std::to_string(count) + " values, step " + std::to_string(++step));
+        const auto payload = encode(values, step);
+        const auto decoded = decode(payload, count);
+        auto loss = values;
+        std::vector<std::byte> kept(payload.size());
+        ASSERT_TRUE(codec_->encode_keep_loss(loss, {}, {7, step, 3}, 0, kept));
+        for (std::size_t i = 0; i < count; ++i) {
+          if (values[i] != 0) continue;
+          ASSERT_EQ(decoded[i], 0) << i;
+          ASSERT_EQ(loss[i], 0) << i;
+        }
+      }
+    }
+  }
 }
 
 TEST_P(CodedTest, SameInputsGiveSameBytesOnAFreshInstance) {
@@ -341,6 +386,51 @@ TEST_P(LinearTest, NoResultExceedsItsBound) {
     codec_->decode(kShape, kKey, means, decoded);
     const double bound = codec_->result_bound(means);
     for (const float value : decoded) ASSERT_LE(std::abs(double{value}), bound);
+  }
+}
+
+// A row or column of zeros is one of the product, too.
+TEST_P(LinearTest, ZeroRowsAndColumnsStayZero) {
+  const auto is_zero = [](std::size_t i) {
+    const std::size_t row = i / kShape.cols, column = i % kShape.cols;
+    return row % 5 == 0 || row == kShape.rows - 1 || column % 7 == 3;
+  };
+  for (int step = 0; step < 5; ++step) {
+    auto values = gaussian(kShape.count(), 25 + static_cast<unsigned>(step));
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if (is_zero(i)) values[i] = 0;
+    }
+    std::vector<std::vector<float>> rounds;
+    std::vector<std::span<float>> means;
+    for (int round = 0; round < codec_->rounds(); ++round) {
+      codec_->encode_round(round, values, kShape, kKey, state_, means,
+                           rounds.emplace_back(addend(round)));
+      means.emplace_back(rounds.back());
+    }
+    std::vector<float> residual(values.size());
+    codec_->decode_keep_loss(kShape, kKey, means, values, residual);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if (!is_zero(i)) continue;
+      ASSERT_EQ(values[i], 0) << i;
+      ASSERT_EQ(residual[i], 0) << i;
+    }
+    codec_->commit(kShape, kKey, means, state_);
+  }
+}
+
+// Two points are one beside zero: the farther side is sent, the other one waits in the residual.
+TEST(Quantize, OneBitSendsTheFartherSide) {
+  const auto codec = coded_compressor(parse_level("quantize:1"));
+  for (float sign : {1.0f, -1.0f}) {
+    auto values = gaussian(1024, 11);
+    values[5] = 4 * sign;
+    std::vector<std::byte> payload(codec->payload_bytes(values.size()));
+    ASSERT_TRUE(codec->encode(values, {1, 2, 3}, 0, payload));
+    std::vector<float> decoded(values.size(), 0.0f);
+    ASSERT_TRUE(codec->decode_add(payload, decoded).is_ok());
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      ASSERT_TRUE(decoded[i] == 0 || (decoded[i] == 4 * sign && values[i] * sign > 0)) << i;
+    }
   }
 }
 

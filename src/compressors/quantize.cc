@@ -1,7 +1,8 @@
 // Uniform quantisation per bucket (QSGD, Alistarh et al. 2017; min-max layout as in CGX).
 //
-// Payload, per bucket of B values: the grid (src/compressors/quantize_grid.h), then the packed
-// b-bit codes.
+// Payload, per bucket of B values: its range, which says the grid (quantize_grid.h), then the
+// packed b-bit codes. Zero is on every grid, so what is zero stays zero, under error feedback and
+// in means over the ranks, too.
 
 #include <algorithm>
 #include <cmath>
@@ -36,11 +37,10 @@ class Quantize final : public CodedCompressor {
               std::span<std::byte> payload) const override {
     return for_each_bucket(values.size(), key, first_element, payload.data(), [&](Bucket bucket) {
       const float* bucket_values = values.data() + bucket.at;
-      const auto grid =
-          QuantizeGrid::enclosing(kernels::range_of(bucket_values, bucket.count), bits_);
-      if (!write_grid(grid, bucket)) return false;
-      kernels::quantize_pack(bucket_values, bucket.count, bits_, grid.low(), grid.unit(),
-                             bucket.random(), bucket.first, bucket.codes());
+      const auto header = QuantizeGrid::enclosing(kernels::range_of(bucket_values, bucket.count));
+      if (!write(header, bucket)) return false;
+      kernels::quantize_pack(bucket_values, bucket.count, header.grid(bits_), bucket.random(),
+                             bucket.first, bucket.codes());
       return true;
     });
   }
@@ -53,12 +53,12 @@ class Quantize final : public CodedCompressor {
       const float* addend = residual.empty() ? nullptr : residual.data() + bucket.at;
       kernels::Range range;
       if (!kernels::add_and_find_range(addend, bucket.count, bucket_values, range)) return false;
-      const auto grid = QuantizeGrid::enclosing(range, bits_);
-      if (!write_grid(grid, bucket)) return false;
+      const auto header = QuantizeGrid::enclosing(range);
+      if (!write(header, bucket)) return false;
       const bool is_last = values.size() - bucket.at < 2 * bucket.count;
       const std::size_t next = is_last ? 0 : bucket.count;
       const float* next_addend = addend == nullptr ? bucket_values : addend + next;
-      kernels::quantize_pack_keep_loss(bucket_values, bucket.count, bits_, grid.low(), grid.unit(),
+      kernels::quantize_pack_keep_loss(bucket_values, bucket.count, header.grid(bits_),
                                        bucket.random(), bucket.first, bucket.codes(),
                                        {bucket_values + next, next_addend});
       return true;
@@ -75,18 +75,19 @@ class Quantize final : public CodedCompressor {
     const std::byte* in = payload.data();
     for (std::size_t at = 0; at < accumulator.size(); at += bucket_) {
       const std::size_t count = std::min<std::size_t>(bucket_, accumulator.size() - at);
-      QuantizeGrid grid;
-      std::memcpy(&grid, in, sizeof grid);
-      if (!grid.is_valid(bits_)) {
+      QuantizeGrid header;
+      std::memcpy(&header, in, sizeof header);
+      if (!header.is_valid()) {
         return Status::corrupt("[quantize] the range of the values from " + std::to_string(at) +
-                               " on is not finite or negative");
+                               " on is not finite, or not of wire version " +
+                               std::to_string(row_of(Method::quantize).wire_version));
       }
-      if (!kernels::spare_bits_are_zero(in + sizeof grid,
+      if (!kernels::spare_bits_are_zero(in + sizeof header,
                                         count * static_cast<std::size_t>(bits_))) {
         return Status::corrupt("[quantize] a spare bit behind the last code is set");
       }
-      kernels::unpack_dequantize_add(reinterpret_cast<const std::uint8_t*>(in) + sizeof grid, count,
-                                     bits_, grid.low(), grid.unit(), accumulator.data() + at);
+      kernels::unpack_dequantize_add(reinterpret_cast<const std::uint8_t*>(in) + sizeof header,
+                                     count, header.grid(bits_), accumulator.data() + at);
       in += bucket_bytes(count);
     }
     return Status::ok();
@@ -129,9 +130,10 @@ class Quantize final : public CodedCompressor {
     return true;
   }
 
-  bool write_grid(const QuantizeGrid& grid, const Bucket& bucket) const {
-    std::memcpy(bucket.payload, &grid, sizeof grid);
-    return grid.is_valid(bits_);
+  // False when it cannot be sent.
+  static bool write(const QuantizeGrid& header, const Bucket& bucket) {
+    std::memcpy(bucket.payload, &header, sizeof header);
+    return header.is_valid();
   }
 
   int bits_;

@@ -1,6 +1,7 @@
-// The grid on which `quantize` puts the values of one bucket.
+// The grid on which `quantize` puts the values of one bucket, wire version 2.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 
@@ -9,25 +10,48 @@
 
 namespace lgreco {
 
-/// The header of a bucket in a payload, two bf16.
+/// The header of a bucket in a payload: two bf16 that enclose zero and every value. `high_bits` has
+/// no sign and `low_bits` always has one, for zero, too. No header of version 1 (low, unit) is like
+/// that, so its payloads are refused.
 struct QuantizeGrid {
+  std::uint16_t high_bits;
   std::uint16_t low_bits;
-  std::uint16_t unit_bits;
 
-  /// `low` is rounded down and `unit` up, so that the grid encloses every value.
-  static QuantizeGrid enclosing(const kernels::Range& range, int bits) {
-    const std::uint16_t low_bits = kernels::bf16_below(range.low);
-    // Halved so that the width of a range over the whole of fp32 does not overflow.
-    const float half_width = range.high * 0.5f - kernels::bf16_value(low_bits) * 0.5f;
-    return {low_bits, kernels::bf16_above(half_width / (max_code(bits) * 0.5f))};
+  static QuantizeGrid enclosing(const kernels::Range& range) {
+    const auto low_bits = kernels::bf16_below(std::min(range.low, 0.0f));
+    return {kernels::bf16_above(std::max(range.high, 0.0f)),
+            static_cast<std::uint16_t>(low_bits | kSign)};
   }
 
-  static float max_code(int bits) { return static_cast<float>((1 << bits) - 1); }
-  float low() const { return kernels::bf16_value(low_bits); }
-  float unit() const { return kernels::bf16_value(unit_bits); }
-  /// False when fp32 cannot hold the grid, or when it descends. Such a bucket cannot be sent.
-  bool is_valid(int bits) const {
-    return std::isfinite(low() + max_code(bits) * unit()) && unit() >= 0;
+  /// False for what is no header of this version, and for a range that bf16 cannot hold, which
+  /// cannot be sent.
+  bool is_valid() const {
+    return (high_bits & kSign) == 0 && (low_bits & kSign) != 0 && is_finite(high_bits) &&
+           is_finite(low_bits);
+  }
+
+  /// Zero divides the codes as the roots of what lies on its sides. With values that lie around
+  /// zero, far fewer of them near the ends, that loses the least. REQUIRES: is_valid().
+  kernels::Grid grid(int bits) const {
+    const float below = -kernels::bf16_value(low_bits), above = kernels::bf16_value(high_bits);
+    const int steps = (1 << bits) - 1;
+    const int steps_below = steps_under_zero(below, above, steps);
+    return {bits, steps_below, below / static_cast<float>(std::max(steps_below, 1)),
+            above / static_cast<float>(std::max(steps - steps_below, 1))};
+  }
+
+ private:
+  static constexpr unsigned kSign = 0x8000;
+
+  static bool is_finite(std::uint16_t bits) { return (bits & 0x7F80) != 0x7F80; }
+
+  // At least one on either side where there are values. One bit cannot: it has the farther side.
+  static int steps_under_zero(float below, float above, int steps) {
+    if (below == 0) return 0;
+    if (above == 0) return steps;
+    const float share = 1.0f / (1.0f + std::sqrt(above / below));
+    const int nearest = static_cast<int>(std::floor(static_cast<float>(steps) * share + 0.5f));
+    return steps == 1 ? nearest : std::clamp(nearest, 1, steps - 1);
   }
 };
 static_assert(sizeof(QuantizeGrid) == 4);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "lgreco/compressor.h"
 #include "lgreco/status.h"
 
 namespace lgreco {
@@ -107,9 +108,12 @@ std::string difference(const std::string& first, const std::string& other, int r
     const std::string left = i < a.size() ? a[i] : "", right = i < b.size() ? b[i] : "";
     if (left == right) continue;
     const std::string& named = left.empty() ? right : left;
-    return "[compress] the ranks differ in " + named.substr(0, named.find('\x1f')) +
-           ": rank 0 has " + quoted(left) + ", rank " + std::to_string(rank) + " has " +
-           quoted(right) + "; call it with equal arguments and models on every rank";
+    const std::string field = named.substr(0, named.find('\x1f'));
+    return "[compress] the ranks differ in " + field + ": rank 0 has " + quoted(left) + ", rank " +
+           std::to_string(rank) + " has " + quoted(right) + "; " +
+           (field.find("version") == std::string::npos
+                ? "call it with equal arguments and models on every rank"
+                : "install the same lgreco on every rank");
   }
   return "[compress] the ranks differ";
 }
@@ -215,6 +219,11 @@ Fingerprint fingerprint_of(const std::vector<LayerSpec>& layers, const Aggregato
       {"seed", std::to_string(options.seed)},
       {"start", std::to_string(options.start)},
       {"number of layers", std::to_string(layers.size())}};
+  // Of all methods, as a plan may come to any of them.
+  for (const MethodRow& row : method_table()) {
+    fields.emplace_back("wire version of " + std::string(row.name),
+                        std::to_string(row.wire_version));
+  }
   for (std::size_t i = 0; i < layers.size(); ++i) {
     fields.emplace_back("layer " + std::to_string(i), layers[i].name + " " +
                                                           text_of(layers[i].shape) + " " +

@@ -4,6 +4,7 @@
 
 #include <array>
 
+#include "lgreco/compressor.h"
 #include "lgreco/status.h"
 
 namespace lgreco {
@@ -31,7 +32,8 @@ Reason parse_reason(std::string_view name) {
 std::uint64_t Plan::hash() const {
   std::string text;
   for (std::size_t i = 0; i < layers.size(); ++i) {
-    text += layers[i] + '\0' + to_string(levels[i]) + '\n';
+    text += layers[i] + '\0' + to_string(levels[i]) + '\0' +
+            std::to_string(row_of(levels[i].method).wire_version) + '\n';
   }
   return XXH3_64bits(text.data(), text.size());
 }

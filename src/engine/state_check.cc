@@ -60,8 +60,8 @@ void check_state(const AggregatorState& state, Place place, std::uint64_t finger
   }
   if (state.fingerprint != fingerprint) {
     throw StateError(
-        "[state] saved with another model or other settings (method, policy, seed, "
-        "start, ...); call compress() as it was called then");
+        "[state] saved with another model, other settings (method, policy, seed, start, ...) or "
+        "other wire versions of the methods; call compress() as it was called then");
   }
   bool same_layers = state.layers.size() == layers.size() &&
                      state.plan.layers.size() == layers.size() &&

@@ -53,12 +53,19 @@ void Add(benchmark::State& state) {
 }
 BENCHMARK(Add);
 
+// From -4 to 4.
+Grid grid_of(int bits) {
+  const int below = (1 << bits) / 2;
+  const auto above = static_cast<float>(std::max((1 << bits) - 1 - below, 1));
+  return {bits, below, 4.0f / static_cast<float>(below), 4.0f / above};
+}
+
 void QuantizePack(benchmark::State& state) {
   const int bits = static_cast<int>(state.range(0));
   const RandomStream stream = stream_of({1, 2, 3});
   std::vector<std::uint8_t> packed(packed_bytes(kCount, bits));
   for (auto _ : state) {
-    quantize_pack(gradient().data(), kCount, bits, -4, 8.0f / 255, &stream, 0, packed.data());
+    quantize_pack(gradient().data(), kCount, grid_of(bits), &stream, 0, packed.data());
     benchmark::ClobberMemory();
   }
   count_bytes(state);
@@ -70,7 +77,7 @@ void UnpackDequantizeAdd(benchmark::State& state) {
   const std::vector<std::uint8_t> packed(packed_bytes(kCount, bits), 0x5A);
   std::vector<float> out(kCount);
   for (auto _ : state) {
-    unpack_dequantize_add(packed.data(), kCount, bits, -4, 0.1f, out.data());
+    unpack_dequantize_add(packed.data(), kCount, grid_of(bits), out.data());
     benchmark::ClobberMemory();
   }
   count_bytes(state);
@@ -123,7 +130,7 @@ void RoundingLoss(benchmark::State& state) {
   for (auto _ : state) {
     for (std::size_t at = 0; at < kCount; at += kBucket) {
       benchmark::DoNotOptimize(
-          rounding_loss(gradient().data() + at, kBucket, -4, 8.0f / 15, state.range(0) != 0));
+          rounding_loss(gradient().data() + at, kBucket, grid_of(4), state.range(0) != 0));
     }
   }
   count_bytes(state);

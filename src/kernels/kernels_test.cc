@@ -229,52 +229,82 @@ TEST_P(KernelsTest, CastKeepsLossOfFiniteHalvesOnly) {
   }
 }
 
+/// Grids over `range` with few, half and all of the codes under zero.
+std::vector<Grid> grids_over(const Range& range, int bits) {
+  std::vector<Grid> grids;
+  const int steps = (1 << bits) - 1;
+  for (int below : {0, 1, (steps + 1) / 2, steps}) {
+    grids.push_back({bits, below, -range.low / static_cast<float>(std::max(below, 1)),
+                     range.high / static_cast<float>(std::max(steps - below, 1))});
+  }
+  return grids;
+}
+
 TEST_P(KernelsTest, QuantizeAndBack) {
   const RandomStream stream = stream_of({1, 2, 3});
   for (int bits = 1; bits <= 8; ++bits) {
     for (std::size_t count : kCounts) {
       if (count == 0) continue;
-      const auto values = gaussian(count);
+      auto values = gaussian(count);
+      for (std::size_t i = 0; i < count; i += 5) values[i] = i % 2 == 0 ? 0.0f : -0.0f;
       const Range range = range_of(values.data(), count);
       const Range plain = scalar::range_of(values.data(), count);
       ASSERT_EQ(range.low, plain.low);
       ASSERT_EQ(range.high, plain.high);
-      const float unit = (range.high - range.low) / static_cast<float>((1 << bits) - 1);
-      for (const RandomStream* random : {static_cast<const RandomStream*>(nullptr), &stream}) {
-        std::vector<std::uint8_t> packed(packed_bytes(count, bits), 0xFF), expected(packed);
-        quantize_pack(values.data(), count, bits, range.low, unit, random, 77, packed.data());
-        scalar::quantize_pack(values.data(), count, bits, range.low, unit, random, 77,
-                              expected.data());
-        ASSERT_EQ(packed, expected) << bits << " bits, " << count;
-        auto loss = values, expected_loss = values;
-        quantize_pack_keep_loss(loss.data(), count, bits, range.low, unit, random, 77,
-                                packed.data(), {values.data(), values.data()});
-        ASSERT_EQ(packed, expected) << bits << " bits, " << count;
-        scalar::quantize_pack_keep_loss(expected_loss.data(), count, bits, range.low, unit, random,
-                                        77, expected.data());
-        ASSERT_TRUE(same_bits(loss, expected_loss)) << bits << " bits, " << count;
-        auto sum = gaussian(count);
-        auto expected_sum = sum;
-        unpack_dequantize_add(packed.data(), count, bits, range.low, unit, sum.data());
-        scalar::unpack_dequantize_add(packed.data(), count, bits, range.low, unit,
-                                      expected_sum.data());
-        ASSERT_TRUE(same_bits(sum, expected_sum)) << bits << " bits, " << count;
+      const Range with_zero{std::min(range.low, 0.0f), std::max(range.high, 0.0f)};
+      for (const Grid& grid : grids_over(with_zero, bits)) {
+        for (const RandomStream* random : {static_cast<const RandomStream*>(nullptr), &stream}) {
+          SCOPED_TRACE(std::to_string(bits) + " bits, " + std::to_string(count) + " values, " +
+                       std::to_string(grid.below) + " codes under zero");
+          std::vector<std::uint8_t> packed(packed_bytes(count, bits), 0xFF), expected(packed);
+          quantize_pack(values.data(), count, grid, random, 77, packed.data());
+          scalar::quantize_pack(values.data(), count, grid, random, 77, expected.data());
+          ASSERT_EQ(packed, expected);
+          auto loss = values, expected_loss = values;
+          quantize_pack_keep_loss(loss.data(), count, grid, random, 77, packed.data(),
+                                  {values.data(), values.data()});
+          ASSERT_EQ(packed, expected);
+          scalar::quantize_pack_keep_loss(expected_loss.data(), count, grid, random, 77,
+                                          expected.data());
+          ASSERT_TRUE(same_bits(loss, expected_loss));
+          auto sum = gaussian(count);
+          auto expected_sum = sum;
+          unpack_dequantize_add(packed.data(), count, grid, sum.data());
+          scalar::unpack_dequantize_add(packed.data(), count, grid, expected_sum.data());
+          ASSERT_TRUE(same_bits(sum, expected_sum));
+        }
       }
     }
   }
 }
 
-TEST_P(KernelsTest, QuantizeOfAnEmptyRange) {
-  const std::vector<float> values(70, -3.0f);
+TEST_P(KernelsTest, QuantizeOfNothingButZeros) {
+  const Grid grid{3, 0, 0, 0};
+  std::vector<float> values(70, 0.0f);
+  values[3] = values[68] = -0.0f;
   std::vector<std::uint8_t> packed(packed_bytes(values.size(), 3), 0xFF), expected(packed);
   auto loss = values, expected_loss = values;
-  quantize_pack_keep_loss(loss.data(), loss.size(), 3, -3, 0, nullptr, 0, packed.data(),
+  quantize_pack_keep_loss(loss.data(), loss.size(), grid, nullptr, 0, packed.data(),
                           {loss.data(), loss.data()});
-  scalar::quantize_pack_keep_loss(expected_loss.data(), loss.size(), 3, -3, 0, nullptr, 0,
+  scalar::quantize_pack_keep_loss(expected_loss.data(), loss.size(), grid, nullptr, 0,
                                   expected.data());
   EXPECT_EQ(packed, expected);
+  EXPECT_EQ(packed, std::vector<std::uint8_t>(packed.size(), 0));
   EXPECT_TRUE(same_bits(loss, expected_loss));
   EXPECT_EQ(loss, std::vector<float>(values.size(), 0.0f));
+}
+
+// Numbers so near 1 are drawn that code + number is rounded up to the next code.
+TEST_P(KernelsTest, ZeroIsSentAsZeroWhateverIsDrawn) {
+  constexpr std::size_t kCount = 1 << 20;
+  const RandomStream stream = stream_of({1, 2, 3});
+  const std::vector<float> zeros(kCount, 0.0f);
+  std::vector<std::uint8_t> packed(kCount);
+  for (int below : {0, 1, 100, 255}) {
+    const Grid grid{8, below, 1.0f, 1.0f};
+    quantize_pack(zeros.data(), kCount, grid, &stream, 0, packed.data());
+    EXPECT_EQ(std::count(packed.begin(), packed.end(), below), kCount);
+  }
 }
 
 TEST_P(KernelsTest, PackedCodesComeBack) {
@@ -568,11 +598,13 @@ TEST_P(KernelsTest, Gram) {
 TEST_P(KernelsTest, RoundingLoss) {
   for (std::size_t count : kCounts) {
     const auto values = gaussian(count);
-    for (float unit : {0.01f, 0.3f, 7.0f}) {
-      for (bool stochastic : {false, true}) {
-        ASSERT_EQ(rounding_loss(values.data(), count, -4, unit, stochastic),
-                  scalar::rounding_loss(values.data(), count, -4, unit, stochastic))
-            << count << " by " << unit;
+    for (const Range& range : {Range{-4, 4}, Range{-0.5f, 3}, Range{-1e-10f, 5}, Range{0, 2}}) {
+      for (const Grid& grid : grids_over(range, 4)) {
+        for (bool stochastic : {false, true}) {
+          ASSERT_EQ(rounding_loss(values.data(), count, grid, stochastic),
+                    scalar::rounding_loss(values.data(), count, grid, stochastic))
+              << count << " on " << grid.below << " codes under zero";
+        }
       }
     }
   }
@@ -580,9 +612,21 @@ TEST_P(KernelsTest, RoundingLoss) {
 
 TEST(RoundingLoss, IsTheDistanceOrItsExpectation) {
   const float values[] = {1.0f, 1.25f, 1.5f, 2.0f, 2.75f};
-  EXPECT_EQ(scalar::rounding_loss(values, 5, 1, 1, false), 0.0625f + 0.25f + 0.0625f);
-  EXPECT_EQ(scalar::rounding_loss(values, 5, 1, 1, true), 0.1875f + 0.25f + 0.1875f);
-  EXPECT_EQ(scalar::rounding_loss(values, 5, 1, 0.25f, true), 0);
+  EXPECT_EQ(scalar::rounding_loss(values, 5, {3, 0, 0, 1}, false), 0.0625f + 0.25f + 0.0625f);
+  EXPECT_EQ(scalar::rounding_loss(values, 5, {3, 0, 0, 1}, true), 0.1875f + 0.25f + 0.1875f);
+  EXPECT_EQ(scalar::rounding_loss(values, 5, {5, 0, 0, 0.25f}, true), 0);
+}
+
+TEST(RoundingLoss, HasAUnitOnEitherSideOfZero) {
+  const float values[] = {-1.0f, -0.25f, 0.0f, 1.0f};
+  // In squares of 2: a quarter of half a unit's loss, nothing, and that of half a unit.
+  EXPECT_EQ(scalar::rounding_loss(values, 4, {2, 1, 1, 2}, false), 0.0625f / 4 + 0.25f);
+  EXPECT_EQ(scalar::rounding_loss(values, 4, {2, 1, 1, 2}, true), 0.1875f / 4 + 0.25f);
+}
+
+TEST(RoundingLoss, CountsWhatIsBeyondTheGrid) {
+  const float values[] = {-3.0f, 2.0f, 1.0f};
+  EXPECT_EQ(scalar::rounding_loss(values, 3, {1, 0, 1, 1}, true), 9.0f + 1.0f);
 }
 
 TEST(Bf16Bounds, Enclose) {

@@ -108,18 +108,22 @@ HWY_INLINE hn::Vec<Floats> AddUniform(hn::Vec<Floats> quotient, const RandomStre
   return hn::MulAdd(hn::ConvertTo(df, whole), hn::Set(df, 0x1.0p-24f), quotient);
 }
 
+// What to divide by. Where a side has only zeros, anything but zero does.
+HWY_INLINE float Divisor(float unit) { return unit == 0 ? 1.0f : unit; }
+
 // One code a byte. With kKeepLoss, values[i] becomes what its code leaves.
 template <bool kStochastic, bool kKeepLoss, typename Float>
-void CodesOf(Float* values, std::size_t count, int bits, float low, float unit,
-             const RandomStream* stream, std::uint32_t first, std::uint8_t* codes,
-             [[maybe_unused]] const Upcoming& upcoming) {
+void CodesOf(Float* values, std::size_t count, const Grid& grid, const RandomStream* stream,
+             std::uint32_t first, std::uint8_t* codes, [[maybe_unused]] const Upcoming& upcoming) {
   const Floats d;
   const Words dw;
   const hn::Rebind<std::uint8_t, Floats> bytes;
-  const auto lows = hn::Set(d, low), minus_lows = hn::Set(d, -low);
-  const auto units = hn::Set(d, unit), minus_units = hn::Set(d, -unit);
-  const auto highest = hn::Set(d, static_cast<float>((1 << bits) - 1));
-  const auto to_low_bits = hn::Set(d, 0x1.0p23f);  // the sum with a code has it there
+  const auto below = static_cast<float>(grid.below);
+  const auto units_below = hn::Set(d, Divisor(grid.unit_below));
+  const auto units_above = hn::Set(d, Divisor(grid.unit_above));
+  const auto lowest = hn::Set(d, -below);
+  const auto highest = hn::Set(d, static_cast<float>(grid.above()));
+  const auto to_low_bits = hn::Set(d, 0x1.0p23f + below);  // the sum has the code there
   auto index = hn::Iota(dw, first);
   std::size_t i = 0;
   for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) {
@@ -128,57 +132,56 @@ void CodesOf(Float* values, std::size_t count, int bits, float low, float unit,
       hwy::Prefetch(upcoming.addend + i);
     }
     const auto value = hn::LoadU(d, values + i);
-    auto steps = hn::Div(hn::Sub(value, lows), units);
+    const auto is_below = hn::Lt(value, hn::Zero(d));
+    const auto unit = hn::IfThenElse(is_below, units_below, units_above);
+    auto steps = hn::Div(value, unit);
     if constexpr (kStochastic) {
       steps = AddUniform(steps, *stream, index);
       index = hn::Add(index, hn::Set(dw, static_cast<std::uint32_t>(hn::Lanes(d))));
     } else {
       steps = hn::Add(steps, hn::Set(d, 0.5f));
     }
-    const auto code = hn::Floor(hn::Min(hn::Max(steps, hn::Zero(d)), highest));
-    const auto low_bits = hn::BitCast(dw, hn::Add(code, to_low_bits));
+    const auto whole = hn::Floor(hn::Min(hn::Max(steps, lowest), highest));
+    const auto low_bits = hn::BitCast(dw, hn::Add(whole, to_low_bits));
     hn::StoreU(hn::TruncateTo(bytes, low_bits), bytes, codes + i);
-    if constexpr (kKeepLoss) {
-      const auto sent = hn::Add(minus_lows, hn::Mul(code, minus_units));
-      hn::StoreU(hn::Add(value, sent), d, values + i);
-    }
+    // Rounding leaves no value on the other side of zero, so the unit is the decoder's.
+    if constexpr (kKeepLoss) hn::StoreU(hn::Sub(value, hn::Mul(whole, unit)), d, values + i);
   }
   for (; i < count; ++i) {
-    codes[i] =
-        scalar::code_of(values[i], bits, low, unit, stream, first + static_cast<std::uint32_t>(i));
-    if constexpr (kKeepLoss) values[i] += -low + static_cast<float>(codes[i]) * -unit;
+    codes[i] = scalar::code_of(values[i], grid, stream, first + static_cast<std::uint32_t>(i));
+    if constexpr (kKeepLoss) values[i] -= scalar::value_of(codes[i], grid);
   }
 }
 
-void Codes(const float* values, std::size_t count, int bits, float low, float unit,
-           const RandomStream* stream, std::uint32_t first, std::uint8_t* codes) {
-  stream == nullptr
-      ? CodesOf<false, false>(values, count, bits, low, unit, stream, first, codes, {})
-      : CodesOf<true, false>(values, count, bits, low, unit, stream, first, codes, {});
+void Codes(const float* values, std::size_t count, const Grid& grid, const RandomStream* stream,
+           std::uint32_t first, std::uint8_t* codes) {
+  stream == nullptr ? CodesOf<false, false>(values, count, grid, stream, first, codes, {})
+                    : CodesOf<true, false>(values, count, grid, stream, first, codes, {});
 }
 
-void CodesKeepLoss(float* values, std::size_t count, int bits, float low, float unit,
-                   const RandomStream* stream, std::uint32_t first, std::uint8_t* codes,
-                   const Upcoming& upcoming) {
-  stream == nullptr
-      ? CodesOf<false, true>(values, count, bits, low, unit, stream, first, codes, upcoming)
-      : CodesOf<true, true>(values, count, bits, low, unit, stream, first, codes, upcoming);
+void CodesKeepLoss(float* values, std::size_t count, const Grid& grid, const RandomStream* stream,
+                   std::uint32_t first, std::uint8_t* codes, const Upcoming& upcoming) {
+  stream == nullptr ? CodesOf<false, true>(values, count, grid, stream, first, codes, upcoming)
+                    : CodesOf<true, true>(values, count, grid, stream, first, codes, upcoming);
 }
 
-void DequantizeAdd(const std::uint8_t* codes, std::size_t count, float low, float unit,
+void DequantizeAdd(const std::uint8_t* codes, std::size_t count, const Grid& grid,
                    float* accumulator) {
   const Floats d;
   const hn::RebindToSigned<Floats> di;
   const hn::Rebind<std::uint8_t, Floats> bytes;
-  const auto lows = hn::Set(d, low);
-  const auto units = hn::Set(d, unit);
+  const auto below = hn::Set(d, static_cast<float>(grid.below));
+  const auto units_below = hn::Set(d, grid.unit_below);
+  const auto units_above = hn::Set(d, grid.unit_above);
   std::size_t i = 0;
   for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) {
     const auto code = hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(bytes, codes + i)));
-    const auto value = hn::Add(lows, hn::Mul(code, units));
+    const auto steps = hn::Sub(code, below);
+    const auto unit = hn::IfThenElse(hn::Lt(steps, hn::Zero(d)), units_below, units_above);
+    const auto value = hn::Mul(steps, unit);
     hn::StoreU(hn::Add(hn::LoadU(d, accumulator + i), value), d, accumulator + i);
   }
-  for (; i < count; ++i) accumulator[i] += low + static_cast<float>(codes[i]) * unit;
+  for (; i < count; ++i) accumulator[i] += scalar::value_of(codes[i], grid);
 }
 
 }  // namespace lgreco::kernels::HWY_NAMESPACE
@@ -208,46 +211,37 @@ bool add_and_find_range(const float* addend, std::size_t count, float* values, R
   return HWY_DYNAMIC_DISPATCH(AddAndFindRange)(addend, count, values, range);
 }
 
-void quantize_pack(const float* values, std::size_t count, int bits, float low, float unit,
+void quantize_pack(const float* values, std::size_t count, const Grid& grid,
                    const RandomStream* stream, std::uint32_t first, std::uint8_t* packed) {
-  if (unit == 0) {
-    std::fill_n(packed, packed_bytes(count, bits), std::uint8_t{0});
-    return;
-  }
   std::uint8_t codes[kBlock + kCodePadding];
   for (std::size_t at = 0; at < count; at += kBlock) {
     const std::size_t length = std::min(kBlock, count - at);
     HWY_DYNAMIC_DISPATCH(Codes)
-    (values + at, length, bits, low, unit, stream, first + static_cast<std::uint32_t>(at), codes);
-    pack_codes(codes, length, bits, packed + packed_bytes(at, bits));
+    (values + at, length, grid, stream, first + static_cast<std::uint32_t>(at), codes);
+    pack_codes(codes, length, grid.bits, packed + packed_bytes(at, grid.bits));
   }
 }
 
-void quantize_pack_keep_loss(float* values, std::size_t count, int bits, float low, float unit,
+void quantize_pack_keep_loss(float* values, std::size_t count, const Grid& grid,
                              const RandomStream* stream, std::uint32_t first, std::uint8_t* packed,
                              const Upcoming& upcoming) {
-  if (unit == 0) {
-    std::fill_n(packed, packed_bytes(count, bits), std::uint8_t{0});
-    for (std::size_t i = 0; i < count; ++i) values[i] += -low + 0.0f * -unit;
-    return;
-  }
   std::uint8_t codes[kBlock + kCodePadding];
   for (std::size_t at = 0; at < count; at += kBlock) {
     const std::size_t length = std::min(kBlock, count - at);
     HWY_DYNAMIC_DISPATCH(CodesKeepLoss)
-    (values + at, length, bits, low, unit, stream, first + static_cast<std::uint32_t>(at), codes,
+    (values + at, length, grid, stream, first + static_cast<std::uint32_t>(at), codes,
      {upcoming.values + at, upcoming.addend + at});
-    pack_codes(codes, length, bits, packed + packed_bytes(at, bits));
+    pack_codes(codes, length, grid.bits, packed + packed_bytes(at, grid.bits));
   }
 }
 
-void unpack_dequantize_add(const std::uint8_t* packed, std::size_t count, int bits, float low,
-                           float unit, float* accumulator) {
+void unpack_dequantize_add(const std::uint8_t* packed, std::size_t count, const Grid& grid,
+                           float* accumulator) {
   std::uint8_t codes[kBlock + kCodePadding];
   for (std::size_t at = 0; at < count; at += kBlock) {
     const std::size_t length = std::min(kBlock, count - at);
-    unpack_codes(packed + packed_bytes(at, bits), length, bits, codes);
-    HWY_DYNAMIC_DISPATCH(DequantizeAdd)(codes, length, low, unit, accumulator + at);
+    unpack_codes(packed + packed_bytes(at, grid.bits), length, grid.bits, codes);
+    HWY_DYNAMIC_DISPATCH(DequantizeAdd)(codes, length, grid, accumulator + at);
   }
 }
 

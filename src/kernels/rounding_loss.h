@@ -3,14 +3,17 @@
 
 #include <cstddef>
 
+#include "src/kernels/quantize.h"
+
 namespace lgreco::kernels {
 
-/// With t = (x - low) / unit and f its fractional part, sums over the values
+/// Sums over the values, in squares of the larger unit: with t = x / unit, of which the part within
+/// the grid has the fraction f,
 ///   nearest:    min(f, 1 - f)^2, the squared error in units,
-///   stochastic: f * (1 - f), its expectation when t is rounded up with probability f.
-/// 16 running sums in fp32 (value i goes to sum i mod 16), folded pairwise in halves; every variant
-/// gives the same bits. Sums of more than some thousand values lose precision.
-/// REQUIRES: unit > 0, values finite and not far below low.
-float rounding_loss(const float* values, std::size_t count, float low, float unit, bool stochastic);
+///   stochastic: f * (1 - f), its expectation when t is rounded up with probability f,
+/// and the square of what is beyond the grid. 16 running sums in fp32 (value i goes to sum i mod
+/// 16), folded pairwise in halves; every variant gives the same bits. Sums of more than some
+/// thousand values lose precision. REQUIRES: as quantize_pack(); a unit > 0, values finite.
+float rounding_loss(const float* values, std::size_t count, const Grid& grid, bool stochastic);
 
 }  // namespace lgreco::kernels

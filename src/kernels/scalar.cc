@@ -134,42 +134,48 @@ bool add_and_find_range(const float* addend, std::size_t count, float* values, R
   return all_finite(values, count);
 }
 
-std::uint8_t code_of(float value, int bits, float low, float unit, const RandomStream* stream,
+std::uint8_t code_of(float value, const Grid& grid, const RandomStream* stream,
                      std::uint32_t index) {
   const float u = stream == nullptr ? 0.5f : uniform(*stream, index);
-  const float code = std::floor((value - low) / unit + u);
-  return static_cast<std::uint8_t>(std::clamp(code, 0.0f, static_cast<float>((1 << bits) - 1)));
+  const float unit = grid.unit(value < 0);
+  const float steps = unit == 0 ? 0 : std::floor(value / unit + u);
+  const auto below = static_cast<float>(grid.below), above = static_cast<float>(grid.above());
+  return static_cast<std::uint8_t>(below + std::clamp(steps, -below, above));
 }
 
-void quantize_pack(const float* values, std::size_t count, int bits, float low, float unit,
+float value_of(unsigned code, const Grid& grid) {
+  const int steps = static_cast<int>(code) - grid.below;
+  return static_cast<float>(steps) * grid.unit(steps < 0);
+}
+
+void quantize_pack(const float* values, std::size_t count, const Grid& grid,
                    const RandomStream* stream, std::uint32_t first, std::uint8_t* packed) {
-  std::fill_n(packed, packed_bytes(count, bits), std::uint8_t{0});
-  if (unit == 0) return;
+  std::fill_n(packed, packed_bytes(count, grid.bits), std::uint8_t{0});
   for (std::size_t i = 0; i < count; ++i) {
-    const std::uint32_t index = first + static_cast<std::uint32_t>(i);
-    const unsigned code = code_of(values[i], bits, low, unit, stream, index);
-    const std::size_t bit = i * static_cast<std::size_t>(bits);
+    const unsigned code = code_of(values[i], grid, stream, first + static_cast<std::uint32_t>(i));
+    const std::size_t bit = i * static_cast<std::size_t>(grid.bits);
     packed[bit / 8] |= static_cast<std::uint8_t>(code << (bit % 8));
-    const std::size_t spill = bit % 8 + static_cast<std::size_t>(bits);
+    const std::size_t spill = bit % 8 + static_cast<std::size_t>(grid.bits);
     if (spill > 8) packed[bit / 8 + 1] |= static_cast<std::uint8_t>(code >> (8 - bit % 8));
   }
 }
 
-void quantize_pack_keep_loss(float* values, std::size_t count, int bits, float low, float unit,
+void quantize_pack_keep_loss(float* values, std::size_t count, const Grid& grid,
                              const RandomStream* stream, std::uint32_t first,
                              std::uint8_t* packed) {
-  quantize_pack(values, count, bits, low, unit, stream, first, packed);
-  unpack_dequantize_add(packed, count, bits, -low, -unit, values);
+  scalar::quantize_pack(values, count, grid, stream, first, packed);
+  const Grid negated{grid.bits, grid.below, -grid.unit_below, -grid.unit_above};
+  scalar::unpack_dequantize_add(packed, count, negated, values);
 }
 
-void unpack_dequantize_add(const std::uint8_t* packed, std::size_t count, int bits, float low,
-                           float unit, float* accumulator) {
+void unpack_dequantize_add(const std::uint8_t* packed, std::size_t count, const Grid& grid,
+                           float* accumulator) {
+  const auto bits = static_cast<std::size_t>(grid.bits);
   for (std::size_t i = 0; i < count; ++i) {
-    const std::size_t bit = i * static_cast<std::size_t>(bits);
+    const std::size_t bit = i * bits;
     unsigned word = packed[bit / 8];
-    if (bit % 8 + static_cast<std::size_t>(bits) > 8) word |= unsigned{packed[bit / 8 + 1]} << 8;
-    const unsigned code = (word >> (bit % 8)) & ((1u << bits) - 1u);
-    accumulator[i] += low + static_cast<float>(code) * unit;
+    if (bit % 8 + bits > 8) word |= unsigned{packed[bit / 8 + 1]} << 8;
+    accumulator[i] += value_of((word >> (bit % 8)) & ((1u << bits) - 1u), grid);
   }
 }
 
@@ -260,21 +266,23 @@ void gram(const float* matrix, std::size_t rows, std::size_t cols, double* gram)
   }
 }
 
-float rounding_loss_of(float value, float low, float unit, bool stochastic) {
-  const float steps = (value - low) / unit;
-  if (stochastic) {
-    const float fraction = steps - std::floor(steps);
-    return fraction * (1.0f - fraction);
-  }
-  const float distance = steps - std::floor(steps + 0.5f);
-  return distance * distance;
+float rounding_loss_of(float value, const Grid& grid, bool stochastic) {
+  const float unit = grid.unit(value < 0);
+  const float steps = value / (unit == 0 ? 1.0f : unit);
+  const auto below = static_cast<float>(grid.below), above = static_cast<float>(grid.above());
+  const float enclosed = std::clamp(steps, -below, above);
+  const float beyond = steps - enclosed;
+  const float fraction = enclosed - std::floor(enclosed);
+  const float distance = enclosed - std::floor(enclosed + 0.5f);
+  const float loss = stochastic ? fraction * (1.0f - fraction) : distance * distance;
+  const float share = unit / std::max(grid.unit_below, grid.unit_above);
+  return (loss + beyond * beyond) * (share * share);
 }
 
-float rounding_loss(const float* values, std::size_t count, float low, float unit,
-                    bool stochastic) {
+float rounding_loss(const float* values, std::size_t count, const Grid& grid, bool stochastic) {
   float sums[16] = {};
   for (std::size_t i = 0; i < count; ++i) {
-    sums[i % 16] += rounding_loss_of(values[i], low, unit, stochastic);
+    sums[i % 16] += rounding_loss_of(values[i], grid, stochastic);
   }
   return fold(sums);
 }

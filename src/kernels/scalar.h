@@ -29,14 +29,15 @@ bool to_f16_keep_loss(const float* addend, std::size_t count, float* values, std
 
 Range range_of(const float* values, std::size_t count);
 bool add_and_find_range(const float* addend, std::size_t count, float* values, Range& range);
-std::uint8_t code_of(float value, int bits, float low, float unit, const RandomStream* stream,
+std::uint8_t code_of(float value, const Grid& grid, const RandomStream* stream,
                      std::uint32_t index);
-void quantize_pack(const float* values, std::size_t count, int bits, float low, float unit,
+float value_of(unsigned code, const Grid& grid);
+void quantize_pack(const float* values, std::size_t count, const Grid& grid,
                    const RandomStream* stream, std::uint32_t first, std::uint8_t* packed);
-void quantize_pack_keep_loss(float* values, std::size_t count, int bits, float low, float unit,
+void quantize_pack_keep_loss(float* values, std::size_t count, const Grid& grid,
                              const RandomStream* stream, std::uint32_t first, std::uint8_t* packed);
-void unpack_dequantize_add(const std::uint8_t* packed, std::size_t count, int bits, float low,
-                           float unit, float* accumulator);
+void unpack_dequantize_add(const std::uint8_t* packed, std::size_t count, const Grid& grid,
+                           float* accumulator);
 
 TopKThreshold find_threshold(const float* values, std::size_t count, std::size_t k);
 bool add_and_find_threshold(const float* addend, std::size_t count, std::size_t k, float* values,
@@ -55,7 +56,7 @@ void reconstruct_keep_loss(const float* left, const float* right, std::size_t ro
 
 void gram(const float* matrix, std::size_t rows, std::size_t cols, double* gram);
 
-float rounding_loss_of(float value, float low, float unit, bool stochastic);
-float rounding_loss(const float* values, std::size_t count, float low, float unit, bool stochastic);
+float rounding_loss_of(float value, const Grid& grid, bool stochastic);
+float rounding_loss(const float* values, std::size_t count, const Grid& grid, bool stochastic);
 
 }  // namespace lgreco::kernels::scalar

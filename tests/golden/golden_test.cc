@@ -2,7 +2,8 @@
 //
 // Per case two files lie beside this one: NAME.payload, what `encode` writes for input(count), and
 // NAME.values, the fp32 values that `decode_add` makes of it. They change only together with the
-// wire version of the method, and docs/wire_format.md. LGRECO_WRITE_GOLDEN=1 rewrites them.
+// wire version of the method, and docs/wire_format.md. LGRECO_WRITE_GOLDEN=1 rewrites them. Those
+// of earlier versions stay, in a folder of their own (v1), to show that they are refused.
 
 #include <gtest/gtest.h>
 
@@ -10,6 +11,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <limits>
@@ -70,8 +72,8 @@ std::vector<float> input(std::size_t count) {
 
 bool rewriting() { return std::getenv("LGRECO_WRITE_GOLDEN") != nullptr; }
 
-std::string path_of(const Case& golden, const char* suffix) {
-  return std::string(LGRECO_GOLDEN "/") + golden.name + suffix;
+std::string path_of(const Case& golden, const char* suffix, const char* folder = "/") {
+  return std::string(LGRECO_GOLDEN) + folder + golden.name + suffix;
 }
 
 Bytes read(const std::string& path) {
@@ -107,6 +109,11 @@ const Case& case_of(std::string_view name) {
     if (golden.name == name) return golden;
   }
   throw std::invalid_argument(std::string(name));
+}
+
+testing::AssertionResult contains(const std::string& text, const char* part) {
+  if (text.find(part) != std::string::npos) return testing::AssertionSuccess();
+  return testing::AssertionFailure() << "'" << text << "' does not contain '" << part << "'";
 }
 
 class GoldenTest : public testing::TestWithParam<Case> {};
@@ -179,9 +186,38 @@ class Damaged {
   Bytes payload_;
 };
 
-testing::AssertionResult contains(const std::string& text, const char* part) {
-  if (text.find(part) != std::string::npos) return testing::AssertionSuccess();
-  return testing::AssertionFailure() << "'" << text << "' does not contain '" << part << "'";
+// Of every bucket, whatever was in it: the header of a version is no header of the next.
+TEST(EarlierVersion, OfQuantizeIsRefusedByName) {
+  std::size_t files = 0;
+  for (const Case& golden : kCases) {
+    const std::string path = path_of(golden, ".payload", "/v1/");
+    if (!std::filesystem::exists(path)) continue;
+    ++files;
+    const Level level = parse_level(golden.level);
+    ASSERT_EQ(level.method, Method::quantize);
+    const Bytes payload = read(path);
+    const Bytes present = read(path_of(golden, ".payload"));
+    ASSERT_EQ(payload.size(), present.size());
+    const std::size_t bucket = 4 + static_cast<std::size_t>(8 * level.parameter);  // of 64 values
+    for (std::size_t at = 0; at < payload.size(); at += bucket) {
+      Bytes mixed = present;
+      std::copy_n(payload.begin() + static_cast<long>(at), 4,
+                  mixed.begin() + static_cast<long>(at));
+      std::vector<float> values;
+      const std::string reason = decode(golden, mixed, values).reason();
+      EXPECT_TRUE(contains(reason, "[quantize]")) << path << " at " << at;
+      EXPECT_TRUE(contains(reason, "wire version 2")) << path << " at " << at;
+    }
+  }
+  EXPECT_EQ(files, 10u);
+}
+
+// What version 1 made of a bucket of equal values: unit 0, and `low` of either sign or none.
+TEST(EarlierVersion, OfQuantizeIsRefusedForEqualValues) {
+  for (std::uint16_t low : {std::uint16_t{0}, std::uint16_t{0x3F80}, std::uint16_t{0xBF80}}) {
+    Damaged payload("quantize_4_nearest");
+    EXPECT_TRUE(contains(payload.put(0, low).put(2, std::uint16_t{0}).reason(), "wire version 2"));
+  }
 }
 
 constexpr std::uint16_t kBf16Infinity = 0x7F80, kBf16Nan = 0x7FC0, kFp16Infinity = 0x7C00;
@@ -200,18 +236,24 @@ TEST(CorruptedCast, Value) {
 
 // Buckets of 64 three-bit codes: 4 + 24 bytes, three times, then 4 + 5 bytes for 11 codes.
 constexpr const char* kQuantize = "quantize_3_nearest";
+constexpr std::uint16_t kZero = 0, kMinusZero = 0x8000;
 
-TEST(CorruptedQuantize, Low) {
+TEST(CorruptedQuantize, High) {
   for (std::size_t bucket : {0, 3}) {
-    for (std::uint16_t bad : {kBf16Infinity, kBf16Nan}) {
+    for (std::uint16_t bad : {kBf16Infinity, kBf16Nan, std::uint16_t{0xBF80}, kMinusZero}) {
       EXPECT_TRUE(contains(Damaged(kQuantize).put(28 * bucket, bad).reason(), "range"));
     }
+    EXPECT_EQ(Damaged(kQuantize).put(28 * bucket, kZero).reason(), "");
   }
 }
 
-TEST(CorruptedQuantize, Unit) {
-  for (std::uint16_t bad : {kBf16Infinity, kBf16Nan, std::uint16_t{0xBF80}}) {
-    EXPECT_TRUE(contains(Damaged(kQuantize).put(28 + 2, bad).reason(), "range"));
+TEST(CorruptedQuantize, Low) {
+  for (std::size_t bucket : {0, 3}) {
+    for (std::uint16_t bad : {std::uint16_t{kBf16Infinity | kMinusZero},
+                              std::uint16_t{kBf16Nan | kMinusZero}, std::uint16_t{0x3F80}, kZero}) {
+      EXPECT_TRUE(contains(Damaged(kQuantize).put(28 * bucket + 2, bad).reason(), "range"));
+    }
+    EXPECT_EQ(Damaged(kQuantize).put(28 * bucket + 2, kMinusZero).reason(), "");
   }
 }
 
