@@ -62,7 +62,7 @@ MpiCommunicator::MpiCommunicator(MPI_Comm parent, std::size_t max_message)
 }
 
 MpiCommunicator::~MpiCommunicator() {
-  if (!broken_ && !aborted_) MPI_Comm_free(&comm_);
+  if (owner_.is_here() && !broken_ && !aborted_) MPI_Comm_free(&comm_);
 }
 
 void MpiCommunicator::all_to_all(std::span<const std::span<const std::byte>> send,
@@ -88,6 +88,7 @@ void MpiCommunicator::all_gather(std::span<const std::byte> send,
 }
 
 void MpiCommunicator::begin() {
+  owner_.require_here("[mpi]");
   if (broken_) throw PeerError("[mpi] the communicator failed before; restart the program");
   if (aborted_) fail("aborted");
   receives_ = 0;

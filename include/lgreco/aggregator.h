@@ -4,6 +4,9 @@
 // instance per model per rank; all ranks construct it with equal arguments and hand over the same
 // buckets in the same order. A step is the sequence of buckets up to the one marked `last`; a layer
 // stands at most once in a step.
+//
+// It belongs to the process that made it. In a forked child every call throws ConfigError, except
+// for abandon() and the destructor, which do nothing there: the parent goes on.
 #pragma once
 
 #include <exception>
@@ -17,6 +20,7 @@
 #include "lgreco/layer.h"
 #include "lgreco/options.h"
 #include "lgreco/plan.h"
+#include "lgreco/process.h"
 #include "lgreco/state.h"
 #include "lgreco/trace.h"
 
@@ -120,7 +124,10 @@ class Aggregator {
 
  private:
   struct Impl;
-  std::unique_ptr<Impl> impl_;
+  /// Throws ConfigError in a forked child.
+  Impl& impl() const;
+
+  WhereMade<std::unique_ptr<Impl>> impl_;
 };
 
 }  // namespace lgreco

@@ -6,6 +6,9 @@
 // Collectives are called by one thread at a time, in the same order on every rank. They block until
 // done, at most until their deadline. Any failure, a missed deadline too, throws PeerError and
 // leaves the communicator unusable: later calls throw too.
+//
+// A communicator belongs to the process that made it: a forked child may destroy its copy, which
+// must leave the connections alone (see process.h).
 #pragma once
 
 #include <chrono>

@@ -25,7 +25,7 @@ MODULES_BELOW = {
 PUBLIC_HEADERS = {
     "compressors": {"codec", "compressor", "dtype", "layer", "level", "method", "status"},
     "planner": {"budget", "planner", "status"},
-    "comm": {"communicator", "status"},
+    "comm": {"communicator", "process", "status"},
     "kernels": {"dtype", "layer", "status"},
 }
 FOREIGN = re.compile(

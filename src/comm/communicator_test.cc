@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "lgreco/status.h"
+#include "tests/forked_child.h"
 #include "tests/ranks_as_threads.h"
 
 namespace lgreco {
@@ -108,6 +109,24 @@ TEST(ThreadCommunicator, AbortEndsACollectiveInFlight) {
   });
   EXPECT_THROW(gather_seven(*comms[0]), PeerError);
   stopper.join();
+}
+
+// Rank 1 waits in a collective meanwhile: its lock and its condition are copied as they are.
+TEST(ForkedCommunicator, ChildLeavesItToTheParent) {
+  run_ranks(2, [](std::unique_ptr<Communicator> comm) {
+    std::byte byte{};
+    std::vector<std::span<std::byte>> receive = {{&byte, 0}, {&byte, 0}};
+    const auto meet = [&] { comm->all_gather({}, receive, soon()); };
+    if (comm->rank() == 0) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      run_in_child([&] {
+        comm->abort();
+        require_refused("all_gather", meet);
+        comm.reset();
+      });
+    }
+    meet();
+  });
 }
 
 }  // namespace

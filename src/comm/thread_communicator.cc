@@ -8,6 +8,7 @@
 #include <string>
 
 #include "lgreco/communicator.h"
+#include "lgreco/process.h"
 #include "lgreco/status.h"
 
 namespace lgreco {
@@ -95,11 +96,11 @@ void copy_bytes(std::span<const std::byte> from, std::span<std::byte> to) {
 class ThreadCommunicator final : public Communicator {
  public:
   ThreadCommunicator(std::shared_ptr<Group> group, int rank)
-      : group_(std::move(group)), rank_(rank) {}
-  ~ThreadCommunicator() override { group_->leave(); }
+      : size_(group->size()), rank_(rank), group_(std::move(group)) {}
+  ~ThreadCommunicator() override { abort(); }
 
   int rank() const override { return rank_; }
-  int size() const override { return group_->size(); }
+  int size() const override { return size_; }
 
   void all_to_all(std::span<const std::span<const std::byte>> send,
                   std::span<const std::span<std::byte>> receive, Deadline deadline) override {
@@ -114,22 +115,25 @@ class ThreadCommunicator final : public Communicator {
              [](const Offer& offer) { return offer.bytes; });
   }
 
-  void abort() override { group_->leave(); }
+  void abort() override {
+    if (group_.is_here()) group_.get("[comm]")->leave();
+  }
 
  private:
   /// `part(offer)` is what this rank receives of it.
   template <typename Part>
   void exchange(const Offer& offer, std::span<const std::span<std::byte>> receive,
                 Deadline deadline, const Part& part) {
-    group_->exchange(rank_, offer, deadline, [&](const std::vector<Offer>& offers) {
+    group_.get("[comm]")->exchange(rank_, offer, deadline, [&](const std::vector<Offer>& offers) {
       for (std::size_t peer = 0; peer < receive.size(); ++peer) {
         copy_bytes(part(offers[peer]), receive[peer]);
       }
     });
   }
 
-  std::shared_ptr<Group> group_;
+  int size_;
   int rank_;
+  WhereMade<std::shared_ptr<Group>> group_;
 };
 
 }  // namespace

@@ -186,7 +186,7 @@ std::unique_ptr<CodedCompressor> make_quantize(const Level& level) {
 
 constinit const MethodEntry kQuantize{.row = {.method = Method::quantize,
                                               .name = "quantize",
-                                              .wire_version = 1,
+                                              .wire_version = 2,
                                               .coded = true,
                                               .min_parameter = 1,
                                               .max_parameter = 8,

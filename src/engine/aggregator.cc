@@ -76,8 +76,10 @@ Aggregator::Aggregator(std::vector<LayerSpec> layers, AggregatorOptions options,
 
 Aggregator::~Aggregator() = default;
 
+Aggregator::Impl& Aggregator::impl() const { return *impl_.get("[aggregator]"); }
+
 void Aggregator::submit(const Bucket& bucket, std::function<void(std::exception_ptr)> done) {
-  impl_->pipeline->submit(bucket, std::move(done));
+  impl().pipeline->submit(bucket, std::move(done));
 }
 
 void Aggregator::exchange(const Bucket& bucket) {
@@ -92,75 +94,75 @@ void Aggregator::exchange(const Bucket& bucket) {
 }
 
 void Aggregator::set_grad_scale(double scale) {
-  impl_->pipeline->change(
-      [&] { impl_->accounts.stats.dropped_residuals += impl_->run.set_grad_scale(scale); });
+  impl().pipeline->change(
+      [&] { impl().accounts.stats.dropped_residuals += impl().run.set_grad_scale(scale); });
 }
 
 void Aggregator::on_learning_rate_change(double before, double now) {
-  impl_->pipeline->change([&] { impl_->run.on_learning_rate_change(before, now); });
+  impl().pipeline->change([&] { impl().run.on_learning_rate_change(before, now); });
 }
 
 void Aggregator::pause(bool paused) {
-  impl_->pipeline->change([&] { impl_->run.pause(paused); });
+  impl().pipeline->change([&] { impl().run.pause(paused); });
 }
 
 void Aggregator::reset() {
-  impl_->pipeline->change([&] { impl_->run.reset(); });
+  impl().pipeline->change([&] { impl().run.reset(); });
 }
 
 bool Aggregator::discard_last_step() {
-  return impl_->pipeline->change([&] { return impl_->run.discard_last_step(); });
+  return impl().pipeline->change([&] { return impl().run.discard_last_step(); });
 }
 
 std::vector<bool> Aggregator::agree_on_layers(const std::vector<bool>& given,
                                               const std::string& problem) {
   std::optional<Failure> failure;
   if (!problem.empty()) failure = Failure{Failure::Kind::config, problem};
-  return impl_->pipeline->change([&] { return impl_->step.agree_on_layers(given, failure); });
+  return impl().pipeline->change([&] { return impl().step.agree_on_layers(given, failure); });
 }
 
-const std::vector<LayerSpec>& Aggregator::layers() const { return impl_->run.specs(); }
+const std::vector<LayerSpec>& Aggregator::layers() const { return impl().run.specs(); }
 
 MemoryUse Aggregator::memory() const {
-  return impl_->pipeline->when_idle([&] { return impl_->run.memory(); });
+  return impl().pipeline->when_idle([&] { return impl().run.memory(); });
 }
 
 Plan Aggregator::plan() const {
-  return impl_->pipeline->when_idle([&] { return impl_->run.plan(); });
+  return impl().pipeline->when_idle([&] { return impl().run.plan(); });
 }
 
 bool Aggregator::in_critical_regime() const {
-  return impl_->pipeline->when_idle([&] { return impl_->run.planning().in_critical_regime(); });
+  return impl().pipeline->when_idle([&] { return impl().run.planning().in_critical_regime(); });
 }
 
 Stats Aggregator::stats() const {
-  return impl_->pipeline->when_idle([&] { return impl_->stats(); });
+  return impl().pipeline->when_idle([&] { return impl().stats(); });
 }
 
 AggregatorState Aggregator::state() const {
-  return impl_->pipeline->when_idle([&] { return impl_->run.save(impl_->stats()); });
+  return impl().pipeline->when_idle([&] { return impl().run.save(impl().stats()); });
 }
 
-int Aggregator::rank() const { return impl_->place.rank; }
+int Aggregator::rank() const { return impl().place.rank; }
 
-int Aggregator::size() const { return impl_->place.ranks; }
+int Aggregator::size() const { return impl().place.ranks; }
 
 void Aggregator::load_state(AggregatorState state) {
-  impl_->pipeline->change([&] { impl_->step.load(std::move(state), ""); });
+  impl().pipeline->change([&] { impl().step.load(std::move(state), ""); });
 }
 
 void Aggregator::refuse_state(const std::string& reason) {
-  impl_->pipeline->change([&] { impl_->step.load(std::nullopt, reason); });
+  impl().pipeline->change([&] { impl().step.load(std::nullopt, reason); });
 }
 
 void Aggregator::abandon(const std::string& reason) {
-  impl_->pipeline->abandon({Failure::Kind::config, reason});
+  if (impl_.is_here()) impl().pipeline->abandon({Failure::Kind::config, reason});
 }
 
-void Aggregator::start_trace() { impl_->trace.start(); }
+void Aggregator::start_trace() { impl().trace.start(); }
 
 std::vector<TraceEvent> Aggregator::stop_trace() {
-  return impl_->pipeline->when_idle([&] { return impl_->trace.stop(); });
+  return impl().pipeline->when_idle([&] { return impl().trace.stop(); });
 }
 
 }  // namespace lgreco

@@ -25,7 +25,7 @@
 
 #include "lgreco/aggregator.h"
 #include "src/base/random.h"
-#include "src/engine/frame.h"
+#include "tests/frame_of.h"
 #include "tests/ranks_as_threads.h"
 
 namespace lgreco {
@@ -93,13 +93,9 @@ class BodyRecorder final : public Communicator {
 
  private:
   void record(std::span<const std::byte> message) {
-    constexpr std::size_t kPhaseAt = 6;  // docs/wire_format.md
-    constexpr std::uint32_t kMagic = 0x4F43474C;
-    std::uint32_t magic = 0;
-    if (message.size() < kFrameBytes) return;
-    std::memcpy(&magic, message.data(), sizeof magic);
-    const auto phase = std::to_integer<std::size_t>(message[kPhaseAt]);
-    if (magic != kMagic || phase < 1 || phase > static_cast<std::size_t>(Phase::gather_b)) return;
+    const auto frame = frame_of(message);
+    if (!frame || frame->phase > Phase::gather_b) return;
+    const auto phase = static_cast<std::size_t>(frame->phase);
     const auto body = message.subspan(kHeaderBytes, message.size() - kFrameBytes);
     sent_.hashes[phase] = hash(body.data(), body.size(), sent_.hashes[phase]);
     ++sent_.counts[phase];

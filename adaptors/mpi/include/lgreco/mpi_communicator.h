@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "lgreco/communicator.h"
+#include "lgreco/process.h"
 
 namespace lgreco {
 
@@ -28,6 +29,8 @@ namespace lgreco {
 /// After a PeerError the receives of the failed collective are cancelled. What MPI has begun to
 /// transfer cannot be called back, though: keep the memory handed to that collective until the
 /// process ends, and end it with MPI_Abort, since MPI_Finalize may wait for the lost peer.
+///
+/// In a forked child its collectives throw ConfigError, and its destructor does nothing.
 class MpiCommunicator final : public Communicator {
  public:
   /// Longer slots travel as several messages, since MPI counts in int.
@@ -74,6 +77,7 @@ class MpiCommunicator final : public Communicator {
   std::string unfinished_peers();
   [[noreturn]] void fail(const std::string& reason);
 
+  OwnerProcess owner_;
   MPI_Comm comm_ = MPI_COMM_NULL;
   std::size_t max_message_;
   int rank_ = 0;
