@@ -13,7 +13,7 @@ from torch.nn import functional
 
 import lgreco
 from experiments.common.images import load_images, shrunk
-from experiments.resnet18.model import ResNet18
+from experiments.models.resnet import ResNet18
 
 CONTEXT = 64
 

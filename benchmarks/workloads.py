@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from experiments.resnet18.model import cifar100
+from experiments.models.resnet import cifar100
 
 TOKENS = 64  # of a sequence
 VOCABULARY = 2_000

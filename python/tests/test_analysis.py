@@ -14,7 +14,7 @@ from torch.nn import functional
 
 import lgreco
 from experiments.common.images import load_digits
-from experiments.resnet18.model import ResNet18
+from experiments.models.resnet import ResNet18
 from lgreco import _core
 
 STEPS = 4

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.namespaces import has_private_loopback, on_private_loopback
-from experiments.common.loopback import loopback_bytes
-from experiments.common.ranks import on_loopback, run, torchrun
 from lgreco.report import summaries, write_report
 from lgreco.run_log import plans_in_effect, read_run_log
+from tools.loopback import loopback_bytes
+from tools.namespaces import has_private_loopback, on_private_loopback
+from tools.ranks import on_loopback, run, torchrun
 
 ROOT = Path(__file__).parents[2]
 IS_PRIVATE = has_private_loopback()
