@@ -26,13 +26,10 @@ EVALUATIONS = 8
 
 
 def chosen_task(name: str, data: Path | None, steps: int, batch: int) -> Task:
-    """Zeros: the task's own. Raises typer.BadParameter on an unknown name or unreadable data."""
+    """Zeros: the task's own. Raises ValueError on an unknown name or unreadable data."""
     if name not in TASKS:
-        raise typer.BadParameter(f"there is no task {name!r}; there are {', '.join(TASKS)}")
-    try:
-        task = TASKS[name](data)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+        raise ValueError(f"[run] there is no task {name!r}; there are {', '.join(TASKS)}")
+    task = TASKS[name](data)
     task.steps, task.batch = steps or task.steps, batch or task.batch
     return task
 
@@ -40,17 +37,17 @@ def chosen_task(name: str, data: Path | None, steps: int, batch: int) -> Task:
 def chosen_policy(
     name: str, low: lgreco.Method | None, high: str, planned: lgreco.LGreCo
 ) -> lgreco.Policy | None:
-    """Raises typer.BadParameter on an unknown name, or when there is nothing to plan from."""
+    """Raises ValueError on an unknown name, or when there is nothing to plan from."""
     if name == "uniform":
         return None
     if low is None:
-        raise typer.BadParameter(f"the policy {name!r} needs a method")
+        raise ValueError(f"[run] the policy {name!r} needs a method, not 'none'")
     if name == "lgreco":
         return planned
     if name in ("accordion", "accordion+lgreco"):
         then = planned if name == "accordion+lgreco" else None
         return lgreco.Accordion(low, lgreco.method(high), every=planned.every, then=then)
-    raise typer.BadParameter(f"there is no policy {name!r}")
+    raise ValueError(f"[run] there is no policy {name!r}")
 
 
 def main(
@@ -73,17 +70,16 @@ def main(
     data: Annotated[Path | None, typer.Option(help="Folder of the data, if not the usual.")] = None,
 ) -> None:
     """Train a task on real data; run it under torchrun."""
-    chosen = chosen_task(task, data, steps, batch)
-    level = None if method == "none" else lgreco.method(method)
-    planned = lgreco.LGreCo(plan_every, plan_start, levels=levels, alpha=alpha)
-    plans = chosen_policy(policy, level, high, planned)
     settings = {
         "method": method, "policy": policy, "high": high, "levels": levels, "alpha": alpha,
         "plan_every": plan_every, "plan_start": plan_start, "seed": seed,
     }  # fmt: skip
     with gloo_group(), contextlib.closing(RunLog(output if dist.get_rank() == 0 else None)) as log:
+        chosen = chosen_task(task, data, steps, batch)
+        level = None if method == "none" else lgreco.method(method)
+        planned = lgreco.LGreCo(plan_every, plan_start, levels=levels, alpha=alpha)
         result = train(
-            Training(chosen, seed, level, plans),
+            Training(chosen, seed, level, chosen_policy(policy, level, high, planned)),
             log,
             name,
             settings,

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from lgreco.errors import StateError
+from lgreco.run_log import read_run_log
 from tools.ranks import end_session, on_loopback, torchrun
 
 RANKS = 2
@@ -69,6 +71,14 @@ def train(
         lines = [line for line in lines if line.startswith("[rank0]")] or lines
         last = lines[-LAST_LINES:]
         raise RunFailed("\n".join([f"The run '{log.stem}' failed ({screen}):", *last]))
+
+
+def is_finished(log: Path) -> bool:
+    """Whether it is there, and not that of a run that was stopped."""
+    try:
+        return "end" in read_run_log(log)
+    except StateError:
+        return False
 
 
 def _show_last_step(log: Path, show: Callable[[int, float], None]) -> None:

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from experiments.common.runs import Run, RunFailed, train
+from experiments.common.runs import Run, RunFailed, is_finished, train
 from experiments.resnet18.demo import FULL, RUNS, TASK
 from lgreco.report import Summary, summaries
 from lgreco.run_log import read_run_log
@@ -36,7 +36,7 @@ STUDIES = {"demo": RUNS, "accordion": ACCORDION_RUNS}
 def finished(run: Run, seed: int, options: dict[str, object], output: Path) -> Summary:
     """The run's figures; trains it first unless its log is there and complete."""
     log = run.log(output, f"-seed-{seed}")
-    if not (log.exists() and "end" in read_run_log(log)):
+    if not is_finished(log):
         try:
             train(TASK, run, log, {**options, "seed": seed})
         except RunFailed as error:
