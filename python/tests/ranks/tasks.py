@@ -43,7 +43,7 @@ def check(name: str) -> None:
 
     start = parameters(training.ddp)
     result = train(training, RunLog(None), name, {}, test_samples=SAMPLES)
-    assert result.steps == STEPS and result.bytes_sent > 0
+    assert result.steps == STEPS and result.stats["bytes_sent"] == result.bytes_sent > 0
     assert math.isfinite(result.loss) and 0 <= result.accuracy <= 100
     weights = parameters(training.ddp)
     assert not torch.equal(weights, start), "nothing was learnt"
