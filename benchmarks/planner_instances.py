@@ -151,7 +151,7 @@ class Table:
 
 
 def real_instances() -> Iterator[Instance]:
-    """Twenty, of 62 to 496 layers. The larger ones are layers of several models, or of one model
+    """Twenty, of 62 to 508 layers. The larger ones are layers of several models, or of one model
     at several steps, together: no single model here has as many."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
