@@ -18,7 +18,7 @@ import torch
 from torch.nn import functional
 
 from benchmarks.report import Grid, Target, publish, target_grid
-from experiments.resnet18.model import cifar100
+from experiments.models.resnet import cifar100
 from lgreco import _core
 
 BATCH = 4

@@ -16,11 +16,11 @@ import torch
 import torch.distributed as dist
 
 import lgreco
-from benchmarks.namespaces import has_private_loopback, on_private_loopback
 from benchmarks.ranks import measured_on, run_as_rank
 from benchmarks.report import Grid, at_most, publish, target_grid
-from experiments.common.loopback import loopback_bytes
-from experiments.resnet18.model import cifar100
+from experiments.models.resnet import cifar100
+from tools.loopback import loopback_bytes
+from tools.namespaces import has_private_loopback, on_private_loopback
 
 METHODS = [
     "dense", "cast:bf16", "quantize:8", "quantize:4", "quantize:2", "topk:0.01", "topk:0.001",

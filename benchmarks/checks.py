@@ -18,11 +18,11 @@ import torch
 from benchmarks.ranks import measured_on, run_as_rank
 from benchmarks.report import Grid, at_most, publish, target_grid
 from benchmarks.training import Trainer, image_trainer
-from experiments.resnet18.model import cifar100
+from experiments.models.resnet import cifar100
 
 METHODS = ["dense", "quantize:4", "low_rank:4"]
 IMAGE = (3, 32, 32)
-BATCH = 32  # as in experiments.resnet18
+BATCH = 32  # as in the task resnet18
 WARM_UP_STEPS = 2
 STEPS = 10
 DRIFT_CHECK_EVERY = 100

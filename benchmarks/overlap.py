@@ -19,11 +19,11 @@ import torch
 import torch.distributed as dist
 import typer
 
-from benchmarks.namespaces import linked_namespaces, require_namespaces, run_on_link
 from benchmarks.ranks import results_in, run_as_rank
 from benchmarks.report import Grid, publish
 from benchmarks.training import Trainer, image_trainer
-from experiments.resnet18.model import ResNet18
+from experiments.models.resnet import ResNet18
+from tools.namespaces import linked_namespaces, require_namespaces, run_on_link
 
 METHODS = ["quantize:4", "low_rank:4"]
 MEGABITS = (100, 1000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from torch.nn import functional
 
 import lgreco
 from experiments.common.images import load_images, shrunk
-from experiments.resnet18.model import ResNet18
+from experiments.common.text import VOCABULARY
+from experiments.models.resnet import ResNet18
+from experiments.models.transformer import Transformer
 
 CONTEXT = 64
 
@@ -73,25 +76,6 @@ def hard_instance(seed: int) -> Instance:
     errors = [rng.uniform(0.1, 10) * rng.random(levels) for _ in range(layers)]
     costs = [20 - row * (1 + 1e-6 * rng.random(levels)) for row in errors]
     return Instance(f"hard {seed}", costs, errors, float(sum(row.mean() for row in errors)))
-
-
-class ByteTransformer(nn.Module):
-    """A causal language model over bytes."""
-
-    def __init__(self, width: int, blocks: int) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(256, width)
-        self.position = nn.Parameter(0.02 * torch.randn(CONTEXT, width))
-        self.blocks = nn.TransformerEncoder(
-            nn.TransformerEncoderLayer(width, 4, 4 * width, dropout=0, batch_first=True),
-            blocks,
-            enable_nested_tensor=False,
-        )
-        self.head = nn.Linear(width, 256)
-
-    def forward(self, x: Tensor) -> Tensor:
-        mask = nn.Transformer.generate_square_subsequent_mask(CONTEXT)
-        return self.head(self.blocks(self.embedding(x) + self.position, mask=mask, is_causal=True))
 
 
 Batches = Iterator[tuple[Tensor, Tensor]]
@@ -167,14 +151,15 @@ class Table:
 
 
 def real_instances() -> Iterator[Instance]:
-    """Twenty, of 62 to 496 layers. The larger ones are layers of several models, or of one model
+    """Twenty, of 62 to 508 layers. The larger ones are layers of several models, or of one model
     at several steps, together: no single model here has as many."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
     narrow = train(ResNet18(10, in_channels=1, width=16), image_batches(32), [5, 20, 40, 60])
     (wide,) = train(ResNet18(10, in_channels=1, width=64), image_batches(8), [5])
-    small = train(ByteTransformer(64, 6), text_batches(16), [10, 30, 60])
-    deep = train(ByteTransformer(128, 12), text_batches(8), [10, 30])
+    transformer = partial(Transformer, VOCABULARY, CONTEXT, bias=True)
+    small = train(transformer(width=64, layers=6), text_batches(16), [10, 30, 60])
+    deep = train(transformer(width=128, layers=12), text_batches(8), [10, 30])
     both = together(narrow[2], deep[1])
     many = together(*narrow[:2], *small, deep[0])
     most = together(*narrow, small[1], deep[1])

@@ -24,7 +24,7 @@ from torch.nn import functional
 import lgreco
 from benchmarks.report import Grid, at_least, publish, target_grid
 from experiments.common.images import load_images, shrunk
-from experiments.resnet18.model import ResNet18
+from experiments.models.resnet import ResNet18
 
 RECORDED_BEFORE = (40, 80, 120)
 BATCH = 16

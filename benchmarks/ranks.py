@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import TypeVar
 
-import torch
 import torch.distributed as dist
 
-from experiments.common.ranks import on_loopback, run, torchrun
+from tools.process_group import gloo_group
+from tools.ranks import on_loopback, run, torchrun
 
 Result = TypeVar("Result")  # a dataclass
 _MARK = "RESULT "
@@ -19,13 +18,10 @@ _MARK = "RESULT "
 
 def run_as_rank(measure: Callable[[], Iterable[object]]) -> None:
     """Print each result of `measure`, which is collective, in a Gloo group."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo")
-    for result in measure():
-        if dist.get_rank() == 0:
-            print(_MARK + json.dumps(asdict(result)), flush=True)
-    gc.collect()  # PyTorch may abort when a DDP model outlives its process group
-    dist.destroy_process_group()
+    with gloo_group():
+        for result in measure():
+            if dist.get_rank() == 0:
+                print(_MARK + json.dumps(asdict(result)), flush=True)
 
 
 def measured_on(

@@ -20,7 +20,7 @@ import lgreco
 from benchmarks.ranks import measured_on, run_as_rank
 from benchmarks.report import Grid, at_most, publish, target_grid
 from benchmarks.training import image_trainer
-from experiments.resnet18.model import cifar100
+from experiments.models.resnet import cifar100
 
 IMAGE = (3, 32, 32)
 BATCH = 4

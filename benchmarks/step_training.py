@@ -29,7 +29,6 @@ from benchmarks.contenders import (
     Job,
     job_without_communication,
 )
-from benchmarks.namespaces import linked_namespaces, require_namespaces, run_on_link
 from benchmarks.ranks import results_in, run_as_rank
 from benchmarks.report import publish
 from benchmarks.step_prediction import (
@@ -42,6 +41,7 @@ from benchmarks.step_report import BATCHES_LINK, StepTime, tables
 from benchmarks.workloads import WORKLOADS, Workload
 from lgreco.advise import NetworkTiming
 from lgreco.advise.network import time_network
+from tools.namespaces import linked_namespaces, require_namespaces, run_on_link
 
 LINKS: dict[str, float | None] = {
     "100 Mb/s": 100,

@@ -29,7 +29,7 @@ class Trainer:
     def step(self) -> None:
         inputs, classes = self.batch
         self.optimizer.zero_grad()
-        functional.cross_entropy(self.ddp(inputs), classes).backward()
+        functional.cross_entropy(self.ddp(inputs).flatten(0, -2), classes.flatten()).backward()
         self.optimizer.step()
 
     def seconds(self, steps: int = 1) -> float:

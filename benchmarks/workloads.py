@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from experiments.resnet18.model import cifar100
+from experiments.models.resnet import cifar100
+from experiments.models.transformer import Transformer
 
 TOKENS = 64  # of a sequence
 VOCABULARY = 2_000
@@ -32,23 +33,8 @@ class Workload:
         return self.draw(self.samples, generator)
 
 
-class Transformer(nn.Module):
-    """Causal, with a head of its own. Input: (batch, tokens). Output: (batch * tokens, logits)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(VOCABULARY, WIDTH)
-        self.positions = nn.Parameter(torch.zeros(TOKENS, WIDTH))
-        block = nn.TransformerEncoderLayer(
-            WIDTH, nhead=4, dim_feedforward=4 * WIDTH, dropout=0.0, batch_first=True
-        )
-        self.blocks = nn.TransformerEncoder(block, LAYERS, enable_nested_tensor=False)
-        self.head = nn.Linear(WIDTH, VOCABULARY)
-        self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(TOKENS))
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        x = self.embedding(tokens) + self.positions
-        return self.head(self.blocks(x, mask=self.mask, is_causal=True)).flatten(0, 1)
+def _transformer() -> nn.Module:
+    return Transformer(VOCABULARY, TOKENS, WIDTH, LAYERS, bias=True)
 
 
 def _images(samples: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -58,13 +44,13 @@ def _images(samples: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 def _text(samples: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     tokens = torch.randint(0, VOCABULARY, (samples, TOKENS + 1), generator=generator)
-    return tokens[:, :-1], tokens[:, 1:].flatten()
+    return tokens[:, :-1], tokens[:, 1:]
 
 
 WORKLOADS = {
     workload.name: workload
     for workload in (
         Workload("ResNet-18", cifar100, 6, _images),
-        Workload("transformer", Transformer, 4, _text),
+        Workload("transformer", _transformer, 4, _text),
     )
 }

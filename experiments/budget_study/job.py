@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import torch
 import torch.distributed as dist
 import typer
 
 import lgreco
 from experiments.budget_study.measures import MEASURES, Evidence
 from experiments.budget_study.plans import payload, plan_of_ratio, uniform_plan
+from experiments.budget_study.recording import record_window
 from experiments.budget_study.settings import Setting, allowed, candidates
-from experiments.budget_study.tasks import TASKS, Task
-from experiments.budget_study.training import record_window, train
 from experiments.budget_study.window import Window
+from experiments.common.task import Task
+from experiments.common.training import Training, train
+from experiments.tasks import TASKS
+from lgreco.run_log import RunLog
+from tools.process_group import gloo_group
 
 
 def window_of(task: Task, seed: int, path: Path) -> Window:
@@ -53,7 +56,10 @@ def run_all(task: Task, seed: int, settings: list[Setting], log: Path) -> None:
         plan = _same_everywhere(setting, evidence)
         if plan is None:
             continue
-        result = train(task, seed, plan)
+        training = Training(task, seed, lgreco.Dense(), lgreco.Fixed(plan))
+        result = train(training, RunLog(None), setting.name, asdict(setting))
+        del training
+        gc.collect()  # its threads and connections end before the next run
         if dist.get_rank() == 0:
             entry = {
                 "name": setting.name,
@@ -63,7 +69,10 @@ def run_all(task: Task, seed: int, settings: list[Setting], log: Path) -> None:
                 "steps": task.steps,
                 "payload": payload(window.shapes, plan),
                 "dense_payload": 4 * sum(g[0, 0].size for g in window.layers.values()),
-                **asdict(result),
+                "accuracy": result.accuracy,
+                "loss": result.loss,
+                "bytes_per_step": result.bytes_sent / result.steps,
+                "seconds": result.seconds,
                 "plan": {name: str(m) for name, m in plan.items()},
             }
             with log.open("a") as file:
@@ -105,15 +114,10 @@ def main(
     steps: Annotated[int, typer.Option(help="0: the task's own.")] = 0,
 ) -> None:
     """Train every setting that is not in the log yet."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo")
-    try:
-        chosen = TASKS[task]()
+    with gloo_group():
+        chosen = TASKS[task](None)
         chosen.steps = steps or chosen.steps
         run_all(chosen, seed, [Setting(**fields) for fields in json.loads(settings)], log)
-    finally:
-        gc.collect()
-        dist.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ import typer
 
 from experiments.budget_study.measures import MEASURES
 from experiments.budget_study.settings import RATIOS, UNIFORM, Setting
-from experiments.budget_study.tasks import TASKS
-from experiments.common.ranks import on_loopback, torchrun
+from experiments.tasks import TASKS
+from tools.ranks import on_loopback, torchrun
 
 RANKS = 2
 

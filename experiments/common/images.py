@@ -66,7 +66,10 @@ def load_images(folder: str | Path | None = None) -> Images:
     if folder is not None:
         return load_cifar100(Path(folder))
     installed = _fashion_mnist_folder()
-    return load_fashion_mnist(installed) if installed else load_digits()
+    if installed:
+        return load_fashion_mnist(installed)
+    digits = load_digits()
+    return replace(digits, name=f"{digits.name} (Debian's {FASHION_PACKAGE} is not installed)")
 
 
 def load_cifar100(folder: Path) -> Images:
@@ -101,8 +104,7 @@ def load_digits() -> Images:
     x = pixels.repeat_interleave(3, dim=1).repeat_interleave(3, dim=2).unsqueeze(1)
     y = torch.from_numpy(digits.target).long()
     test = torch.arange(len(y)) % 5 == 0
-    name = f"scikit-learn digits (Debian's {FASHION_PACKAGE} is not installed)"
-    return Images(name, x[~test], y[~test], x[test], y[test], classes=10)
+    return Images("scikit-learn digits", x[~test], y[~test], x[test], y[test], classes=10)
 
 
 def read_idx(path: Path, dimensions: int) -> Tensor:

@@ -13,7 +13,8 @@ from typing import Annotated
 
 import typer
 
-from experiments.resnet18.demo import FULL, RUNS, Run, start
+from experiments.common.runs import Run, RunFailed, is_finished, train
+from experiments.resnet18.demo import FULL, RUNS, TASK
 from lgreco.report import Summary, summaries
 from lgreco.run_log import read_run_log
 
@@ -34,11 +35,12 @@ STUDIES = {"demo": RUNS, "accordion": ACCORDION_RUNS}
 
 def finished(run: Run, seed: int, options: dict[str, object], output: Path) -> Summary:
     """The run's figures; trains it first unless its log is there and complete."""
-    log = output / f"{run.name.replace(' ', '-').lower()}-seed-{seed}.jsonl"
-    if not (log.exists() and "end" in read_run_log(log)):
-        process = start(run, log, {**options, "seed": seed})
-        if process.wait() != 0:
-            raise SystemExit(log.with_suffix(".txt").read_text())
+    log = run.log(output, f"-seed-{seed}")
+    if not is_finished(log):
+        try:
+            train(TASK, run, log, {**options, "seed": seed})
+        except RunFailed as error:
+            raise SystemExit(str(error)) from None
     return summaries([read_run_log(log)])[0]
 
 

@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # for `experiments`
 
-from experiments.common.ranks import on_loopback, torchrun  # noqa: E402
-from experiments.common.ranks import run as run_command  # noqa: E402
+from tools.ranks import on_loopback, torchrun  # noqa: E402
+from tools.ranks import run as run_command  # noqa: E402
 
 
 def pytest_configure() -> None:
@@ -50,6 +50,6 @@ def run_ranks(tmp_path: Path) -> Callable[..., str]:
 @pytest.fixture(scope="session")
 def resnet18_shapes() -> dict[str, list[int]]:
     """Of ResNet-18 for CIFAR-100: 11,220,132 elements in 62 layers."""
-    from experiments.resnet18.model import cifar100
+    from experiments.models.resnet import cifar100
 
     return {name: list(p.shape) for name, p in cifar100().named_parameters()}

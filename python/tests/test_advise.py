@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 import lgreco
-from experiments.common.ranks import on_loopback, run, torchrun
 from lgreco import step_time
 from lgreco.advise import Advice, LevelTiming, Measurements, NetworkTiming, advice_from
 from lgreco.cli import units
+from tools.ranks import on_loopback, run, torchrun
 
 SCRIPT = Path(__file__).parent / "ranks/advised.py"
 FACTORIES = """

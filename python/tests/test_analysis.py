@@ -14,7 +14,8 @@ from torch.nn import functional
 
 import lgreco
 from experiments.common.images import load_digits
-from experiments.resnet18.model import ResNet18
+from experiments.models.resnet import ResNet18
+from experiments.models.transformer import Transformer
 from lgreco import _core
 
 STEPS = 4
@@ -38,7 +39,7 @@ def summed_gradients(
     for step in range(STEPS):
         optimizer.zero_grad()
         inputs, targets = batch()
-        functional.cross_entropy(model(inputs), targets).backward()
+        functional.cross_entropy(model(inputs).flatten(0, -2), targets.flatten()).backward()
         for name, parameter in model.named_parameters():
             if step >= STEPS - 2:
                 sums[name] += parameter.grad
@@ -58,29 +59,12 @@ def resnet_gradients() -> dict[str, np.ndarray]:
     return summed_gradients(ResNet18(images.classes, inputs.shape[1], width=24), batch)
 
 
-class ByteModel(nn.Module):
-    """A causal transformer that predicts the next byte."""
-
-    def __init__(self, width: int = 144, context: int = 32) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(256, width)
-        self.position = nn.Parameter(0.02 * torch.randn(context, width))
-        layer = nn.TransformerEncoderLayer(width, 4, 4 * width, dropout=0.0, batch_first=True)
-        self.encoder = nn.TransformerEncoder(layer, 2)
-        self.head = nn.Linear(width, 256)
-
-    def forward(self, text: Tensor) -> Tensor:
-        mask = nn.Transformer.generate_square_subsequent_mask(text.shape[1])
-        states = self.encoder(self.embedding(text) + self.position, mask=mask, is_causal=True)
-        return self.head(states).transpose(1, 2)
-
-
 def transformer_gradients() -> dict[str, np.ndarray]:
     torch.manual_seed(0)
     sources = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))[:20]
     text = torch.tensor(list(b"".join(source.read_bytes() for source in sources)))
-    model = ByteModel()
-    context = len(model.position)
+    context = 32
+    model = Transformer(256, context, width=144, layers=2, bias=True)
 
     def batch() -> tuple[Tensor, Tensor]:
         starts = torch.randint(len(text) - context, (8,))

@@ -26,8 +26,8 @@ from experiments.budget_study.plans import dense_payload, plan_of_ratio, uniform
 from experiments.budget_study.settings import UNIFORM, allowed, candidates, family
 from experiments.budget_study.sweep import chosen_settings
 from experiments.budget_study.window import Window
-from experiments.common.ranks import run
 from lgreco import CostTable
+from tools.ranks import run
 
 ROOT = Path(__file__).parents[2]
 

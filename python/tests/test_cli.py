@@ -17,7 +17,7 @@ from lgreco.report import summaries, write_report
 from lgreco.report_plan_plots import layers, plans
 from lgreco.run_log import RunLog, read_run_log
 
-FACTORY = "experiments.resnet18.model:cifar100"
+FACTORY = "experiments.models.resnet:cifar100"
 
 
 def run(*arguments):
@@ -41,7 +41,7 @@ def test_published_ratios_of_resnet18(shapes_file):
 
 
 def test_ratio_of_checkpoint_and_factory_agree_with_shapes(shapes_file, tmp_path, monkeypatch):
-    from experiments.resnet18.model import cifar100
+    from experiments.models.resnet import cifar100
 
     monkeypatch.chdir(tmp_path)
     torch.save({"model": cifar100().state_dict()}, "model.pt")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.common.ranks import on_loopback
+from tools.ranks import on_loopback
 
 RANKS = Path(__file__).parent / "ranks"
 

@@ -1,14 +1,15 @@
-"""The ResNet-18 experiment, in small: trains, plans, counts bytes, and can be reported."""
+"""A run of the ResNet-18 experiment, in small: trains, plans, counts bytes, can be reported."""
 
 from pathlib import Path
 
 import pytest
 
-from benchmarks.namespaces import has_private_loopback, on_private_loopback
-from experiments.common.loopback import loopback_bytes
-from experiments.common.ranks import on_loopback, run, torchrun
+from experiments.common.runs import Run, RunFailed, is_finished, train
 from lgreco.report import summaries, write_report
 from lgreco.run_log import plans_in_effect, read_run_log
+from tools.loopback import loopback_bytes
+from tools.namespaces import has_private_loopback, on_private_loopback
+from tools.ranks import on_loopback, run, torchrun
 
 ROOT = Path(__file__).parents[2]
 IS_PRIVATE = has_private_loopback()
@@ -18,8 +19,8 @@ IS_PRIVATE = has_private_loopback()
 def finished(request, tmp_path_factory):
     log = tmp_path_factory.mktemp("run") / "run.jsonl"
     command = torchrun(
-        2, "-m", "experiments.resnet18.train", f"--output={log}", f"--method={request.param}",
-        "--policy=lgreco", "--steps=36", "--batch=2", "--test-images=100",
+        2, "-m", "experiments.run", "resnet18", f"--output={log}", f"--method={request.param}",
+        "--policy=lgreco", "--steps=36", "--batch=2", "--test-samples=100",
         "--plan-start=12", "--plan-every=10",
     )  # fmt: skip
     if IS_PRIVATE:
@@ -48,6 +49,24 @@ def test_plans_are_in_use_and_better_than_uniform(finished):
 def test_report_of_a_real_run(finished, tmp_path):
     page = write_report([finished], tmp_path / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 4
+
+
+@pytest.mark.parametrize(
+    ("run", "complaint"),
+    [
+        (Run("no such level", "low_rank:none"), "low_rank:none"),
+        (
+            Run("nothing to plan from", "none", "lgreco"),
+            r"\[run\] the policy 'lgreco' needs a method",
+        ),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_a_run_that_fails_says_why_and_is_not_finished(run, complaint, tmp_path):
+    log = run.log(tmp_path)
+    with pytest.raises(RunFailed, match=complaint):
+        train("digits", run, log, {"steps": 2})
+    assert not is_finished(log)
 
 
 def test_loopback_counter_sees_what_is_sent():

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from experiments.common.images import load_cifar100, load_digits, load_fashion_mnist, read_idx
-from experiments.resnet18.model import ResNet18, cifar100
+from experiments.models.resnet import ResNet18, cifar100
 
 
 def write_idx(path, array):

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from experiments.common.ranks import end_session, run, torchrun
+from tools.ranks import end_session, run, torchrun
 
 SLEEPER = """
 import os, sys, time, pathlib

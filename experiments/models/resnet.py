@@ -60,3 +60,10 @@ class ResNet18(nn.Module):
 def cifar100() -> ResNet18:
     """The model of the published compression ratios."""
     return ResNet18(classes=100)
+
+
+def resnet10(classes: int, in_channels: int, width: int) -> ResNet18:
+    """ResNet-18 with one block a stage."""
+    model = ResNet18(classes, in_channels, width)
+    model.stages = model.stages[::2]
+    return model

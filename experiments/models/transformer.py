@@ -1,4 +1,4 @@
-"""A small decoder-only transformer over bytes, without biases."""
+"""A small decoder-only transformer."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch.nn import functional
 class Block(nn.Module):
     """Causal attention and a feed-forward part, each behind a layer norm."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, bias: bool) -> None:
         super().__init__()
         self.heads = heads
-        self.norm1 = nn.LayerNorm(width, bias=False)
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.out = nn.Linear(width, width, bias=False)
-        self.norm2 = nn.LayerNorm(width, bias=False)
-        self.up = nn.Linear(width, 4 * width, bias=False)
-        self.down = nn.Linear(4 * width, width, bias=False)
+        self.norm1 = nn.LayerNorm(width, bias=bias)
+        self.qkv = nn.Linear(width, 3 * width, bias=bias)
+        self.out = nn.Linear(width, width, bias=bias)
+        self.norm2 = nn.LayerNorm(width, bias=bias)
+        self.up = nn.Linear(width, 4 * width, bias=bias)
+        self.down = nn.Linear(4 * width, width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.out(self._attention(self.norm1(x)))
@@ -32,16 +32,24 @@ class Block(nn.Module):
         return mixed.transpose(1, 2).reshape(batch, length, width)
 
 
-class ByteTransformer(nn.Module):
-    """Input: (batch, up to `context`) byte values. Output: (batch, length, 256) logits."""
+class Transformer(nn.Module):
+    """Input: (batch, length <= context) tokens. Output: (batch, length, vocabulary) logits."""
 
-    def __init__(self, layers: int = 2, width: int = 64, heads: int = 4, context: int = 64) -> None:
+    def __init__(
+        self,
+        vocabulary: int,
+        context: int,
+        width: int,
+        layers: int,
+        heads: int = 4,
+        bias: bool = False,
+    ) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(256, width)
+        self.embedding = nn.Embedding(vocabulary, width)
         self.position = nn.Parameter(0.02 * torch.randn(context, width))
-        self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(layers)))
-        self.norm = nn.LayerNorm(width, bias=False)
-        self.head = nn.Linear(width, 256, bias=False)
+        self.blocks = nn.Sequential(*(Block(width, heads, bias) for _ in range(layers)))
+        self.norm = nn.LayerNorm(width, bias=bias)
+        self.head = nn.Linear(width, vocabulary, bias=bias)
         nn.init.normal_(self.embedding.weight, std=0.02)
 
     def forward(self, tokens: Tensor) -> Tensor:
