@@ -1,7 +1,7 @@
 // The Python module lgreco._torch.
 
-#include "adaptors/torch/aggregator_binding.h"
 #include "python/bindings/errors.h"
+#include "python/bindings/torch/aggregator.h"
 
 PYBIND11_MODULE(_torch, module) {
   lgreco::register_error_translator();

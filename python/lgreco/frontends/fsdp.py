@@ -4,30 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 from torch.distributed.fsdp import FSDPModule
 
-from lgreco.aggregator import Aggregator, Compression
-from lgreco.arguments import require_whole
+from lgreco.aggregator import Aggregator
+from lgreco.compression import Compression
 from lgreco.errors import ConfigError
 from lgreco.methods import Method
 from lgreco.policies import Policy, checked_policy
+from lgreco.settings import ReplicaSettingsKeywords, checked_settings, takes_settings
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
+@takes_settings(ReplicaSettingsKeywords)
 def compress_replicas(
     module: FSDPModule,
     method: Method,
     policy: Policy | None = None,
     *,
     replicate_group: dist.ProcessGroup,
-    error_feedback: bool = True,
-    seed: int = 0,
-    start: int = 0,
-    timeout: float | None = None,
-    residual: str = "fp32",
-    threads: int | None = None,
+    **settings: Unpack[ReplicaSettingsKeywords],
 ) -> Compression:
     """Average gradient shards over `replicate_group`, compressed, from the next backward pass on.
 
@@ -45,7 +46,7 @@ def compress_replicas(
         method: the reference level: `Quantize`, `TopK`, `Cast` or `Dense`.
         policy: as in `compress()`; its steps, and `start`, are backward passes.
         replicate_group: the ranks with this rank's shard; its own Gloo group is made from it.
-        error_feedback, seed, start, timeout, residual, threads: as in `compress()`.
+        {settings}
 
     Raises:
         ConfigError: not an FSDP module, one sharded over a 2-D mesh (FSDP averages those itself), a
@@ -57,19 +58,15 @@ def compress_replicas(
     groups = _parameter_groups(module)
     passes = len(groups)
     policy = checked_policy(policy).stretched(passes)
-    require_whole("[compress] start", start)
+    checked = checked_settings("compress_replicas()", settings, ReplicaSettingsKeywords)
+    checked["start"] *= passes
+    checked["lanes"] = 1  # an exchange has one bucket: nothing could overlap
     aggregator = Aggregator(
         {group.name: group.shard for group in groups},
         method,
         policy,
         process_group=replicate_group,
-        error_feedback=error_feedback,
-        seed=seed,
-        start=start * passes,
-        timeout=timeout,
-        residual=residual,
-        lanes=1,  # an exchange has one bucket: nothing could overlap
-        threads=threads,
+        **checked,
     )
     for group in groups:
         group.module.set_all_reduce_hook(_hook(aggregator, group))

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from lgreco.aggregator import Compression, Settings
+from lgreco.compression import Compression
 from lgreco.errors import ConfigError
 from lgreco.methods import Method
 from lgreco.policies import Policy
+from lgreco.settings import SettingsKeywords, checked_settings, takes_settings
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
+@takes_settings(SettingsKeywords)
 def compress(
     ddp: DistributedDataParallel,
     method: Method,
     policy: Policy | None = None,
-    *,
-    error_feedback: bool = True,
-    seed: int = 0,
-    start: int = 0,
-    timeout: float | None = None,
-    residual: str = "fp32",
-    drift_check_every: int = 100,
-    lanes: int = 2,
-    threads: int | None = None,
+    **settings: Unpack[SettingsKeywords],
 ) -> Compression:
     """Synchronise the gradients of `ddp` compressed from the next backward pass on.
 
@@ -36,15 +35,7 @@ def compress(
         method: the reference level, such as `PowerSGD(rank=4)`. Layers that it does not suit
             (biases, norms, small matrices) travel dense.
         policy: when and from what a plan is made; `Uniform()` keeps the reference everywhere.
-        error_feedback: keep what was not sent and add it to the next gradient.
-        seed: of all random numbers; the same on every rank.
-        start: steps before this one travel dense.
-        timeout: seconds that a step may take, from its first bucket to its end, before it fails
-            with PeerError (None: 1800).
-        residual: how error feedback is kept: "fp32", or "bf16" for half the memory.
-        drift_check_every: steps between comparisons of the ranks' parameters; 0 for never.
-        lanes: 2 overlaps the rounds of consecutive buckets; 1 saves a process group.
-        threads: that encode and decode (None: this rank's share of the cores, at most 4).
+        {settings}
 
     Raises:
         ConfigError: not a DDP model, a hook registered before, an unsupported dtype or device,
@@ -52,16 +43,7 @@ def compress(
         MismatchError: the ranks' arguments or models differ; the same message on every rank.
         PeerError: a rank did not call it within the timeout.
     """
-    settings = Settings(
-        error_feedback=error_feedback,
-        residual=residual,
-        seed=seed,
-        start=start,
-        timeout=timeout,
-        drift_check_every=drift_check_every,
-        lanes=lanes,
-        threads=threads,
-    )
+    checked = checked_settings("compress()", settings)
     layers = _synchronised_parameters(ddp)
     _refuse_second_hook(ddp)
     _refuse_sparse_gradients(ddp)
@@ -69,7 +51,7 @@ def compress(
         layers,
         method,
         policy,
-        settings,
+        checked,
         process_group=ddp.process_group,
         layers_are_parameters=True,
     )
