@@ -1,6 +1,10 @@
 #include "adaptors/torch/torch_aggregator.h"
 
+#include <ATen/MemoryOverlap.h>
+#include <c10/core/InferenceMode.h>
+
 #include "adaptors/torch/c10d_communicator.h"
+#include "adaptors/torch/float_environment.h"
 #include "adaptors/torch/tensor_bridge.h"
 #include "lgreco/status.h"
 
@@ -9,6 +13,7 @@ namespace lgreco {
 TorchAggregator::TorchAggregator(const NamedTensors& layers, AggregatorOptions options,
                                  const std::vector<Group>& groups, bool layers_are_parameters,
                                  const Delete& delete_engine) {
+  const DefaultFloatEnvironment environment;  // of the engine's threads
   std::vector<LayerSpec> specs;
   for (const auto& [name, tensor] : layers) {
     index_.emplace(name, specs.size());
@@ -32,7 +37,11 @@ void TorchAggregator::register_hook(c10d::Reducer& reducer,
 // Always all layers, in the order of registration, so that messages fit whatever each rank has.
 void TorchAggregator::average(const std::map<std::string, at::Tensor>& tensors) {
   std::vector<at::Tensor> values(engine_->layers().size());
-  for (const auto& [name, tensor] : tensors) values[layer_of(name, tensor)] = tensor.detach();
+  for (const auto& [name, tensor] : tensors) {
+    const std::size_t layer = layer_of(name, tensor);
+    values[layer] = tensor.detach();
+  }
+  const c10::InferenceMode any_tensor;  // only in this mode may those made in it be written to
   std::vector<std::size_t> layers;
   std::vector<bool> present;
   for (std::size_t layer = 0; layer < values.size(); ++layer) {
@@ -48,6 +57,17 @@ void TorchAggregator::average(const std::map<std::string, at::Tensor>& tensors) 
   tensors_of_bucket.finish();
 }
 
+std::vector<SynchronisedParameter> synchronised_parameters(const c10d::Reducer& reducer) {
+  std::vector<SynchronisedParameter> parameters;
+  for (const c10d::GradBucket& bucket : reducer.get_grad_buckets(/*return_zero_tensors=*/false)) {
+    const bool is_sparse = !bucket.getBuffer().defined();  // it has no buffer until the backward
+    for (const at::Tensor& parameter : bucket.getParameters()) {
+      parameters.emplace_back(parameter, is_sparse);
+    }
+  }
+  return parameters;
+}
+
 std::size_t TorchAggregator::layer_of(const std::string& name, const at::Tensor& tensor) const {
   const auto found = index_.find(name);
   if (found == index_.end()) {
@@ -57,6 +77,10 @@ std::size_t TorchAggregator::layer_of(const std::string& name, const at::Tensor&
   if (!(spec == engine_->layers()[found->second])) {
     throw ConfigError("[aggregator] layer '" + name +
                       "' has another shape or dtype than it was registered with");
+  }
+  if (at::has_internal_overlap(tensor) == at::MemOverlap::Yes) {
+    throw ConfigError("[aggregator] layer '" + name +
+                      "' has elements that share memory (expand()); give a copy: contiguous()");
   }
   return found->second;
 }

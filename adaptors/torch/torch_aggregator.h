@@ -51,4 +51,10 @@ class TorchAggregator {
   std::shared_ptr<Aggregator> engine_;
 };
 
+/// A parameter, and whether its gradient is expected to be sparse.
+using SynchronisedParameter = std::pair<at::Tensor, bool>;
+
+/// What `reducer` synchronises, in the order of its buckets.
+std::vector<SynchronisedParameter> synchronised_parameters(const c10d::Reducer& reducer);
+
 }  // namespace lgreco

@@ -60,7 +60,8 @@ class Aggregator(Compression):
         A layer that this rank does not give counts as zero here (and one that nobody gives, as not
         there). Give what the others give, unless that is meant.
 
-        Raises ConfigError on an unknown name or another shape, PeerError when a peer fails.
+        Raises ConfigError on an unknown name, another shape, and a tensor whose elements have no
+        memory of their own; PeerError when a peer fails.
         """
         self._engine.average_(dict(tensors))
 
@@ -72,4 +73,6 @@ def _as_tensor(name: str, layer: torch.Tensor | Sequence[int]) -> torch.Tensor:
         raise ConfigError(f"[compress] layer '{name}' is {layer!r}; give a tensor or a shape")
     for length in layer:
         require_whole(f"[compress] layer '{name}': a length", length)
-    return torch.empty(1).expand(tuple(layer)) if 0 not in layer else torch.empty(tuple(layer))
+    # Of these, whatever the program's defaults are. It holds no memory but one element's.
+    one = torch.empty(1, dtype=torch.float32, device="cpu")
+    return one.expand(tuple(layer)) if 0 not in layer else one[:0].view(tuple(layer))

@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "adaptors/torch/float_environment.h"
 #include "adaptors/torch/torch_aggregator.h"
 #include "lgreco/checkpoint.h"
 #include "lgreco/status.h"
@@ -22,6 +23,7 @@ using Group = TorchAggregator::Group;
 
 template <typename Function>
 auto unlocked(Function function) {
+  const DefaultFloatEnvironment environment;
   const py::gil_scoped_release release;
   return function();
 }
@@ -56,6 +58,9 @@ class PythonAggregator {
   void average(const std::map<std::string, at::Tensor>& tensors) {
     unlocked([&] { aggregator_->average(tensors); });
   }
+
+  int rank() const { return engine().rank(); }
+  int size() const { return engine().size(); }
 
   void set_grad_scale(double scale) {
     unlocked([&] { engine().set_grad_scale(scale); });
@@ -155,6 +160,12 @@ class PythonAggregator {
 }  // namespace
 
 void bind_aggregator(py::module_& module) {
+  module.def(
+      "parameters_of",
+      [](const std::shared_ptr<c10d::Reducer>& reducer) {
+        return synchronised_parameters(*reducer);
+      },
+      py::arg("reducer"));
   using Self = PythonAggregator;
   py::class_<Self>(module, "Aggregator")
       .def(py::init<const NamedTensors&, const std::string&, const py::dict&, const py::dict&,
@@ -164,6 +175,8 @@ void bind_aggregator(py::module_& module) {
       .def("register_hook", &Self::register_hook, py::arg("reducer"), py::arg("parameters"),
            py::arg("may_be_unused"))
       .def("average_", &Self::average, py::arg("tensors"))
+      .def("rank", &Self::rank)
+      .def("size", &Self::size)
       .def("set_grad_scale", &Self::set_grad_scale, py::arg("scale"))
       .def("on_learning_rate_change", &Self::on_learning_rate_change, py::arg("before"),
            py::arg("now"))

@@ -16,6 +16,7 @@ from lgreco.errors import ConfigError
 from lgreco.methods import Method
 from lgreco.policies import Policy, checked_policy
 from lgreco.settings import ReplicaSettingsKeywords, checked_settings, takes_settings
+from lgreco.torch_internals import ShardedGroup, meshes_of, sharded_groups
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -55,10 +56,10 @@ def compress_replicas(
             gradient.
         MismatchError, PeerError: as `compress()`.
     """
+    checked = checked_settings("compress_replicas()", settings, ReplicaSettingsKeywords)
     groups = _parameter_groups(module)
     passes = len(groups)
     policy = checked_policy(policy).stretched(passes)
-    checked = checked_settings("compress_replicas()", settings, ReplicaSettingsKeywords)
     checked["start"] *= passes
     checked["lanes"] = 1  # an exchange has one bucket: nothing could overlap
     aggregator = Aggregator(
@@ -105,39 +106,29 @@ def _parameter_groups(module: FSDPModule) -> list[_Group]:
     for name, part in module.named_modules():
         if not isinstance(part, FSDPModule):
             continue
-        for of_fsdp in part._get_fsdp_state()._fsdp_param_groups:
-            if id(of_fsdp) in groups:  # modules that were sharded together
+        for group in sharded_groups(part):
+            if group.identity in groups:  # modules that were sharded together
                 continue
-            parameters = [p for p in of_fsdp.fsdp_params if p.sharded_param.requires_grad]
-            if parameters:
-                _refuse_what_cannot_be(name, part, of_fsdp)
-                groups[id(of_fsdp)] = _describe(name, part, of_fsdp, parameters)
+            _refuse_what_cannot_be(name, part, group)
+            groups[group.identity] = _Group(
+                f"{name or 'root'} (shard {group.shard + 1} of {group.shards})",
+                part,
+                torch.empty(1, dtype=group.dtype, device="cpu").expand(group.elements),
+            )
     if not groups:
         raise ConfigError("[fsdp] no parameter of the model requires a gradient")
     return list(groups.values())
 
 
-def _refuse_what_cannot_be(name: str, module: FSDPModule, group: object) -> None:
+def _refuse_what_cannot_be(name: str, module: FSDPModule, group: ShardedGroup) -> None:
     where = f"[fsdp] module '{name}'"
-    if len(module._get_fsdp_state()._fsdp_param_groups) > 1:
+    if meshes_of(module) > 1:
         raise ConfigError(f"{where} has parameters on several meshes; use one mesh for each module")
-    if group.mesh_info.replicate_mesh_dim is not None or group.mesh_info.shard_mesh_dim is None:
+    if group.is_replicated_by_fsdp:
         raise ConfigError(
             f"{where} is replicated by FSDP itself; shard it over a 1-D mesh, such as mesh['shard']"
         )
     if group.device.type != "cpu":
         raise ConfigError(f"{where} is on {group.device}; this version compresses on the CPU only")
-    if group._all_reduce_hook is not None:
+    if group.has_hook:
         raise ConfigError(f"{where} already has an all-reduce hook; FSDP takes one")
-
-
-def _describe(name: str, module: FSDPModule, group: object, parameters: list) -> _Group:
-    rank, ranks = group.mesh_info.shard_mesh_rank, group.mesh_info.shard_mesh_size
-    mixed = group.mp_policy
-    dtype = mixed.reduce_dtype or mixed.param_dtype or parameters[0].sharded_param.dtype
-    count = sum(parameter.padded_sharded_param_size.numel() for parameter in parameters)
-    return _Group(
-        f"{name or 'root'} (shard {rank + 1} of {ranks})",
-        module,
-        torch.empty(1, dtype=dtype).expand(count),
-    )
