@@ -1,5 +1,9 @@
 #include "adaptors/torch/tensor_bridge.h"
 
+#include <ATen/EmptyTensor.h>
+#include <c10/core/InferenceMode.h>
+
+#include "adaptors/torch/float_environment.h"
 #include "lgreco/status.h"
 
 namespace lgreco {
@@ -14,6 +18,16 @@ DType dtype_of(const std::string& name, at::ScalarType type) {
                     "out of the synchronised parameters");
 }
 
+// Whether the elements are where sizes and strides say. Not so for Python's own kinds of tensors
+// (DTensor, FakeTensor), and for a storage that was resized, as FSDP does.
+bool has_memory(const at::Tensor& tensor) {
+  if (tensor.unsafeGetTensorImpl()->is_python_dispatch() || !tensor.has_storage()) return false;
+  if (tensor.numel() == 0) return true;
+  const std::size_t needed = at::detail::computeStorageNbytes(
+      tensor.sizes(), tensor.strides(), tensor.itemsize(), tensor.storage_offset());
+  return tensor.storage().nbytes() >= needed && tensor.const_data_ptr() != nullptr;
+}
+
 }  // namespace
 
 LayerSpec layer_spec(const std::string& name, const at::Tensor& tensor) {
@@ -24,6 +38,11 @@ LayerSpec layer_spec(const std::string& name, const at::Tensor& tensor) {
   if (tensor.layout() != at::kStrided) {
     throw ConfigError("[compress] layer '" + name +
                       "' is a sparse tensor; use a dense one (sparse=False)");
+  }
+  if (!has_memory(tensor)) {
+    throw ConfigError("[compress] layer '" + name +
+                      "' has no memory of its own (a DTensor, a fake tensor, a resized storage); "
+                      "give a plain tensor, such as the local part of a DTensor (to_local())");
   }
   return {
       .name = name, .shape = tensor.sizes().vec(), .dtype = dtype_of(name, tensor.scalar_type())};
@@ -42,11 +61,12 @@ at::ScalarType scalar_type(DType dtype) {
 }
 
 std::span<const std::byte> memory_of(const at::Tensor& tensor) {
-  if (!tensor.is_non_overlapping_and_dense()) return {};
+  if (!has_memory(tensor) || !tensor.is_non_overlapping_and_dense()) return {};
   return {static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()};
 }
 
 at::Tensor to_tensor(const std::vector<float>& values, at::IntArrayRef shape) {
+  const c10::InferenceMode ordinary(false);
   at::Tensor tensor = at::empty({static_cast<std::int64_t>(values.size())}, at::kFloat);
   std::copy(values.begin(), values.end(), tensor.data_ptr<float>());
   return values.empty() ? tensor : tensor.view(shape);
@@ -66,6 +86,7 @@ BucketTensors::BucketTensors(std::vector<at::Tensor> tensors, std::span<const st
 }
 
 Bucket BucketTensors::bucket(bool last, bool skip_zeros) const {
+  const DefaultFloatEnvironment environment;  // a gradient of denormals is no zero
   Bucket bucket{.gradients = {}, .last = last};
   for (std::size_t i = 0; i < contiguous_.size(); ++i) {
     const bool present = !skip_zeros || contiguous_[i].any().item<bool>();

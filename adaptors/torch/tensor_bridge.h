@@ -13,15 +13,15 @@
 namespace lgreco {
 
 /// Throws ConfigError naming the layer on a dtype other than fp32, bf16, fp16, on a tensor that is
-/// not on the CPU, or not dense.
+/// not on the CPU, not dense, or whose elements are not in memory of its own.
 LayerSpec layer_spec(const std::string& name, const at::Tensor& tensor);
 
 at::ScalarType scalar_type(DType dtype);
 
-/// The memory of a tensor whatever its strides; empty when it has gaps.
+/// The memory of a tensor whatever its strides; empty when it has gaps, or none.
 std::span<const std::byte> memory_of(const at::Tensor& tensor);
 
-/// A copy; empty for no values. `shape` is ignored then.
+/// A copy that any program may write to; empty for no values. `shape` is ignored then.
 at::Tensor to_tensor(const std::vector<float>& values, at::IntArrayRef shape);
 /// Throws StateError unless the tensor is fp32 on the CPU.
 std::vector<float> to_vector(const at::Tensor& tensor);

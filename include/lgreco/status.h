@@ -65,4 +65,13 @@ class StateError : public Error {
   using Error::Error;
 };
 
+/// The classes below Error: X(name, class) for each. Whatever tells them apart (other ranks, other
+/// languages) goes through this list.
+#define LGRECO_ERRORS(X)     \
+  X(config, ConfigError)     \
+  X(mismatch, MismatchError) \
+  X(peer, PeerError)         \
+  X(protocol, ProtocolError) \
+  X(state, StateError)
+
 }  // namespace lgreco

@@ -7,9 +7,13 @@
 
 namespace lgreco {
 
-inline void set_python_error(const char* type, const std::exception& error) {
-  const pybind11::object python_type = pybind11::module_::import("lgreco.errors").attr(type);
-  pybind11::set_error(python_type, error.what());
+/// Name of the class of lgreco.errors.
+inline const char* python_name_of(const Error& error) {
+#define LGRECO_IF(name, Class) \
+  if (dynamic_cast<const Class*>(&error) != nullptr) return #Class;
+  LGRECO_ERRORS(LGRECO_IF)
+#undef LGRECO_IF
+  return "Error";
 }
 
 /// Call once in each module.
@@ -17,18 +21,9 @@ inline void register_error_translator() {
   pybind11::register_exception_translator([](std::exception_ptr failure) {
     try {
       if (failure) std::rethrow_exception(failure);
-    } catch (const ConfigError& e) {
-      set_python_error("ConfigError", e);
-    } catch (const MismatchError& e) {
-      set_python_error("MismatchError", e);
-    } catch (const PeerError& e) {
-      set_python_error("PeerError", e);
-    } catch (const ProtocolError& e) {
-      set_python_error("ProtocolError", e);
-    } catch (const StateError& e) {
-      set_python_error("StateError", e);
-    } catch (const Error& e) {
-      set_python_error("Error", e);
+    } catch (const Error& error) {
+      const auto errors = pybind11::module_::import("lgreco.errors");
+      pybind11::set_error(errors.attr(python_name_of(error)), error.what());
     }
   });
 }

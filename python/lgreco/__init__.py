@@ -29,15 +29,16 @@ from lgreco.planner import Solution, solve
 from lgreco.policies import Accordion, Fixed, LGreCo, Policy, Uniform
 
 if TYPE_CHECKING:
-    from lgreco.aggregator import Aggregator, Compression
-    from lgreco.ddp import compress
-    from lgreco.fsdp import compress_replicas
+    from lgreco.aggregator import Aggregator
+    from lgreco.compression import Compression
+    from lgreco.frontends.ddp import compress
+    from lgreco.frontends.fsdp import compress_replicas
 
 _NEEDS_TORCH = {
-    "compress": "lgreco.ddp",
-    "compress_replicas": "lgreco.fsdp",
+    "compress": "lgreco.frontends.ddp",
+    "compress_replicas": "lgreco.frontends.fsdp",
     "Aggregator": "lgreco.aggregator",
-    "Compression": "lgreco.aggregator",
+    "Compression": "lgreco.compression",
 }
 
 __all__ = [

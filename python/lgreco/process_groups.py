@@ -12,7 +12,15 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from lgreco import _core
 from lgreco.errors import ConfigError, Error, MismatchError, PeerError
+from lgreco.torch_internals import group_over, timeout_of
+
+
+def timeout_seconds_of(group: dist.ProcessGroup | None) -> float:
+    """Of the group's own operations. Raises ConfigError as `own_groups` does."""
+    _require_initialised()
+    return min(max(timeout_of(group), 1e-3), _core.LONGEST_TIMEOUT_SECONDS)
 
 _own: weakref.WeakSet[dist.ProcessGroup] = weakref.WeakSet()
 _world_of_the_parent: dist.ProcessGroup | None = None
@@ -43,20 +51,12 @@ def own_groups(
     MismatchError when the ranks differ in `lanes`, PeerError when one does not call it within the
     timeout.
     """
-    if not dist.is_available() or not dist.is_initialized():
-        raise ConfigError(
-            "[compress] torch.distributed is not initialised; "
-            "call torch.distributed.init_process_group() first"
-        )
-    if dist.group.WORLD is _world_of_the_parent:
-        raise ConfigError(
-            "[compress] torch.distributed was initialised in another process: a forked child "
-            "cannot use its parent's connections; initialise it in the process that uses it"
-        )
+    _require_initialised()
     try:
         first = _own_group(group, timeout_seconds)
-        everybody = [torch.zeros(1, dtype=torch.int64) for _ in range(first.size())]
-        first.allgather([everybody], [torch.tensor([lanes])]).wait()
+        of_numbers = {"dtype": torch.int64, "device": "cpu"}  # whatever the program's defaults are
+        everybody = [torch.zeros(1, **of_numbers) for _ in range(first.size())]
+        first.allgather([everybody], [torch.tensor([lanes], **of_numbers)]).wait()
         for rank, other in enumerate(everybody):  # a second group needs all ranks
             if other != everybody[0]:
                 raise MismatchError(
@@ -73,6 +73,19 @@ def own_groups(
         ) from error
 
 
+def _require_initialised() -> None:
+    if not dist.is_available() or not dist.is_initialized():
+        raise ConfigError(
+            "[compress] torch.distributed is not initialised; "
+            "call torch.distributed.init_process_group() first"
+        )
+    if dist.group.WORLD is _world_of_the_parent:
+        raise ConfigError(
+            "[compress] torch.distributed was initialised in another process: a forked child "
+            "cannot use its parent's connections; initialise it in the process that uses it"
+        )
+
+
 def _own_group(group: dist.ProcessGroup | None, timeout_seconds: float) -> dist.ProcessGroup:
     """A group that ends with its last user, unlike those of `dist.new_group()`.
 
@@ -86,9 +99,7 @@ def _own_group(group: dist.ProcessGroup | None, timeout_seconds: float) -> dist.
     store = dist.PrefixStore(f"lgreco/{number}", store)
     with _threads_that_do_not_preempt():
         gloo = dist.ProcessGroupGloo(store, rank, size, timeout=timedelta(seconds=timeout_seconds))
-    own = dist.ProcessGroup(store, rank, size)
-    own._set_default_backend(dist.ProcessGroup.BackendType.GLOO)
-    own._register_backend(torch.device("cpu"), dist.ProcessGroup.BackendType.GLOO, gloo)
+    own = group_over(store, rank, size, gloo)
     _own.add(own)
     return own
 

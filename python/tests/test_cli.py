@@ -14,7 +14,7 @@ from lgreco.cli import app
 from lgreco.codec import payload_bytes
 from lgreco.plan import Estimate, LayerEstimate
 from lgreco.report import summaries, write_report
-from lgreco.report_plan_plots import layers, plans
+from lgreco.report.plans import layers, plans
 from lgreco.run_log import RunLog, read_run_log
 
 FACTORY = "experiments.models.resnet:cifar100"

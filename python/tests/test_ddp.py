@@ -46,6 +46,18 @@ def test_resume_on_another_number_of_ranks(run_ranks, tmp_path):
     assert "load on 3 ranks" in run_ranks(3, "resize.py", "load", str(tmp_path))
 
 
+def test_a_checkpoint_of_rank_0_alone(run_ranks, tmp_path):
+    assert "all states" in run_ranks(2, "gathered.py", str(tmp_path))
+
+
+def test_what_ddp_synchronises_is_compressed(run_ranks):
+    assert "as DDP does" in run_ranks(2, "module_zoo.py", timeout=300)
+
+
+def test_ambient_settings_reach_nothing(run_ranks):
+    assert "reach nothing" in run_ranks(2, "ambient.py", timeout=300)
+
+
 def test_policies(run_ranks):
     assert "decide alike" in run_ranks(2, "policies.py", timeout=240)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,5 +100,114 @@ def test_public_headers_need_only_the_standard_library() -> None:
         if not (
             re.fullmatch(r"[a-z_]+", target) if bracket == "<" else target.startswith("lgreco/")
         )
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+# What the folders above the core may include of the project, and of foreign libraries.
+FOLDERS_ABOVE = {
+    "adaptors/torch": (r"^(lgreco|adaptors/torch)/", r"^(torch/csrc/distributed|ATen|c10)/"),
+    "adaptors/mpi": (r"^(lgreco|adaptors/mpi)/", r"^mpi\.h$"),
+    "python/bindings": (r"^(lgreco|src|python/bindings|adaptors/torch)/", r"^(torch|pybind11)/"),
+}
+
+
+@pytest.mark.parametrize("folder", sorted(FOLDERS_ABOVE))
+def test_folders_above_the_core_depend_only_downward(folder: str) -> None:
+    own, foreign = FOLDERS_ABOVE[folder]
+    files = [path for path in sources(folder) if not is_test(path)]
+    assert files, f"{folder} has no sources"
+    wrong = [
+        f"{path.relative_to(ROOT)} includes {target}"
+        for path in files
+        for bracket, target in includes(path)
+        if not re.search(own if bracket == '"' else rf"{own}|{foreign}|^[a-z_]+$", target)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_only_the_bindings_of_torch_include_the_torch_adaptor() -> None:
+    wrong = [
+        str(path.relative_to(ROOT))
+        for path in sources("python/bindings")
+        for _, target in includes(path)
+        if re.match(r"(adaptors|torch)/", target) and path.parent.name != "torch"
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+# The Python package from bottom to top: a module imports only what stands before it. A folder is
+# one module; modules of one folder may import each other.
+PACKAGE = [
+    "_core", "_torch", "errors", "arguments", "methods", "codec", "cost_table", "plan", "planner",
+    "policies", "known_models", "step_time", "run_log", "settings", "torch_internals",
+    "process_groups", "compression", "aggregator", "frontends", "report", "advise", "cli",
+]  # fmt: skip
+NEED_TORCH = {
+    "_torch", "torch_internals", "process_groups", "compression", "aggregator", "frontends",
+}  # fmt: skip
+
+
+def package_files() -> dict[Path, str]:
+    """Files and their modules. The package's `__init__.py` and programs stand above all."""
+    package = ROOT / "python/lgreco"
+    return {
+        path: path.relative_to(package).parts[0].removesuffix(".py")
+        for path in sorted(package.rglob("*.py"))
+        if path != package / "__init__.py" and path.name != "__main__.py"
+    }
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Names of modules, and of what is imported from them, as dotted paths."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_every_python_module_has_its_place() -> None:
+    assert set(package_files().values()) | {"_core", "_torch"} == set(PACKAGE)
+
+
+def test_python_modules_import_only_downward() -> None:
+    wrong = []
+    for path, module in package_files().items():
+        for name in imports(ast.parse(path.read_text(encoding="utf-8"))):
+            top, _, rest = name.partition(".")
+            target = rest.split(".")[0]
+            if top != "lgreco" or target == module:
+                continue
+            if target not in PACKAGE or PACKAGE.index(target) > PACKAGE.index(module):
+                wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_most_of_the_package_needs_no_torch() -> None:
+    """Where torch is optional (`cli`, `advise`), it is imported where it is used."""
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path, module in package_files().items()
+        if module not in NEED_TORCH | {"advise", "cli"}
+        for name in imports(ast.parse(path.read_text(encoding="utf-8")))
+        if name.split(".")[0] == "torch" or name.removeprefix("lgreco.").split(".")[0] in NEED_TORCH
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+OUR_PRIVATE_NAMES = {"_core", "_torch", "_engine", "_exit"}  # the last is Python's, in os
+
+
+def test_private_names_of_torch_are_in_one_file() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno} touches {node.attr}"
+        for path, module in package_files().items()
+        if module != "torch_internals"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute)
+        and re.match(r"_[a-z]", node.attr)
+        and node.attr not in OUR_PRIVATE_NAMES
+        and not (isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"})
     ]
     assert not wrong, "\n".join(wrong)

@@ -3,22 +3,23 @@
 #include "lgreco/status.h"
 
 namespace lgreco {
+namespace {
+
+Failure::Kind kind_of(const std::exception& failure) {
+#define LGRECO_IF(name, Class) \
+  if (dynamic_cast<const Class*>(&failure) != nullptr) return Failure::Kind::name;
+  LGRECO_ERRORS(LGRECO_IF)
+#undef LGRECO_IF
+  return Failure::Kind::other;
+}
+
+}  // namespace
 
 Failure Failure::current(const std::string& place) {
   try {
     throw;
-  } catch (const PeerError& error) {
-    return {Kind::peer, place + error.what()};
-  } catch (const ProtocolError& error) {
-    return {Kind::protocol, place + error.what()};
-  } catch (const MismatchError& error) {
-    return {Kind::mismatch, place + error.what()};
-  } catch (const ConfigError& error) {
-    return {Kind::config, place + error.what()};
-  } catch (const StateError& error) {
-    return {Kind::state, place + error.what()};
   } catch (const std::exception& error) {
-    return {Kind::other, place + error.what()};
+    return {kind_of(error), place + error.what()};
   } catch (...) {
     return {Kind::other, place + "an exception that is no std::exception"};
   }
@@ -26,16 +27,11 @@ Failure Failure::current(const std::string& place) {
 
 std::exception_ptr Failure::exception() const {
   switch (kind) {
-    case Kind::peer:
-      return std::make_exception_ptr(PeerError(message));
-    case Kind::protocol:
-      return std::make_exception_ptr(ProtocolError(message));
-    case Kind::mismatch:
-      return std::make_exception_ptr(MismatchError(message));
-    case Kind::state:
-      return std::make_exception_ptr(StateError(message));
-    case Kind::config:
-      return std::make_exception_ptr(ConfigError(message));
+#define LGRECO_CASE(name, Class) \
+  case Kind::name:               \
+    return std::make_exception_ptr(Class(message));
+    LGRECO_ERRORS(LGRECO_CASE)
+#undef LGRECO_CASE
     case Kind::other:
       break;
   }

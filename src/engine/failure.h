@@ -8,7 +8,8 @@
 namespace lgreco {
 
 struct Failure {
-  /// Which class below lgreco::Error; the values are on the wire.
+  /// Which class below lgreco::Error, with the names of LGRECO_ERRORS; the values are on the
+  /// wire.
   enum class Kind : std::uint8_t {
     other = 1,
     config = 2,

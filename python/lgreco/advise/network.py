@@ -42,13 +42,13 @@ def _median_seconds(group: dist.ProcessGroup, message_bytes: int, repetitions: i
         begin = time.perf_counter()
         exchange()
         seconds.append(time.perf_counter() - begin)
-    slowest = torch.tensor([statistics.median(seconds)], dtype=torch.float64)
+    slowest = torch.tensor([statistics.median(seconds)], dtype=torch.float64, device="cpu")
     dist.all_reduce(slowest, dist.ReduceOp.MAX, group)
     return slowest.item()
 
 
 def _exchange(group: dist.ProcessGroup, message_bytes: int) -> Callable[[], None]:
-    mine = torch.zeros(message_bytes, dtype=torch.uint8)
+    mine = torch.zeros(message_bytes, dtype=torch.uint8, device="cpu")
     peers = [rank for rank in dist.get_process_group_ranks(group) if rank != dist.get_rank()]
     theirs = [torch.empty_like(mine) for _ in peers]
 

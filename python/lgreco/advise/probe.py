@@ -16,6 +16,7 @@ from lgreco.advise.advice import Measurements
 from lgreco.advise.levels import time_levels
 from lgreco.advise.network import time_network
 from lgreco.errors import ConfigError
+from lgreco.frontends.ddp import is_hooked
 from lgreco.step_time import early_share
 
 WARM_UP_STEPS = 5
@@ -133,13 +134,13 @@ class Probe:
 
 def _slowest(group: dist.ProcessGroup, *seconds: float) -> list[float]:
     """Of the ranks, for each figure."""
-    tensor = torch.tensor(seconds, dtype=torch.float64)
+    tensor = torch.tensor(seconds, dtype=torch.float64, device="cpu")
     dist.all_reduce(tensor, dist.ReduceOp.MAX, group)
     return tensor.tolist()
 
 
 def _check(ddp: DistributedDataParallel) -> None:
-    if ddp._comm_hooks:
+    if is_hooked(ddp):
         raise ConfigError(
             "[advise] the script gives DDP a communication hook of its own; for the probe, remove "
             "that call (lgreco.compress, register_comm_hook)"

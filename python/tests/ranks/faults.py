@@ -13,7 +13,7 @@ from common import batch, small_model
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
-import lgreco.ddp
+import lgreco.frontends.ddp
 
 
 def train_until_an_error(

@@ -23,5 +23,10 @@ with process_group() as (rank, size):
         assert_same_on_all_ranks(list(ddp.parameters()), spelling)
         assert all(bool(torch.isfinite(p).all()) for p in ddp.parameters())
         assert compression.stats()["steps"] == 3 + 2 * (size - 1), compression.stats()["steps"]
+        try:
+            with Join([ddp], divide_by_initial_world_size=False):
+                raise AssertionError("averages over fewer ranks are not what a hook gives")
+        except lgreco.ConfigError as error:
+            assert "divide_by_initial_world_size" in str(error), error
     if rank == 0:
         print("uneven inputs are joined")

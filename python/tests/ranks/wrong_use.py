@@ -1,9 +1,14 @@
 """Every wrong use is an lgreco.ConfigError that says what to do, before any communication."""
 
+import inspect
+
 import torch
 import torch.distributed as dist
 from common import process_group, small_model
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Replicate, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 import lgreco
@@ -16,6 +21,52 @@ def expect(message, call):
         assert message in str(error), f"{message!r} not in {error}"
         return
     raise AssertionError(f"no error with {message!r}")
+
+
+def resized(tensor):
+    tensor.untyped_storage().resize_(0)
+    return tensor
+
+
+def check_tensors_without_memory(aggregator):
+    """Neither at registration nor later is memory read that is not there."""
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    with FakeTensorMode():
+        fake = torch.zeros(4)
+    homeless = {
+        "to_local()": distribute_tensor(torch.zeros(4), mesh, [Replicate()]),
+        "no memory of its own": fake,
+        "is on meta": torch.zeros(4, device="meta"),
+        "a resized storage": resized(torch.zeros(4)),
+        "plain tensor": torch._efficientzerotensor(4),
+    }
+    for message, tensor in homeless.items():
+        expect(message, lambda t=tensor: lgreco.Aggregator({"a": t}, lgreco.Dense()))
+        expect(message, lambda t=tensor: aggregator.average_({"a": t}))
+    expect("share memory", lambda: aggregator.average_({"a": torch.zeros(1).expand(4)}))
+
+    model = nn.Linear(64, 64)
+    ddp = DistributedDataParallel(model)
+    resized(model.weight.data)
+    expect("layer 'weight' has no memory", lambda: lgreco.compress(ddp, lgreco.Dense()))
+
+
+def check_unknown_settings(ddp):
+    for call in (
+        lambda: lgreco.compress(ddp, lgreco.Dense(), sead=3),
+        lambda: lgreco.Aggregator({"a": (4,)}, lgreco.Dense(), sead=3),
+        lambda: lgreco.compress_replicas(ddp, lgreco.Dense(), replicate_group=None, sead=3),
+    ):
+        try:
+            call()
+        except TypeError as error:
+            assert "'sead', but 'seed'" in str(error), error
+        else:
+            raise AssertionError("took a setting that does not exist")
+    for front_end in (lgreco.compress, lgreco.Aggregator, lgreco.compress_replicas):
+        shown = inspect.signature(front_end).parameters
+        assert shown["residual"].default == "fp32" and shown["timeout"].default is None
+    assert "for half the memory" in lgreco.compress.__doc__
 
 
 NOT_WHOLE = [
@@ -62,6 +113,8 @@ with process_group() as (rank, size):
     values = torch.full((4,), float(rank))
     aggregator.average_({"a": values})
     assert torch.equal(values, torch.full((4,), (size - 1) / 2)), values
+    check_tensors_without_memory(aggregator)
+    check_unknown_settings(ddp)
     dist.barrier()
     if rank == 0:
         print("wrong use is refused")

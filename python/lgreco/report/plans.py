@@ -13,7 +13,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from lgreco import _core
-from lgreco.report_panels import COLOURS, GREY, Run, elided, name_of, panel_grid, plain_log_axis
+from lgreco.report.panels import COLOURS, GREY, Run, elided, name_of, panel_grid, plain_log_axis
 from lgreco.run_log import plans_in_effect
 
 _INCHES_A_LAYER = 0.17

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from lgreco.report_panels import COLOURS, Run, name_of, panels, plain_log_axis
-from lgreco.report_plan_plots import layers, plans
+from lgreco.report.panels import COLOURS, Run, name_of, panels, plain_log_axis
+from lgreco.report.plans import layers, plans
 
 _SMOOTHING_STEPS = 25
 

@@ -1,7 +1,7 @@
 // Aggregator as Python sees it: settings and results are plain dicts, levels are spellings.
 #pragma once
 
-#include <torch/csrc/utils/pybind.h>
+#include <pybind11/pybind11.h>
 
 namespace lgreco {
 

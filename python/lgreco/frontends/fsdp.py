@@ -4,30 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 from torch.distributed.fsdp import FSDPModule
 
-from lgreco.aggregator import Aggregator, Compression
-from lgreco.arguments import require_whole
+from lgreco.aggregator import Aggregator
+from lgreco.compression import Compression
 from lgreco.errors import ConfigError
 from lgreco.methods import Method
 from lgreco.policies import Policy, checked_policy
+from lgreco.settings import ReplicaSettingsKeywords, checked_settings, takes_settings
+from lgreco.torch_internals import ShardedGroup, meshes_of, sharded_groups
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
+@takes_settings(ReplicaSettingsKeywords)
 def compress_replicas(
     module: FSDPModule,
     method: Method,
     policy: Policy | None = None,
     *,
     replicate_group: dist.ProcessGroup,
-    error_feedback: bool = True,
-    seed: int = 0,
-    start: int = 0,
-    timeout: float | None = None,
-    residual: str = "fp32",
-    threads: int | None = None,
+    **settings: Unpack[ReplicaSettingsKeywords],
 ) -> Compression:
     """Average gradient shards over `replicate_group`, compressed, from the next backward pass on.
 
@@ -45,7 +47,7 @@ def compress_replicas(
         method: the reference level: `Quantize`, `TopK`, `Cast` or `Dense`.
         policy: as in `compress()`; its steps, and `start`, are backward passes.
         replicate_group: the ranks with this rank's shard; its own Gloo group is made from it.
-        error_feedback, seed, start, timeout, residual, threads: as in `compress()`.
+        {settings}
 
     Raises:
         ConfigError: not an FSDP module, one sharded over a 2-D mesh (FSDP averages those itself), a
@@ -54,22 +56,18 @@ def compress_replicas(
             gradient.
         MismatchError, PeerError: as `compress()`.
     """
+    checked = checked_settings("compress_replicas()", settings, ReplicaSettingsKeywords)
     groups = _parameter_groups(module)
     passes = len(groups)
     policy = checked_policy(policy).stretched(passes)
-    require_whole("[compress] start", start)
+    checked["start"] *= passes
+    checked["lanes"] = 1  # an exchange has one bucket: nothing could overlap
     aggregator = Aggregator(
         {group.name: group.shard for group in groups},
         method,
         policy,
         process_group=replicate_group,
-        error_feedback=error_feedback,
-        seed=seed,
-        start=start * passes,
-        timeout=timeout,
-        residual=residual,
-        lanes=1,  # an exchange has one bucket: nothing could overlap
-        threads=threads,
+        **checked,
     )
     for group in groups:
         group.module.set_all_reduce_hook(_hook(aggregator, group))
@@ -108,39 +106,29 @@ def _parameter_groups(module: FSDPModule) -> list[_Group]:
     for name, part in module.named_modules():
         if not isinstance(part, FSDPModule):
             continue
-        for of_fsdp in part._get_fsdp_state()._fsdp_param_groups:
-            if id(of_fsdp) in groups:  # modules that were sharded together
+        for group in sharded_groups(part):
+            if group.identity in groups:  # modules that were sharded together
                 continue
-            parameters = [p for p in of_fsdp.fsdp_params if p.sharded_param.requires_grad]
-            if parameters:
-                _refuse_what_cannot_be(name, part, of_fsdp)
-                groups[id(of_fsdp)] = _describe(name, part, of_fsdp, parameters)
+            _refuse_what_cannot_be(name, part, group)
+            groups[group.identity] = _Group(
+                f"{name or 'root'} (shard {group.shard + 1} of {group.shards})",
+                part,
+                torch.empty(1, dtype=group.dtype, device="cpu").expand(group.elements),
+            )
     if not groups:
         raise ConfigError("[fsdp] no parameter of the model requires a gradient")
     return list(groups.values())
 
 
-def _refuse_what_cannot_be(name: str, module: FSDPModule, group: object) -> None:
+def _refuse_what_cannot_be(name: str, module: FSDPModule, group: ShardedGroup) -> None:
     where = f"[fsdp] module '{name}'"
-    if len(module._get_fsdp_state()._fsdp_param_groups) > 1:
+    if meshes_of(module) > 1:
         raise ConfigError(f"{where} has parameters on several meshes; use one mesh for each module")
-    if group.mesh_info.replicate_mesh_dim is not None or group.mesh_info.shard_mesh_dim is None:
+    if group.is_replicated_by_fsdp:
         raise ConfigError(
             f"{where} is replicated by FSDP itself; shard it over a 1-D mesh, such as mesh['shard']"
         )
     if group.device.type != "cpu":
         raise ConfigError(f"{where} is on {group.device}; this version compresses on the CPU only")
-    if group._all_reduce_hook is not None:
+    if group.has_hook:
         raise ConfigError(f"{where} already has an all-reduce hook; FSDP takes one")
-
-
-def _describe(name: str, module: FSDPModule, group: object, parameters: list) -> _Group:
-    rank, ranks = group.mesh_info.shard_mesh_rank, group.mesh_info.shard_mesh_size
-    mixed = group.mp_policy
-    dtype = mixed.reduce_dtype or mixed.param_dtype or parameters[0].sharded_param.dtype
-    count = sum(parameter.padded_sharded_param_size.numel() for parameter in parameters)
-    return _Group(
-        f"{name or 'root'} (shard {rank + 1} of {ranks})",
-        module,
-        torch.empty(1, dtype=dtype).expand(count),
-    )

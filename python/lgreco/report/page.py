@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lgreco.errors import StateError
-from lgreco.report_plots import PLOTS
+from lgreco.report.curves import PLOTS
 from lgreco.run_log import plans_in_effect
 
 Run = dict[str, list[dict]]

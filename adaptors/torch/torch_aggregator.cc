@@ -1,0 +1,88 @@
+#include "adaptors/torch/torch_aggregator.h"
+
+#include <ATen/MemoryOverlap.h>
+#include <c10/core/InferenceMode.h>
+
+#include "adaptors/torch/c10d_communicator.h"
+#include "adaptors/torch/float_environment.h"
+#include "adaptors/torch/tensor_bridge.h"
+#include "lgreco/status.h"
+
+namespace lgreco {
+
+TorchAggregator::TorchAggregator(const NamedTensors& layers, AggregatorOptions options,
+                                 const std::vector<Group>& groups, bool layers_are_parameters,
+                                 const Delete& delete_engine) {
+  const DefaultFloatEnvironment environment;  // of the engine's threads
+  std::vector<LayerSpec> specs;
+  for (const auto& [name, tensor] : layers) {
+    index_.emplace(name, specs.size());
+    specs.push_back(layer_spec(name, tensor));
+  }
+  if (layers_are_parameters) {
+    options.parameter = [layers](std::size_t layer) { return memory_of(layers[layer].second); };
+  }
+  std::vector<std::unique_ptr<Communicator>> lanes;
+  for (const Group& group : groups) lanes.push_back(std::make_unique<C10dCommunicator>(group));
+  engine_ = {new Aggregator(std::move(specs), std::move(options), std::move(lanes)), delete_engine};
+}
+
+void TorchAggregator::register_hook(c10d::Reducer& reducer,
+                                    const std::vector<at::Tensor>& parameters, bool may_be_unused,
+                                    CommHook::Translate translate) {
+  reducer.register_comm_hook(
+      std::make_unique<CommHook>(engine_, parameters, may_be_unused, std::move(translate)));
+}
+
+// Always all layers, in the order of registration, so that messages fit whatever each rank has.
+void TorchAggregator::average(const std::map<std::string, at::Tensor>& tensors) {
+  std::vector<at::Tensor> values(engine_->layers().size());
+  for (const auto& [name, tensor] : tensors) {
+    const std::size_t layer = layer_of(name, tensor);
+    values[layer] = tensor.detach();
+  }
+  const c10::InferenceMode any_tensor;  // only in this mode may those made in it be written to
+  std::vector<std::size_t> layers;
+  std::vector<bool> present;
+  for (std::size_t layer = 0; layer < values.size(); ++layer) {
+    const LayerSpec& spec = engine_->layers()[layer];
+    layers.push_back(layer);
+    present.push_back(values[layer].defined());
+    if (!present[layer]) values[layer] = at::zeros(spec.shape, scalar_type(spec.dtype));
+  }
+  BucketTensors tensors_of_bucket(std::move(values), layers);
+  Bucket bucket = tensors_of_bucket.bucket(/*last=*/true, /*skip_zeros=*/false);
+  for (std::size_t i = 0; i < present.size(); ++i) bucket.gradients[i].present = present[i];
+  engine_->exchange(bucket);
+  tensors_of_bucket.finish();
+}
+
+std::vector<SynchronisedParameter> synchronised_parameters(const c10d::Reducer& reducer) {
+  std::vector<SynchronisedParameter> parameters;
+  for (const c10d::GradBucket& bucket : reducer.get_grad_buckets(/*return_zero_tensors=*/false)) {
+    const bool is_sparse = !bucket.getBuffer().defined();  // it has no buffer until the backward
+    for (const at::Tensor& parameter : bucket.getParameters()) {
+      parameters.emplace_back(parameter, is_sparse);
+    }
+  }
+  return parameters;
+}
+
+std::size_t TorchAggregator::layer_of(const std::string& name, const at::Tensor& tensor) const {
+  const auto found = index_.find(name);
+  if (found == index_.end()) {
+    throw ConfigError("[aggregator] '" + name + "' is no registered layer");
+  }
+  const LayerSpec spec = layer_spec(name, tensor);
+  if (!(spec == engine_->layers()[found->second])) {
+    throw ConfigError("[aggregator] layer '" + name +
+                      "' has another shape or dtype than it was registered with");
+  }
+  if (at::has_internal_overlap(tensor) == at::MemOverlap::Yes) {
+    throw ConfigError("[aggregator] layer '" + name +
+                      "' has elements that share memory (expand()); give a copy: contiguous()");
+  }
+  return found->second;
+}
+
+}  // namespace lgreco

@@ -1,0 +1,60 @@
+// An Aggregator over c10d process groups and tensors. Knows no Python: call it without the GIL.
+#pragma once
+
+#include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
+#include <torch/csrc/distributed/c10d/reducer.hpp>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "adaptors/torch/comm_hook.h"
+#include "lgreco/aggregator.h"
+
+namespace lgreco {
+
+class TorchAggregator {
+ public:
+  using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+  using Group = c10::intrusive_ptr<c10d::ProcessGroup>;
+  /// How the last owner, this object or DDP's reducer, deletes the engine.
+  using Delete = std::function<void(Aggregator*)>;
+
+  /// Collective, as Aggregator's. Of `layers` the names, shapes and dtypes count; when they are the
+  /// model's parameters (`layers_are_parameters`), their values are compared between the ranks, and
+  /// `options.parameter` is set here. Of `groups` each is a lane, used by nobody else.
+  /// Throws ConfigError on a layer that cannot be compressed, and what Aggregator throws.
+  TorchAggregator(const NamedTensors& layers, AggregatorOptions options,
+                  const std::vector<Group>& groups, bool layers_are_parameters,
+                  const Delete& delete_engine);
+
+  /// Synchronise the gradients of `reducer` from the next backward pass on. `parameters` are the
+  /// layers, in their order; the rest as CommHook's.
+  void register_hook(c10d::Reducer& reducer, const std::vector<at::Tensor>& parameters,
+                     bool may_be_unused, CommHook::Translate translate);
+
+  /// A step: each tensor becomes its average over the ranks, in place. Layers that are not given
+  /// count as zero here. Throws ConfigError, before any communication, on a name that is no layer's
+  /// and on another shape or dtype; and the step's failure.
+  void average(const std::map<std::string, at::Tensor>& tensors);
+
+  Aggregator& engine() { return *engine_; }
+  const Aggregator& engine() const { return *engine_; }
+
+ private:
+  std::size_t layer_of(const std::string& name, const at::Tensor& tensor) const;
+
+  std::map<std::string, std::size_t> index_;
+  std::shared_ptr<Aggregator> engine_;
+};
+
+/// A parameter, and whether its gradient is expected to be sparse.
+using SynchronisedParameter = std::pair<at::Tensor, bool>;
+
+/// What `reducer` synchronises, in the order of its buckets.
+std::vector<SynchronisedParameter> synchronised_parameters(const c10d::Reducer& reducer);
+
+}  // namespace lgreco

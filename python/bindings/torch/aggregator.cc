@@ -1,0 +1,194 @@
+#include "python/bindings/torch/aggregator.h"
+
+#include <torch/csrc/utils/pybind.h>
+
+#include <optional>
+
+#include "adaptors/torch/float_environment.h"
+#include "adaptors/torch/torch_aggregator.h"
+#include "lgreco/checkpoint.h"
+#include "lgreco/status.h"
+#include "python/bindings/plan_dict.h"
+#include "python/bindings/torch/errors.h"
+#include "python/bindings/torch/settings.h"
+#include "python/bindings/torch/state_dict.h"
+
+namespace lgreco {
+namespace {
+
+namespace py = pybind11;
+
+using NamedTensors = TorchAggregator::NamedTensors;
+using Group = TorchAggregator::Group;
+
+template <typename Function>
+auto unlocked(Function function) {
+  const DefaultFloatEnvironment environment;
+  const py::gil_scoped_release release;
+  return function();
+}
+
+// The destructor waits for the bucket in flight, whose tensors may need the GIL to be freed. The
+// last owner is this module's object or DDP's reducer; both are freed by Python.
+void delete_without_gil(Aggregator* aggregator) {
+  if (PyGILState_Check() != 0) {
+    unlocked([&] { delete aggregator; });
+  } else {
+    delete aggregator;
+  }
+}
+
+class PythonAggregator {
+ public:
+  PythonAggregator(const NamedTensors& layers, const std::string& method, const py::dict& policy,
+                   const py::dict& settings, const std::vector<Group>& groups,
+                   bool layers_are_parameters) {
+    AggregatorOptions options = options_from(method, policy, settings);
+    unlocked([&] {
+      aggregator_.emplace(layers, std::move(options), groups, layers_are_parameters,
+                          delete_without_gil);
+    });
+  }
+
+  void register_hook(const std::shared_ptr<c10d::Reducer>& reducer,
+                     const std::vector<at::Tensor>& parameters, bool may_be_unused) {
+    aggregator_->register_hook(*reducer, parameters, may_be_unused, autograd_translator());
+  }
+
+  void average(const std::map<std::string, at::Tensor>& tensors) {
+    unlocked([&] { aggregator_->average(tensors); });
+  }
+
+  int rank() const { return engine().rank(); }
+  int size() const { return engine().size(); }
+
+  void set_grad_scale(double scale) {
+    unlocked([&] { engine().set_grad_scale(scale); });
+  }
+
+  void on_learning_rate_change(double before, double now) {
+    unlocked([&] { engine().on_learning_rate_change(before, now); });
+  }
+
+  bool in_critical_regime() const {
+    return unlocked([&] { return engine().in_critical_regime(); });
+  }
+
+  py::dict memory() const {
+    const MemoryUse memory = unlocked([&] { return engine().memory(); });
+    py::dict dict;
+    dict["residuals"] = memory.residuals;
+    dict["factors"] = memory.factors;
+    dict["staging"] = memory.staging;
+    dict["windows"] = memory.windows;
+    return dict;
+  }
+
+  void start_trace() { engine().start_trace(); }
+
+  // Chrome's trace format, "complete" events; times in microseconds.
+  py::list stop_trace() {
+    py::list events;
+    for (const TraceEvent& event : unlocked([&] { return engine().stop_trace(); })) {
+      using Microseconds = std::chrono::duration<double, std::micro>;
+      py::dict dict;
+      dict["name"] = event.name;
+      dict["tid"] = event.track;
+      dict["ts"] = Microseconds(event.begin.time_since_epoch()).count();
+      dict["dur"] = Microseconds(event.end - event.begin).count();
+      dict["args"] = py::dict(py::arg("step") = event.step, py::arg("bucket") = event.bucket);
+      events.append(dict);
+    }
+    return events;
+  }
+
+  py::dict plan() const {
+    return plan_to_dict(unlocked([&] { return engine().plan(); }));
+  }
+
+  py::dict stats() const {
+    return stats_to_dict(unlocked([&] { return engine().stats(); }));
+  }
+
+  py::dict state() const {
+    return state_to_dict(unlocked([&] { return engine().state(); }), engine().layers());
+  }
+
+  /// Collective. `states` is this rank's own, or, for another number of ranks, those of all old
+  /// ranks (`change` "mean") or any of them ("reset"). With a `problem` this rank has nothing to
+  /// load.
+  void load_state(const std::vector<py::dict>& states, const std::string& change,
+                  const std::string& problem) {
+    std::optional<AggregatorState> state;
+    std::string reason = problem;
+    try {
+      if (reason.empty()) state = combined(states, change);
+    } catch (const std::exception& error) {  // pybind11 has more kinds than are worth telling apart
+      reason = error.what();
+    }
+    // Also without a state: the other ranks must know.
+    unlocked(
+        [&] { state ? engine().load_state(std::move(*state)) : engine().refuse_state(reason); });
+  }
+
+ private:
+  Aggregator& engine() { return aggregator_->engine(); }
+  const Aggregator& engine() const { return aggregator_->engine(); }
+
+  AggregatorState combined(const std::vector<py::dict>& states, const std::string& change) const {
+    std::vector<AggregatorState> loaded;
+    for (const py::dict& state : states) {
+      loaded.push_back(state_from_dict(state, engine().layers()));
+    }
+    const int rank = engine().rank(), size = engine().size();
+    if (change == "mean") return resize(loaded, rank, size);
+    AggregatorState& state = loaded.front();
+    if (change == "reset") {
+      state.rank = rank;
+      state.size = size;
+      for (LayerState& layer : state.layers) {
+        layer.residual = layer.window = {};
+        layer.window_steps = 0;
+      }
+    }
+    return std::move(state);
+  }
+
+  std::optional<TorchAggregator> aggregator_;
+};
+
+}  // namespace
+
+void bind_aggregator(py::module_& module) {
+  module.def(
+      "parameters_of",
+      [](const std::shared_ptr<c10d::Reducer>& reducer) {
+        return synchronised_parameters(*reducer);
+      },
+      py::arg("reducer"));
+  using Self = PythonAggregator;
+  py::class_<Self>(module, "Aggregator")
+      .def(py::init<const NamedTensors&, const std::string&, const py::dict&, const py::dict&,
+                    const std::vector<Group>&, bool>(),
+           py::kw_only(), py::arg("layers"), py::arg("method"), py::arg("policy"),
+           py::arg("settings"), py::arg("groups"), py::arg("layers_are_parameters"))
+      .def("register_hook", &Self::register_hook, py::arg("reducer"), py::arg("parameters"),
+           py::arg("may_be_unused"))
+      .def("average_", &Self::average, py::arg("tensors"))
+      .def("rank", &Self::rank)
+      .def("size", &Self::size)
+      .def("set_grad_scale", &Self::set_grad_scale, py::arg("scale"))
+      .def("on_learning_rate_change", &Self::on_learning_rate_change, py::arg("before"),
+           py::arg("now"))
+      .def("in_critical_regime", &Self::in_critical_regime)
+      .def("memory", &Self::memory)
+      .def("start_trace", &Self::start_trace)
+      .def("stop_trace", &Self::stop_trace)
+      .def("plan", &Self::plan)
+      .def("stats", &Self::stats)
+      .def("state", &Self::state)
+      .def("load_state", &Self::load_state, py::arg("states"), py::arg("change"),
+           py::arg("problem"));
+}
+
+}  // namespace lgreco

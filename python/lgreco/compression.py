@@ -1,0 +1,230 @@
+"""What compresses one model on one rank."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+import torch.distributed as dist
+
+from lgreco import _torch
+from lgreco.errors import ConfigError, PeerError
+from lgreco.methods import Method
+from lgreco.plan import Plan
+from lgreco.policies import Accordion, Policy, checked_policy
+from lgreco.process_groups import own_groups, timeout_seconds_of
+from lgreco.settings import Settings, engine_settings
+
+STATE_FORMAT = 1
+
+
+class Compression:
+    """What compresses one model on this rank: its plan, its counters, its state.
+
+    Not thread-safe towards the training loop: call between steps. `plan`, `stats` and `state_dict`
+    wait for what is in flight.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[tuple[str, torch.Tensor]],
+        method: Method,
+        policy: Policy | None,
+        settings: Settings,
+        *,
+        process_group: dist.ProcessGroup | None,
+        layers_are_parameters: bool,
+    ) -> None:
+        if not isinstance(method, Method):
+            raise ConfigError(
+                f"[compress] method must be an lgreco method such as lgreco.PowerSGD(rank=4), "
+                f"not {method!r}"
+            )
+        if not layers:
+            raise ConfigError("[compress] there is no layer to synchronise")
+        self._policy = checked_policy(policy)
+        policy_settings = self._policy.settings([name for name, _ in layers], method)
+        timeout = settings["timeout"]
+        if timeout is None:
+            timeout = timeout_seconds_of(process_group)
+        self._process_group = process_group
+        groups = own_groups(process_group, settings["lanes"], timeout)
+        self._engine = _torch.Aggregator(
+            layers=list(layers),
+            method=str(method),
+            policy=policy_settings,
+            settings=engine_settings(settings, float(timeout)),
+            groups=groups,
+            layers_are_parameters=layers_are_parameters,
+        )
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the coming step."""
+        return Plan.from_dict(self._engine.plan())
+
+    def stats(self) -> dict[str, float]:
+        """Counters of this rank: bytes as a network interface counts them, times in seconds.
+
+        `ratio` is `dense_bytes / bytes_sent`, where `dense_bytes` is what an uncompressed ring
+        all-reduce of the same gradients sends.
+        """
+        stats = self._engine.stats()
+        sent = stats["bytes_sent"]
+        stats["ratio"] = stats["dense_bytes"] / sent if sent else 1.0
+        return stats
+
+    def memory(self) -> dict[str, int]:
+        """Bytes that compression needs on this rank beyond the gradients, with the current plan.
+
+        `residuals`, `factors`, `staging` (the messages of a step), and `windows` (what plans and
+        Accordion's decisions are made from).
+        """
+        return self._engine.memory()
+
+    @property
+    def micro_batches(self) -> int:
+        """How many batches to accumulate (under `no_sync()`) before the coming synchronisation.
+
+        What `Accordion(micro_batches=...)` decided; 1 under other policies. The same on every rank.
+        """
+        if not isinstance(self._policy, Accordion):
+            return 1
+        critical, stable = self._policy.micro_batches
+        return critical if self._engine.in_critical_regime() else stable
+
+    def on_lr_change(self, old: float, new: float) -> None:
+        """Tell Accordion that the learning rate changes from `old` to `new` with the coming step.
+
+        A decay means low compression until the next decision. Call it on every rank, for the steps
+        of a step-wise schedule: a rate that decays in every step would keep compression low for
+        ever. Without effect under other policies. Waits for the step in flight; raises ConfigError
+        in the middle of a step, and unless both rates are finite and not negative.
+        """
+        self._engine.on_learning_rate_change(float(old), float(new))
+
+    def set_grad_scale(self, scale: float) -> None:
+        """Gradients are multiplied by `scale` from the next step on; call it on every rank.
+
+        With `torch.amp.GradScaler`: `compression.set_grad_scale(scaler.get_scale())` after each
+        `scaler.update()`. What was kept is converted, exactly for powers of two. Raises ConfigError
+        unless `scale` is positive and finite.
+        """
+        self._engine.set_grad_scale(scale)
+
+    @contextlib.contextmanager
+    def trace(self, path: str | Path) -> Iterator[None]:
+        """Record what this rank's threads do in the block, as Chrome-trace JSON in `path`.
+
+        Ranks that trace at once need paths of their own. Open one in chrome://tracing or
+        https://ui.perfetto.dev. Tracks: backward, encode, lane A, lane B, planner.
+        """
+        self._engine.start_trace()
+        try:
+            yield
+        finally:
+            events = self._engine.stop_trace()
+            shared = {"ph": "X", "pid": dist.get_rank()}
+            Path(path).write_text(json.dumps({"traceEvents": [shared | e for e in events]}))
+
+    def state_dict(self) -> dict[str, object]:
+        """Everything this rank needs to go on bit for bit: tensors and numbers by layer name.
+
+        Each rank saves its own. `torch.load(..., weights_only=True)` reads it.
+        """
+        return {"format": STATE_FORMAT, **self._engine.state()}
+
+    def gathered_state_dict(self) -> list[dict[str, object]] | None:
+        """The states of all ranks of the process group, in their order, on its rank 0; None on the
+        others. Collective.
+
+        For checkpoints that one rank writes; `load_state_dict` takes the list on every rank. It
+        takes the memory of all states on rank 0. Raises PeerError when a rank does not take part.
+        """
+        own = self.state_dict()
+        rank, size = self._engine.rank(), self._engine.size()
+        states: list[Any] | None = [None] * size if rank == 0 else None
+        try:
+            dist.gather_object(own, states, group=self._process_group, group_dst=0)
+        except RuntimeError as error:
+            raise PeerError(
+                "[state] the ranks' states could not be gathered; every rank must call this: "
+                f"{error}"
+            ) from error
+        return states
+
+    def load_state_dict(
+        self,
+        state: Mapping[str, object] | Sequence[Mapping[str, object]],
+        *,
+        world_size_change: str = "fail",
+        step: int | None = None,
+    ) -> None:
+        """Collective, and all or nothing: when anything is wrong on any rank, all ranks raise
+        StateError, and their live states are untouched.
+
+        Args:
+            state: what `state_dict()` gave on this rank, or a list of all ranks' states, as
+                `gathered_state_dict()` gives it: of as many ranks as now each takes its own.
+            world_size_change: what to do when the run had another number of ranks.
+                "fail": refuse. "mean": every rank starts with the mean of all old residuals, so
+                that nothing of what was not sent yet is lost; needs the list. "reset": residuals
+                start at zero, and `state` may be that of any old rank.
+            step: how many steps the state must have committed (`state["step"]`): pass it when
+                another part of the checkpoint knows.
+
+        Raises StateError on another rank's state, another world size, another step, another model,
+        another format, a damaged state.
+        """
+        if world_size_change not in ("fail", "mean", "reset"):
+            raise ConfigError(
+                f"[state] world_size_change is {world_size_change!r}; use 'fail', 'mean' or 'reset'"
+            )
+        states = list(state) if isinstance(state, list | tuple) else [state]
+        change = world_size_change
+        if isinstance(state, list | tuple) and self._are_of_as_many_ranks(states):
+            states = [one for one in states if one.get("rank") == self._engine.rank()]
+            change = "fail"
+        problem = _problem_with(states, change, step)
+        dicts = [] if problem else [dict(one) for one in states]
+        self._engine.load_state(dicts if change == "mean" else dicts[:1], change, problem)
+
+    def _are_of_as_many_ranks(self, states: Sequence[object]) -> bool:
+        size = self._engine.size()
+        return len(states) == size and all(
+            isinstance(one, Mapping) and one.get("size") == size for one in states
+        )
+
+    def __reduce__(self) -> NoReturn:
+        raise ConfigError(
+            "[compress] a Compression belongs to this process and its peers, and can be neither "
+            "copied nor saved; save compression.state_dict() and load it with load_state_dict()"
+        )
+
+
+def _problem_with(states: Sequence[object], world_size_change: str, step: int | None) -> str:
+    """Why these cannot be loaded, if so: the other ranks must be told, too."""
+    if not states:
+        return "[state] there is no state of this rank; pass what state_dict() gave on it"
+    if len(states) > 1 and world_size_change == "fail":
+        return (
+            f"[state] {len(states)} states were given, which are not those of as many ranks as "
+            "now; pass this rank's own, or say world_size_change='mean' or 'reset'"
+        )
+    for state in states:
+        found = state.get("format") if isinstance(state, Mapping) else type(state).__name__
+        if not isinstance(state, Mapping) or found != STATE_FORMAT:
+            return (
+                f"[state] format is {found!r}, this version reads {STATE_FORMAT}; "
+                "pass what state_dict() returned"
+            )
+        if step is not None and state.get("step") != step:
+            return (
+                f"[state] saved after step {state.get('step')}, where step {step} is wanted; load "
+                "all parts of one checkpoint"
+            )
+    return ""

@@ -1,0 +1,1 @@
+"""One module for each way of training that lgreco synchronises."""

@@ -1,0 +1,168 @@
+"""Compressed gradient synchronisation for `DistributedDataParallel`."""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+from lgreco import _torch
+from lgreco.compression import Compression
+from lgreco.errors import ConfigError
+from lgreco.methods import Method
+from lgreco.policies import Policy
+from lgreco.settings import SettingsKeywords, checked_settings, takes_settings
+from lgreco.torch_internals import has_hook, ignored_names, is_compiled, reducer_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+# Not an attribute of the models, which would be copied and saved with them: a copy has a reducer of
+# its own, without the hook.
+_COMPRESSED: weakref.WeakSet[DistributedDataParallel] = weakref.WeakSet()
+
+
+@takes_settings(SettingsKeywords)
+def compress(
+    ddp: DistributedDataParallel,
+    method: Method,
+    policy: Policy | None = None,
+    **settings: Unpack[SettingsKeywords],
+) -> Compression:
+    """Synchronise the gradients of `ddp` compressed from the next backward pass on.
+
+    Call it once, on every rank with the same arguments, after wrapping the model and before the
+    first backward pass and torch.compile. What DDP synchronises is compressed, nothing else; copies
+    of the model (`copy.deepcopy`, `torch.save`) are plain DDP. The hook runs in C++, on its own
+    Gloo process group, and never blocks the autograd thread.
+
+    Args:
+        ddp: a model on the CPU with float32, bfloat16 or float16 parameters.
+        method: the reference level, such as `PowerSGD(rank=4)`. Layers that it does not suit
+            (biases, norms, small matrices) travel dense.
+        policy: when and from what a plan is made; `Uniform()` keeps the reference everywhere.
+        {settings}
+
+    Raises:
+        ConfigError: not a DDP model, or one that was compiled; a hook registered before, an
+            unsupported dtype or device, a parameter without memory of its own, sparse gradients, a
+            parameter to train that DDP does not synchronise, no process group, a setting out of
+            range.
+        TypeError: a keyword that does not exist.
+        MismatchError: the ranks' arguments or models differ; the same message on every rank.
+        PeerError: a rank did not call it within the timeout.
+    """
+    checked = checked_settings("compress()", settings)
+    _refuse_what_is_no_ddp(ddp)
+    if is_hooked(ddp):
+        raise ConfigError(
+            "[compress] this DDP model already has a communication hook, and DDP takes one; "
+            "wrap the model anew to change it"
+        )
+    reducer = reducer_of(ddp)
+    if reducer is None:
+        raise ConfigError(
+            "[compress] this DDP model does not synchronise by its reducer, which takes the hook; "
+            "construct it without torch._dynamo.config.optimize_ddp='python_reducer' and without "
+            "delay_all_reduce_named_params"
+        )
+    layers = _synchronised_parameters(ddp, reducer)
+    compression = Compression(
+        layers,
+        method,
+        policy,
+        checked,
+        process_group=ddp.process_group,
+        layers_are_parameters=True,
+    )
+    may_be_unused = ddp.find_unused_parameters or ddp.static_graph
+    parameters = [parameter for _, parameter in layers]
+    compression._engine.register_hook(reducer, parameters, may_be_unused)
+    join: Any = ddp
+    join.join_hook = _JoinHook(ddp)
+    _COMPRESSED.add(ddp)
+    return compression
+
+
+def is_hooked(ddp: DistributedDataParallel) -> bool:
+    """Whether a communication hook, ours or another, is registered."""
+    return ddp in _COMPRESSED or has_hook(ddp)
+
+
+def _refuse_what_is_no_ddp(model: object) -> None:
+    if is_compiled(model):
+        raise ConfigError(
+            "[compress] the model was compiled; compress it before torch.compile: "
+            "lgreco.compress(ddp, ...), then torch.compile(ddp)"
+        )
+    if not isinstance(model, DistributedDataParallel):
+        raise ConfigError(
+            f"[compress] the model is a {type(model).__name__}; wrap it first: "
+            "ddp = torch.nn.parallel.DistributedDataParallel(model)"
+        )
+
+
+def _synchronised_parameters(
+    ddp: DistributedDataParallel, reducer: object
+) -> list[tuple[str, torch.nn.Parameter]]:
+    """What the reducer has, in the order of the model, by the first name that is not ignored.
+
+    Names and flags of the model say less: DDP compares ignored names in a spelling of its own, and
+    looks at flags once, when it is made.
+    """
+    sparse = {id(parameter): flag for parameter, flag in _torch.parameters_of(reducer)}
+    ignored = ignored_names(ddp)
+    names: dict[int, list[str]] = {}
+    parameters: dict[int, torch.nn.Parameter] = {}
+    for name, parameter in ddp.module.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+        parameters[id(parameter)] = parameter
+    layers, forgotten = [], []
+    for key, parameter in parameters.items():
+        wanted = [n for n in names[key] if n not in ignored and f".{n}" not in ignored]
+        name = (wanted or names[key])[0]
+        if key in sparse:
+            if sparse[key]:
+                raise ConfigError(
+                    f"[compress] layer '{name}' has sparse gradients; construct it with "
+                    "sparse=False, freeze it, or have DDP ignore it"
+                )
+            layers.append((name, parameter))
+        elif parameter.requires_grad and len(wanted) == len(names[key]):
+            forgotten.append(name)
+    if len(layers) < len(sparse):
+        raise ConfigError(
+            "[compress] DDP synchronises a parameter that the model no longer has; wrap it anew"
+        )
+    if forgotten:
+        raise ConfigError(
+            f"[compress] {', '.join(map(repr, forgotten))}: requires a gradient, and DDP does not "
+            "synchronise it, since it was added or unfrozen after DDP was made; wrap the model anew"
+        )
+    return layers
+
+
+class _JoinHook:
+    """`ddp.join_hook` of a compressed model, which torch's Join calls on every rank.
+
+    Averages are over all ranks. A hook is not told how many ranks have joined, so that it cannot
+    divide by those that have not.
+    """
+
+    def __init__(self, ddp: DistributedDataParallel) -> None:
+        self._ddp = weakref.ref(ddp)
+
+    def __call__(self, **arguments: object) -> object:
+        if not arguments.get("divide_by_initial_world_size", True):
+            raise ConfigError(
+                "[compress] Join(divide_by_initial_world_size=False) needs averages over the ranks "
+                "that still have inputs, and compressed averages are over all ranks; leave it True"
+            )
+        return DistributedDataParallel.join_hook(self._ddp(), **arguments)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """A copy of the model is a plain DDP."""
+        return functools.partial, (DistributedDataParallel.join_hook, self._ddp())

@@ -1,0 +1,71 @@
+"""Calls each function of lgreco.torch_internals on the real thing; names those that fail."""
+
+import inspect
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from common import process_group, small_model
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+from lgreco import _torch, torch_internals
+from lgreco.process_groups import own_groups
+
+with process_group() as (rank, size):
+    ddp = DistributedDataParallel(small_model())
+    sharded = fully_shard(small_model(), mesh=init_device_mesh("cpu", (size,)))
+
+    def group_over():
+        (own,) = own_groups(None, 1, 60.0)
+        everybody = [torch.zeros(1) for _ in range(size)]
+        own.allgather([everybody], [torch.ones(1)]).wait()
+        assert torch.cat(everybody).sum() == size
+
+    def sharded_groups():
+        (group,) = torch_internals.sharded_groups(sharded)
+        assert group.shards == size and group.shard == rank and not group.is_replicated_by_fsdp
+        assert group.elements * size >= sum(p.numel() for p in small_model().parameters())
+        assert not group.has_hook
+        sharded.set_all_reduce_hook(lambda gradients: None)
+        assert torch_internals.sharded_groups(sharded)[0].has_hook
+
+    def has_hook():
+        assert not torch_internals.has_hook(ddp)
+        ddp.register_comm_hook(None, lambda state, bucket: bucket.buffer())
+        assert torch_internals.has_hook(ddp)
+
+    def reducer_of():
+        reducer = torch_internals.reducer_of(ddp)
+        assert len(_torch.parameters_of(reducer)) == len(list(ddp.parameters()))
+
+    def timeout_of():
+        assert torch_internals.timeout_of(None) == 1800
+        short = dist.new_group(timeout=timedelta(seconds=7))
+        assert torch_internals.timeout_of(short) == 7
+
+    def ignored_names():
+        assert torch_internals.ignored_names(ddp) == set()
+
+    def is_compiled():
+        assert torch_internals.is_compiled(torch.compile(ddp))
+        assert not torch_internals.is_compiled(ddp)
+
+    def meshes_of():
+        assert torch_internals.meshes_of(sharded) == 1
+
+    functions = {
+        name
+        for name, one in inspect.getmembers(torch_internals, inspect.isfunction)
+        if one.__module__ == torch_internals.__name__
+    }
+    failures = []
+    for name in sorted(functions):
+        try:
+            globals()[name]()
+        except Exception as error:
+            failures.append(f"torch_internals.{name}: {type(error).__name__}: {error}")
+    assert not failures, "\n".join(failures)
+    if rank == 0:
+        print(f"{len(functions)} functions reach PyTorch")

@@ -1,0 +1,18 @@
+"""The one place that touches PyTorch's private names; ranks/torch_internals.py holds assertions."""
+
+import subprocess
+import sys
+
+
+def test_every_private_name_is_there(run_ranks):
+    assert "functions reach PyTorch" in run_ranks(2, "torch_internals.py")
+
+
+def test_another_torch_than_that_of_the_build_is_said_at_once():
+    program = (
+        "import torch; torch.__version__ = '2.14.1+cpu'; import lgreco\n"
+        "try: lgreco.compress\n"
+        "except lgreco.ConfigError as error: print(error)"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "built with torch 2.13.0, and this is torch 2.14.1" in said.stdout, said
