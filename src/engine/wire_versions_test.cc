@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <xxhash.h>
 
+#include <algorithm>
+
 #include "lgreco/compressor.h"
 #include "lgreco/status.h"
 #include "src/engine/agreement.h"
