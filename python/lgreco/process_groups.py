@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import weakref
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -12,19 +14,44 @@ import torch.distributed as dist
 
 from lgreco.errors import ConfigError, Error, MismatchError, PeerError
 
+_own: weakref.WeakSet[dist.ProcessGroup] = weakref.WeakSet()
+_world_of_the_parent: dist.ProcessGroup | None = None
+
+
+def _after_fork_in_child() -> None:
+    """Threads and connections are the parent's: nobody may take groups apart here, not even the end
+    of the interpreter, nor make new ones over the default group, whose store is the parent's."""
+    global _world_of_the_parent
+    groups = list(_own)
+    if dist.is_available() and dist.is_initialized():
+        _world_of_the_parent = dist.group.WORLD
+        groups.append(_world_of_the_parent)
+    for group in groups:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(group))  # never to be freed
+
+
+if hasattr(os, "register_at_fork"):  # where processes fork
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
 
 def own_groups(
     group: dist.ProcessGroup | None, lanes: int, timeout_seconds: float
 ) -> list[dist.ProcessGroup]:
     """A Gloo group for each lane, over the members of `group`, that nobody else has.
 
-    Collective. Raises ConfigError without an initialised torch.distributed, MismatchError when the
-    ranks differ in `lanes`, PeerError when one does not call it within the timeout.
+    Collective. Raises ConfigError without a torch.distributed that this process initialised,
+    MismatchError when the ranks differ in `lanes`, PeerError when one does not call it within the
+    timeout.
     """
     if not dist.is_available() or not dist.is_initialized():
         raise ConfigError(
             "[compress] torch.distributed is not initialised; "
             "call torch.distributed.init_process_group() first"
+        )
+    if dist.group.WORLD is _world_of_the_parent:
+        raise ConfigError(
+            "[compress] torch.distributed was initialised in another process: a forked child "
+            "cannot use its parent's connections; initialise it in the process that uses it"
         )
     try:
         first = _own_group(group, timeout_seconds)
@@ -62,6 +89,7 @@ def _own_group(group: dist.ProcessGroup | None, timeout_seconds: float) -> dist.
     own = dist.ProcessGroup(store, rank, size)
     own._set_default_backend(dist.ProcessGroup.BackendType.GLOO)
     own._register_backend(torch.device("cpu"), dist.ProcessGroup.BackendType.GLOO, gloo)
+    _own.add(own)
     return own
 
 

@@ -69,6 +69,11 @@ def test_what_is_no_longer_used_leaves_nothing_behind(run_ranks):
     assert "nothing left" in run_ranks(2, "lifetime.py")
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_forked_children_leave_it_to_their_parent(run_ranks, ranks):
+    assert "leave it alone" in run_ranks(ranks, "forked_child.py")
+
+
 def may_set_policies() -> bool:
     try:
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
