@@ -5,31 +5,22 @@
 // them may be joined, locked, closed or waited for.
 #pragma once
 
-#include <unistd.h>
-
 #include <memory>
-#include <string>
 #include <utility>
-
-#include "lgreco/status.h"
 
 namespace lgreco {
 
 /// Remembers the process that it was made in.
 class OwnerProcess {
  public:
-  bool is_here() const { return ::getpid() == id_; }
+  OwnerProcess();
 
+  bool is_here() const;
   /// Throws ConfigError in every other process. `tag` is of whom, such as "[aggregator]".
-  void require_here(const char* tag) const {
-    if (is_here()) return;
-    throw ConfigError(std::string(tag) +
-                      " made in another process: a forked child has none of its threads, and its "
-                      "connections are the parent's; make one in the process that uses it");
-  }
+  void require_here(const char* tag) const;
 
  private:
-  pid_t id_ = ::getpid();
+  long id_;
 };
 
 /// A value that is used, and destroyed, by the process that made it alone: a forked child leaves
