@@ -11,9 +11,15 @@
 namespace lgreco {
 namespace {
 
-// Messages between two ranks arrive in the order in which they were sent.
-constexpr int kTag = 0;
-constexpr int kTagNobodySends = 1;
+constexpr int kTagNobodySends = 0;
+
+// Messages between two ranks with the same tag arrive in the order in which they were sent. The size
+// is the tag, since Gloo ends the process that is sent more than it expects: ranks that are not at
+// the same point wait for each other instead, up to the deadline.
+int tag_of(std::size_t size) {
+  constexpr std::size_t kTags = (std::size_t{1} << 31) - 1;
+  return static_cast<int>(1 + size % (kTags - 1));
+}
 
 std::chrono::milliseconds until(Deadline deadline) {
   using Milliseconds = std::chrono::milliseconds;
@@ -63,7 +69,7 @@ C10dCommunicator::Works C10dCommunicator::start_receiving(
     const std::span<std::byte> message = receive[static_cast<std::size_t>(peer)];
     if (message.empty()) continue;
     std::vector<at::Tensor> tensors = as_tensors(message);
-    messages.push_back(group_->recv(tensors, peer, kTag));
+    messages.push_back(group_->recv(tensors, peer, tag_of(message.size())));
   }
   return messages;
 }
@@ -76,7 +82,7 @@ C10dCommunicator::Works C10dCommunicator::start_sending(
     const std::span<const std::byte> message = send[static_cast<std::size_t>(peer)];
     if (message.empty()) continue;
     std::vector<at::Tensor> tensors = as_tensors(message);
-    messages.push_back(group_->send(tensors, peer, kTag));
+    messages.push_back(group_->send(tensors, peer, tag_of(message.size())));
   }
   return messages;
 }

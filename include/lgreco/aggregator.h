@@ -98,6 +98,9 @@ class Aggregator {
   /// with a ConfigError of this reason. Thread-safe.
   void abandon(const std::string& reason);
 
+  /// Of the steps that have ended. Never waits.
+  Notices notices() const;
+
   int rank() const;
   int size() const;
   const std::vector<LayerSpec>& layers() const;

@@ -28,9 +28,9 @@ std::vector<std::byte> serialize(const AggregatorState& state);
 /// Aggregator::load_state to say.
 AggregatorState parse_state(std::span<const std::byte> bytes);
 
-/// The checksum that serialize writes (XXH3-64 of all bytes before it), without making the bytes;
-/// or the one that an older `version` wrote. Throws as serialize does.
-std::uint64_t checksum(const AggregatorState& state, std::uint32_t version = kCheckpointVersion);
+/// The checksum that serialize writes (XXH3-64 of all bytes before it), without making the bytes.
+/// Throws as serialize does.
+std::uint64_t checksum(const AggregatorState& state);
 
 /// Write `state` to `path`. Whatever happens, `path` holds either what it held before or the whole
 /// new state: the bytes go to `path`.tmp, to the disk, and only then to their name. After a crash

@@ -53,6 +53,13 @@ struct Stats {
   std::string plan_failure;
 };
 
+/// What a caller should be told while training goes on: the counters of Stats of these names.
+struct Notices {
+  std::uint64_t dropped_residuals = 0;
+  std::uint64_t unapplied_steps = 0;
+  std::uint64_t large_residual_steps = 0;
+};
+
 /// Bytes of memory that compression needs on this rank beyond the gradients themselves.
 struct MemoryUse {
   /// Error feedback: 4 (fp32) or 2 (bf16) bytes an element of a compressed layer.

@@ -63,6 +63,7 @@ class Aggregator(Compression):
         Raises ConfigError on an unknown name, another shape, and a tensor whose elements have no
         memory of their own; PeerError when a peer fails.
         """
+        self._before_pass()
         self._engine.average_(dict(tensors))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,14 +13,28 @@ import torch
 import torch.distributed as dist
 
 from lgreco import _torch
-from lgreco.errors import ConfigError, PeerError
+from lgreco.errors import ConfigError, Error, PeerError
 from lgreco.methods import Method
 from lgreco.plan import Plan
 from lgreco.policies import Accordion, Policy, checked_policy
 from lgreco.process_groups import own_groups, timeout_seconds_of
 from lgreco.settings import Settings, engine_settings
 
-STATE_FORMAT = 1
+STATE_FORMAT = 2
+
+_WARNINGS = {
+    "unapplied_steps": "two steps were averaged, and no parameter changed in between. Error "
+    "feedback takes for granted that each average is applied once: say discard_last_step() when a step is "
+    "skipped, and average passes whose gradient is not applied in `with compression.paused():`. "
+    "Harmless when gradients accumulate over several synchronised passes, or the learning rate is "
+    "0. Counted in stats()['unapplied_steps']",
+    "large_residual_steps": "the residual of a layer is more than 100 times its gradient: averages "
+    "that were not applied, or a level that sends too little. Counted in "
+    "stats()['large_residual_steps']",
+    "dropped_residuals": "a residual was too large for its layer's type, and was dropped: what it "
+    "held is lost. Pass grad_scaler= when the loss is scaled. Counted in "
+    "stats()['dropped_residuals']",
+}
 
 
 class Compression:
@@ -38,6 +53,7 @@ class Compression:
         *,
         process_group: dist.ProcessGroup | None,
         layers_are_parameters: bool,
+        caller_settings: Mapping[str, object] | None = None,
     ) -> None:
         if not isinstance(method, Method):
             raise ConfigError(
@@ -57,18 +73,25 @@ class Compression:
             layers=list(layers),
             method=str(method),
             policy=policy_settings,
-            settings=engine_settings(settings, float(timeout)),
+            settings=engine_settings(settings, float(timeout))
+            | {"caller_settings": [(n, str(v)) for n, v in (caller_settings or {}).items()]},
             groups=groups,
             layers_are_parameters=layers_are_parameters,
         )
+
+        self._grad_scaler: Any = settings["grad_scaler"]
+        self._grad_scale: float | None = None  # as the scaler said
+        self._warned: set[str] = set()
 
     @property
     def plan(self) -> Plan:
         """The plan of the coming step."""
         return Plan.from_dict(self._engine.plan())
 
-    def stats(self) -> dict[str, float]:
+    def stats(self) -> dict[str, Any]:
         """Counters of this rank: bytes as a network interface counts them, times in seconds.
+
+        `plan_failure` says why the newest of the `plan_failures` happened.
 
         `ratio` is `dense_bytes / bytes_sent`, where `dense_bytes` is what an uncompressed ring
         all-reduce of the same gradients sends.
@@ -100,21 +123,69 @@ class Compression:
     def on_lr_change(self, old: float, new: float) -> None:
         """Tell Accordion that the learning rate changes from `old` to `new` with the coming step.
 
-        A decay means low compression until the next decision. Call it on every rank, for the steps
-        of a step-wise schedule: a rate that decays in every step would keep compression low for
-        ever. Without effect under other policies. Waits for the step in flight; raises ConfigError
-        in the middle of a step, and unless both rates are finite and not negative.
+        A decay means low compression after that step, until the next decision. Call it on every
+        rank, for the steps of a step-wise schedule: a rate that decays in every step would keep
+        compression low for ever. Without effect under other policies. Waits for the step in flight;
+        raises ConfigError in the middle of a step, and unless both rates are finite and not
+        negative. On one rank only: the coming step raises MismatchError on all of them.
         """
         self._engine.on_learning_rate_change(float(old), float(new))
 
     def set_grad_scale(self, scale: float) -> None:
         """Gradients are multiplied by `scale` from the next step on; call it on every rank.
 
-        With `torch.amp.GradScaler`: `compression.set_grad_scale(scaler.get_scale())` after each
-        `scaler.update()`. What was kept is converted, exactly for powers of two. Raises ConfigError
-        unless `scale` is positive and finite.
+        Not needed with `grad_scaler=`. The first call says what the scale has been all along; later
+        ones convert what was kept, exactly for powers of two. Raises ConfigError unless `scale` is
+        positive and finite. On one rank only: the next step raises MismatchError on all of them.
         """
         self._engine.set_grad_scale(scale)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Passes in the block average exactly and dense, and change nothing that is kept.
+
+        For passes whose averaged gradient is not applied: a generator's pass through the
+        discriminator, the first pass of SAM. No residual is added or kept, no step is counted, no
+        plan is made. Where the average is not needed at all, `ddp.no_sync()` sends nothing. Enter
+        it on every rank for the same passes; raises ConfigError in the middle of a step.
+        """
+        self._engine.pause(True)
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(Error):  # what happened in the block counts
+                self._engine.pause(False)
+            raise
+        self._engine.pause(False)
+
+    def discard_last_step(self) -> bool:
+        """The averages of the last step were not applied: take its state back, exactly.
+
+        For skipped steps (a spike, a clipping rule). Call it on every rank, before the next pass.
+        Returns False, and does nothing, when the step left no trace anyway: it overflowed, failed,
+        or was taken back already. Raises ConfigError without `keep_previous=True`.
+        """
+        return self._engine.discard_last_step()
+
+    def reset(self) -> None:
+        """Forget what was not sent yet, warm factors, and what the next plan is made from.
+
+        When parameters were replaced (another checkpoint, averaged weights) without the state that
+        belongs to them. The plan stays. Call it on every rank before the same step.
+        """
+        self._engine.reset()
+
+    def _before_pass(self) -> None:
+        """Called by front ends before each pass: the loss's scale, and what there is to say."""
+        if self._grad_scaler is not None:
+            scale = float(self._grad_scaler.get_scale())
+            if scale != self._grad_scale:
+                self._engine.set_grad_scale(scale)
+                self._grad_scale = scale
+        for what, count in self._engine.notices().items():
+            if count and what not in self._warned:
+                self._warned.add(what)
+                warnings.warn(f"[lgreco] {_WARNINGS[what]}.", RuntimeWarning, stacklevel=3)
 
     @contextlib.contextmanager
     def trace(self, path: str | Path) -> Iterator[None]:
@@ -192,6 +263,7 @@ class Compression:
         problem = _problem_with(states, change, step)
         dicts = [] if problem else [dict(one) for one in states]
         self._engine.load_state(dicts if change == "mean" else dicts[:1], change, problem)
+        self._grad_scale = None  # the state has its own
 
     def _are_of_as_many_ranks(self, states: Sequence[object]) -> bool:
         size = self._engine.size()

@@ -43,6 +43,22 @@ class ReplicaSettingsKeywords(TypedDict, total=False):
     residual: Annotated[
         str, Setting("fp32", 'how error feedback is kept: "fp32", or "bf16" for half the memory.')
     ]
+    keep_previous: Annotated[
+        bool,
+        Setting(
+            False,
+            "keep what a step changes as it was, for discard_last_step(): the memory of another "
+            "residual.",
+        ),
+    ]
+    grad_scaler: Annotated[
+        Any,
+        Setting(
+            None,
+            "the torch.amp.GradScaler that scales the loss, or anything with its get_scale(): its "
+            "scale is read before each pass.",
+        ),
+    ]
     threads: Annotated[
         int | None,
         Setting(None, "that encode and decode (None: this rank's share of the cores, at most 4)."),
@@ -104,6 +120,12 @@ def _check(settings: Settings) -> None:
         raise ConfigError(f"[compress] residual is {settings['residual']!r}; use 'fp32' or 'bf16'")
     if settings["lanes"] not in (1, 2):
         raise ConfigError(f"[compress] lanes is {settings['lanes']!r}; there can be 1 or 2")
+    scaler = settings["grad_scaler"]
+    if scaler is not None and not callable(getattr(scaler, "get_scale", None)):
+        raise ConfigError(
+            f"[compress] grad_scaler is a {type(scaler).__name__}; give a torch.amp.GradScaler, or "
+            "something else with its get_scale()"
+        )
     timeout = settings["timeout"]
     if timeout is not None and not (
         isinstance(timeout, Real) and 1e-3 <= timeout <= _core.LONGEST_TIMEOUT_SECONDS
@@ -118,7 +140,8 @@ def _check(settings: Settings) -> None:
 def engine_settings(settings: Settings, timeout_seconds: float) -> dict[str, object]:
     """What the engine is told of them."""
     threads = settings["threads"]
-    of_engine = {name: value for name, value in settings.items() if name != "lanes"}
+    not_its_business = ("lanes", "grad_scaler")
+    of_engine = {name: value for name, value in settings.items() if name not in not_its_business}
     return of_engine | {
         "timeout": timeout_seconds,
         "threads": _spare_threads() if threads is None else threads,

@@ -1,6 +1,7 @@
 """Real processes, real Gloo. The scripts in ranks/ hold the assertions."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,12 @@ import pytest
 from tools.ranks import on_loopback
 
 RANKS = Path(__file__).parent / "ranks"
+
+
+def one_sided_cases() -> list[str]:
+    """Keys of CASES in ranks/one_sided.py, which only ranks can import."""
+    text = (RANKS / "one_sided.py").read_text(encoding="utf-8")
+    return re.findall(r'^    "([^"]+)": ', text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
@@ -72,6 +79,23 @@ def test_settings_that_differ_are_named_on_every_rank(run_ranks):
 
 def test_loss_scaling(run_ranks):
     assert "scaled" in run_ranks(2, "loss_scale.py")
+
+
+@pytest.mark.parametrize(
+    "story",
+    ["skipped_spike", "rolled_back", "generator_pass", "sharpness_aware", "other_weights"],
+)
+def test_averages_that_are_not_applied(run_ranks, story):
+    assert "end well" in run_ranks(2, "stories.py", story, timeout=240)
+
+
+def test_grad_scaler(run_ranks):
+    assert "scaled alike" in run_ranks(2, "grad_scaler.py", timeout=240)
+
+
+@pytest.mark.parametrize("case", one_sided_cases())
+def test_what_one_rank_alone_says(run_ranks, case):
+    assert "same error everywhere" in run_ranks(2, "one_sided.py", case)
 
 
 def test_trace_shows_overlap(run_ranks, tmp_path):

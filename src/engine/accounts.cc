@@ -44,9 +44,20 @@ void Accounts::add_dense_bytes(std::uint64_t gradient_bytes, int ranks) {
   stats.dense_bytes += 2 * (count - 1) * gradient_bytes / count;
 }
 
+void Accounts::publish_notices() {
+  dropped_residuals_ = stats.dropped_residuals;
+  unapplied_steps_ = stats.unapplied_steps;
+  large_residual_steps_ = stats.large_residual_steps;
+}
+
+Notices Accounts::notices() const {
+  return {dropped_residuals_, unapplied_steps_, large_residual_steps_};
+}
+
 void Accounts::resume(const Stats& loaded) {
   stats = loaded;
   counted_ = traffic();
+  publish_notices();
 }
 
 }  // namespace lgreco

@@ -1,6 +1,7 @@
 // What an aggregator counts: what its lanes carried, and what its steps added.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -30,10 +31,15 @@ class Accounts {
 
   Stats stats;
 
+  /// Let other threads see the notices of `stats`, without waiting for each other.
+  void publish_notices();
+  Notices notices() const;
+
  private:
   Traffic traffic() const;
 
   const Lanes& lanes_;
+  std::atomic<std::uint64_t> dropped_residuals_{0}, unapplied_steps_{0}, large_residual_steps_{0};
   Traffic counted_;  // what of the lanes' traffic is in `stats`
 };
 

@@ -143,6 +143,8 @@ AggregatorState Aggregator::state() const {
   return impl().pipeline->when_idle([&] { return impl().run.save(impl().stats()); });
 }
 
+Notices Aggregator::notices() const { return impl().accounts.notices(); }
+
 int Aggregator::rank() const { return impl().place.rank; }
 
 int Aggregator::size() const { return impl().place.ranks; }

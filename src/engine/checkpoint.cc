@@ -105,9 +105,9 @@ void visit(Archive& archive,
 template <typename Sink>
 class Writer {
  public:
-  Writer(std::uint32_t version, Sink sink) : version(version), sink_(sink) {}
+  static constexpr std::uint32_t version = kCheckpointVersion;
 
-  const std::uint32_t version;
+  explicit Writer(Sink sink) : sink_(sink) {}
 
   template <typename... Numbers>
   void numbers(const char*, const Numbers&... values) {
@@ -216,9 +216,9 @@ class Reader {
   std::span<const std::byte> rest_;
 };
 
-std::uint64_t content_bytes(const AggregatorState& state, std::uint32_t version) {
+std::uint64_t content_bytes(const AggregatorState& state) {
   std::uint64_t total = 0;
-  Writer writer(version, [&](std::span<const std::byte> bytes) { total += bytes.size(); });
+  Writer writer([&](std::span<const std::byte> bytes) { total += bytes.size(); });
   visit(writer, state);
   return total;
 }
@@ -254,8 +254,7 @@ Header checked_header(std::span<const std::byte> bytes) {
 }  // namespace
 
 std::uint64_t write_state(const AggregatorState& state,
-                          const std::function<void(std::span<const std::byte>)>& sink,
-                          std::uint32_t version) {
+                          const std::function<void(std::span<const std::byte>)>& sink) {
   const std::size_t layers = state.layers.size();
   if (state.plan.layers.size() != layers || state.plan.levels.size() != layers) {
     refuse("the plan has " + std::to_string(state.plan.layers.size()) + " layers and " +
@@ -271,9 +270,9 @@ std::uint64_t write_state(const AggregatorState& state,
     XXH3_64bits_update(&hash, bytes.data(), bytes.size());
     sink(bytes);
   };
-  const Header header{kMagic, version, kFixedBytes + content_bytes(state, version)};
+  const Header header{kMagic, kCheckpointVersion, kFixedBytes + content_bytes(state)};
   hashing(std::as_bytes(std::span(&header, 1)));
-  Writer writer(version, hashing);
+  Writer writer(hashing);
   visit(writer, state);
   const std::uint64_t sum = XXH3_64bits_digest(&hash);
   sink(std::as_bytes(std::span(&sum, 1)));
@@ -282,16 +281,15 @@ std::uint64_t write_state(const AggregatorState& state,
 
 std::vector<std::byte> serialize(const AggregatorState& state) {
   std::vector<std::byte> bytes;
-  bytes.reserve(kFixedBytes + content_bytes(state, kCheckpointVersion));
+  bytes.reserve(kFixedBytes + content_bytes(state));
   write_state(state, [&](std::span<const std::byte> piece) {
     bytes.insert(bytes.end(), piece.begin(), piece.end());
   });
   return bytes;
 }
 
-std::uint64_t checksum(const AggregatorState& state, std::uint32_t version) {
-  return write_state(
-      state, [](std::span<const std::byte>) {}, version);
+std::uint64_t checksum(const AggregatorState& state) {
+  return write_state(state, [](std::span<const std::byte>) {});
 }
 
 AggregatorState parse_state(std::span<const std::byte> bytes) {

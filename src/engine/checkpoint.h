@@ -6,7 +6,6 @@
 #include <functional>
 #include <span>
 
-#include "lgreco/checkpoint.h"
 #include "lgreco/state.h"
 
 namespace lgreco {
@@ -14,7 +13,6 @@ namespace lgreco {
 /// Hand the bytes that serialize(state) would return to `sink`, in order; returns their checksum.
 /// Throws as serialize does, then before the first call of `sink`.
 std::uint64_t write_state(const AggregatorState& state,
-                          const std::function<void(std::span<const std::byte>)>& sink,
-                          std::uint32_t version = kCheckpointVersion);
+                          const std::function<void(std::span<const std::byte>)>& sink);
 
 }  // namespace lgreco

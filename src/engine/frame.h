@@ -17,7 +17,7 @@
 
 namespace lgreco {
 
-inline constexpr std::uint16_t kWireVersion = 1;
+inline constexpr std::uint16_t kWireVersion = 2;
 
 /// The collectives of a step, in order. Their values are on the wire.
 enum class Phase : std::uint8_t {

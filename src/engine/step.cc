@@ -61,6 +61,7 @@ void Step::end() {
       committed = commit();
     }
     if (!committed) run_.keep();
+    accounts_.publish_notices();
   });
   buckets_ = exchanges_.size();
   // The caller computes while the plan changes: only the next step's buckets wait.

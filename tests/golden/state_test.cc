@@ -38,7 +38,6 @@ TEST(GoldenState, EveryVersionIsRead) {
     const std::string path = LGRECO_GOLDEN "/state_" + std::to_string(version) + ".state";
     const AggregatorState state = load_state(path);
     EXPECT_EQ(serialize(state), serialize(as_of(version))) << path;
-    EXPECT_EQ(checksum(state, version), checksum(as_of(version), version)) << path;
   }
 }
 

@@ -70,6 +70,27 @@ class PythonAggregator {
     unlocked([&] { engine().on_learning_rate_change(before, now); });
   }
 
+  void pause(bool paused) {
+    unlocked([&] { engine().pause(paused); });
+  }
+
+  void reset() {
+    unlocked([&] { engine().reset(); });
+  }
+
+  bool discard_last_step() {
+    return unlocked([&] { return engine().discard_last_step(); });
+  }
+
+  py::dict notices() const {
+    const Notices notices = engine().notices();
+    py::dict dict;
+    dict["dropped_residuals"] = notices.dropped_residuals;
+    dict["unapplied_steps"] = notices.unapplied_steps;
+    dict["large_residual_steps"] = notices.large_residual_steps;
+    return dict;
+  }
+
   bool in_critical_regime() const {
     return unlocked([&] { return engine().in_critical_regime(); });
   }
@@ -180,6 +201,10 @@ void bind_aggregator(py::module_& module) {
       .def("set_grad_scale", &Self::set_grad_scale, py::arg("scale"))
       .def("on_learning_rate_change", &Self::on_learning_rate_change, py::arg("before"),
            py::arg("now"))
+      .def("pause", &Self::pause, py::arg("paused"))
+      .def("reset", &Self::reset)
+      .def("discard_last_step", &Self::discard_last_step)
+      .def("notices", &Self::notices)
       .def("in_critical_regime", &Self::in_critical_regime)
       .def("memory", &Self::memory)
       .def("start_trace", &Self::start_trace)

@@ -71,6 +71,9 @@ AggregatorOptions options_from(const std::string& method, const py::dict& policy
   options.residual = settings["residual"].cast<std::string>() == "bf16" ? DType::bf16 : DType::f32;
   options.seed = settings["seed"].cast<std::uint64_t>();
   options.start = settings["start"].cast<std::uint64_t>();
+  options.keep_previous = settings["keep_previous"].cast<bool>();
+  options.caller_settings =
+      settings["caller_settings"].cast<std::vector<std::pair<std::string, std::string>>>();
   options.drift_check_every = settings["drift_check_every"].cast<std::uint64_t>();
   options.threads = settings["threads"].cast<int>();
   options.timeout = std::chrono::milliseconds(

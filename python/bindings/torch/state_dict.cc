@@ -34,7 +34,11 @@ void for_each_counter(StatsType& stats, Visit visit) {
   visit("plan_failures", stats.plan_failures);
   visit("overflow_steps", stats.overflow_steps);
   visit("failed_steps", stats.failed_steps);
+  visit("dropped_residuals", stats.dropped_residuals);
+  visit("unapplied_steps", stats.unapplied_steps);
+  visit("large_residual_steps", stats.large_residual_steps);
   visit("residual_norm", stats.residual_norm);
+  visit("plan_failure", stats.plan_failure);
 }
 
 }  // namespace
@@ -86,6 +90,9 @@ py::dict state_to_dict(const AggregatorState& state, const std::vector<LayerSpec
   dict["fingerprint"] = state.fingerprint;
   dict["grad_scale"] = state.grad_scale;
   dict["critical"] = state.critical;
+  dict["learning_rate_decayed"] = state.learning_rate_decayed;
+  dict["decay_is_agreed"] = state.decay_is_agreed;
+  dict["unsettled"] = state.unsettled;
   dict["plan"] = plan_to_dict(state.plan);
   dict["stats"] = stats_to_dict(state.stats);
   dict["layers"] = layers;
@@ -102,6 +109,9 @@ AggregatorState state_from_dict(const py::dict& dict, const std::vector<LayerSpe
     state.fingerprint = dict["fingerprint"].cast<std::uint64_t>();
     state.grad_scale = dict["grad_scale"].cast<double>();
     state.critical = dict["critical"].cast<bool>();
+    state.learning_rate_decayed = dict["learning_rate_decayed"].cast<bool>();
+    state.decay_is_agreed = dict["decay_is_agreed"].cast<bool>();
+    state.unsettled = dict["unsettled"].cast<bool>();
     state.plan = plan_from_dict(dict["plan"]);
     state.stats = stats_from_dict(dict["stats"]);
     const py::dict layers = dict["layers"];

@@ -77,10 +77,17 @@ def compress(
         checked,
         process_group=ddp.process_group,
         layers_are_parameters=True,
+        # What decides on buckets and on which layers have a gradient.
+        caller_settings={
+            "find_unused_parameters": ddp.find_unused_parameters,
+            "static_graph": ddp.static_graph,
+            "bucket_cap_mb": ddp.bucket_bytes_cap / 2**20,
+        },
     )
     may_be_unused = ddp.find_unused_parameters or ddp.static_graph
     parameters = [parameter for _, parameter in layers]
     compression._engine.register_hook(reducer, parameters, may_be_unused)
+    ddp.register_forward_pre_hook(_BeforePass(compression))
     join: Any = ddp
     join.join_hook = _JoinHook(ddp)
     _COMPRESSED.add(ddp)
@@ -143,6 +150,27 @@ def _synchronised_parameters(
             "synchronise it, since it was added or unfrozen after DDP was made; wrap the model anew"
         )
     return layers
+
+
+class _BeforePass:
+    """Hook before each forward pass of a compressed model."""
+
+    def __init__(self, compression: Compression) -> None:
+        self._compression = compression  # which lives as long as the model, also when nobody has it
+
+    @torch.compiler.disable
+    def __call__(self, ddp: DistributedDataParallel, inputs: object) -> None:
+        if torch.is_grad_enabled():
+            self._compression._before_pass()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """A copy of the model is a plain DDP."""
+        return _NothingBeforePass, ()
+
+
+class _NothingBeforePass:
+    def __call__(self, ddp: DistributedDataParallel, inputs: object) -> None:
+        pass
 
 
 class _JoinHook:

@@ -17,6 +17,7 @@ def train(spelling, rank, scaled):
     compression = lgreco.compress(ddp, lgreco.method(spelling))
     optimizer = torch.optim.SGD(ddp.parameters(), lr=0.05)
     scale, step, attempt = 1.0, 0, 0
+    compression.set_grad_scale(scale)
     while step < STEPS:
         attempt += 1
         optimizer.zero_grad()
