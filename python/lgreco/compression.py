@@ -68,14 +68,17 @@ class Compression:
         if timeout is None:
             timeout = timeout_seconds_of(process_group)
         self._process_group = process_group
-        groups = own_groups(process_group, settings["lanes"], timeout)
-        self._engine = _torch.Aggregator(
-            layers=list(layers),
-            method=str(method),
-            policy=policy_settings,
-            settings=engine_settings(settings, float(timeout))
+        arguments = {
+            "layers": list(layers),
+            "method": str(method),
+            "policy": policy_settings,
+            "settings": engine_settings(settings, float(timeout))
             | {"caller_settings": [(n, str(v)) for n, v in (caller_settings or {}).items()]},
-            groups=groups,
+        }
+        _torch.check_arguments(**arguments)  # before anything is asked of the other ranks
+        self._engine = _torch.Aggregator(
+            **arguments,
+            groups=own_groups(process_group, settings["lanes"], timeout),
             layers_are_parameters=layers_are_parameters,
         )
 

@@ -95,12 +95,15 @@ class GatedCommunicator final : public Communicator {
  private:
   void look_at(std::span<const std::byte> message) {
     const auto frame = frame_of(message);
-    if (frame && frame->phase == phase_ && frame->step == step_) gate_.pass();
+    if (!frame || frame->phase != phase_) return;
+    // The frames of commits name no step; there is one in each step before the first plan.
+    if (phase_ == Phase::commit ? commits_++ == step_ : frame->step == step_) gate_.pass();
   }
 
   std::unique_ptr<Communicator> inner_;
   Phase phase_;
   std::uint64_t step_;
+  std::uint64_t commits_ = 0;
   Gate& gate_;
 };
 

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "adaptors/torch/float_environment.h"
+#include "adaptors/torch/tensor_bridge.h"
 #include "adaptors/torch/torch_aggregator.h"
 #include "lgreco/checkpoint.h"
 #include "lgreco/status.h"
@@ -36,6 +37,16 @@ void delete_without_gil(Aggregator* aggregator) {
   } else {
     delete aggregator;
   }
+}
+
+// What can be said against the arguments without the other ranks. Once there are process groups, a
+// rank that fails closes its connections to ranks that still make theirs.
+void check_arguments(const NamedTensors& layers, const std::string& method, const py::dict& policy,
+                     const py::dict& settings) {
+  const AggregatorOptions options = options_from(method, policy, settings);
+  check(options.method);
+  check(options.policy);
+  for (const auto& [name, tensor] : layers) layer_spec(name, tensor);
 }
 
 class PythonAggregator {
@@ -187,6 +198,8 @@ void bind_aggregator(py::module_& module) {
         return synchronised_parameters(*reducer);
       },
       py::arg("reducer"));
+  module.def("check_arguments", check_arguments, py::kw_only(), py::arg("layers"),
+             py::arg("method"), py::arg("policy"), py::arg("settings"));
   using Self = PythonAggregator;
   py::class_<Self>(module, "Aggregator")
       .def(py::init<const NamedTensors&, const std::string&, const py::dict&, const py::dict&,
