@@ -258,7 +258,7 @@ class Compression:
             raise ConfigError(
                 f"[state] world_size_change is {world_size_change!r}; use 'fail', 'mean' or 'reset'"
             )
-        states = list(state) if isinstance(state, list | tuple) else [state]
+        states: list[Any] = list(state) if isinstance(state, list | tuple) else [state]
         change = world_size_change
         if isinstance(state, list | tuple) and self._are_of_as_many_ranks(states):
             states = [one for one in states if one.get("rank") == self._engine.rank()]

@@ -89,7 +89,7 @@ def method(spelling: str) -> Method:
     parts = _core.parse_level(spelling)
     of_class = _CLASSES[parts["method"]]
     texts = zip(fields(of_class), parts["values"].values(), strict=True)
-    return of_class(*(type(field.default)(text) for field, text in texts))
+    return of_class(*(type(getattr(of_class, field.name))(text) for field, text in texts))
 
 
 _CLASSES = {of_class.name: of_class for of_class in Method.__subclasses__()}

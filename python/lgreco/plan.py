@@ -109,7 +109,13 @@ class Plan(Mapping[str, Method]):
         numbers = {name: _number(values, name, f"'{name}'") for name in _NUMBERS}
         counts = {name: int(_number(values, name, f"'{name}'")) for name in _COUNTS}
         estimates = _estimates(values.get("estimates", {}), parsed)
-        return cls(levels=parsed, estimates=estimates, **numbers, **counts)
+        return cls(
+            levels=parsed,
+            step=counts["step"],
+            version=counts["version"],
+            **numbers,
+            estimates=estimates,
+        )
 
     def save(self, path: str | Path) -> None:
         """Write JSON, whole or not at all."""

@@ -60,8 +60,14 @@ def solve(
         None if reference is None else [_index(i) for i in reference],
         solver,
     )
-    choice = np.asarray(result.pop("choice"), dtype=np.int64)
-    return Solution(choice=choice, **result)
+    return Solution(
+        choice=np.asarray(result["choice"], dtype=np.int64),
+        cost=result["cost"],
+        error=result["error"],
+        lower_bound=result["lower_bound"],
+        feasible=result["feasible"],
+        fallback_layers=result["fallback_layers"],
+    )
 
 
 def _row(kind: str, layer: int, row: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ def timeout_seconds_of(group: dist.ProcessGroup | None) -> float:
     _require_initialised()
     return min(max(timeout_of(group), 1e-3), _core.LONGEST_TIMEOUT_SECONDS)
 
+
 _own: weakref.WeakSet[dist.ProcessGroup] = weakref.WeakSet()
 _world_of_the_parent: dist.ProcessGroup | None = None
 
@@ -31,8 +32,8 @@ def _after_fork_in_child() -> None:
     of the interpreter, nor make new ones over the default group, whose store is the parent's."""
     global _world_of_the_parent
     groups = list(_own)
-    if dist.is_available() and dist.is_initialized():
-        _world_of_the_parent = dist.group.WORLD
+    _world_of_the_parent = _world()
+    if _world_of_the_parent is not None:
         groups.append(_world_of_the_parent)
     for group in groups:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(group))  # never to be freed
@@ -51,19 +52,20 @@ def own_groups(
     MismatchError when the ranks differ in `lanes`, PeerError when one does not call it within the
     timeout.
     """
-    _require_initialised()
+    world = _require_initialised()
+    members = world if group is None else group
     try:
-        first = _own_group(group, timeout_seconds)
-        of_numbers = {"dtype": torch.int64, "device": "cpu"}  # whatever the program's defaults are
-        everybody = [torch.zeros(1, **of_numbers) for _ in range(first.size())]
-        first.allgather([everybody], [torch.tensor([lanes], **of_numbers)]).wait()
+        first = _own_group(members, timeout_seconds)
+        mine = torch.tensor([lanes], dtype=torch.int64, device="cpu")  # whatever the defaults are
+        everybody = [torch.zeros_like(mine) for _ in range(first.size())]
+        first.allgather([everybody], [mine]).wait()
         for rank, other in enumerate(everybody):  # a second group needs all ranks
             if other != everybody[0]:
                 raise MismatchError(
                     f"[compress] the ranks differ in lanes: rank 0 has '{everybody[0].item()}', "
                     f"rank {rank} has '{other.item()}'; call it with equal arguments on every rank"
                 )
-        return [first, *(_own_group(group, timeout_seconds) for _ in range(lanes - 1))]
+        return [first, *(_own_group(members, timeout_seconds) for _ in range(lanes - 1))]
     except Error:
         raise
     except RuntimeError as error:
@@ -73,30 +75,37 @@ def own_groups(
         ) from error
 
 
-def _require_initialised() -> None:
-    if not dist.is_available() or not dist.is_initialized():
+def _world() -> dist.ProcessGroup | None:
+    """The default group, if there is one."""
+    return dist.group.WORLD if dist.is_available() and dist.is_initialized() else None
+
+
+def _require_initialised() -> dist.ProcessGroup:
+    """The default group."""
+    world = _world()
+    if world is None:
         raise ConfigError(
             "[compress] torch.distributed is not initialised; "
             "call torch.distributed.init_process_group() first"
         )
-    if dist.group.WORLD is _world_of_the_parent:
+    if world is _world_of_the_parent:
         raise ConfigError(
             "[compress] torch.distributed was initialised in another process: a forked child "
             "cannot use its parent's connections; initialise it in the process that uses it"
         )
+    return world
 
 
-def _own_group(group: dist.ProcessGroup | None, timeout_seconds: float) -> dist.ProcessGroup:
+def _own_group(members: dist.ProcessGroup, timeout_seconds: float) -> dist.ProcessGroup:
     """A group that ends with its last user, unlike those of `dist.new_group()`.
 
     Those live as long as the default group. Destroying them lets PyTorch use their names again, and
     with a name the stale addresses that the store has under it.
     """
-    members = dist.group.WORLD if group is None else group
     rank, size = members.rank(), members.size()
     store = members.get_group_store()
     number = store.add(f"lgreco/made by {rank}", 1)  # every rank has made as many
-    store = dist.PrefixStore(f"lgreco/{number}", store)
+    store = dist.PrefixStore(f"lgreco/{number}", store)  # type: ignore[attr-defined]
     with _threads_that_do_not_preempt():
         gloo = dist.ProcessGroupGloo(store, rank, size, timeout=timedelta(seconds=timeout_seconds))
     own = group_over(store, rank, size, gloo)

@@ -16,10 +16,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lgreco.codec import payload_bytes
 from lgreco.errors import StateError
 from lgreco.plan import Plan
+
+Line = dict[str, Any]  # as JSON holds it
+Run = dict[str, list[Line]]  # by event
 
 
 class RunLog:
@@ -73,9 +77,9 @@ class RunLog:
             self._file.flush()
 
 
-def read_run_log(path: str | Path) -> dict[str, list[dict]]:
+def read_run_log(path: str | Path) -> Run:
     """The lines by event. Raises StateError when the file is no run log with a start."""
-    events: dict[str, list[dict]] = {}
+    events: Run = {}
     try:
         for line in Path(path).read_text(encoding="utf-8").splitlines():
             entry = json.loads(line)
@@ -87,7 +91,7 @@ def read_run_log(path: str | Path) -> dict[str, list[dict]]:
     return events
 
 
-def plans_in_effect(run: Mapping[str, list[dict]]) -> list[dict]:
+def plans_in_effect(run: Run) -> list[Line]:
     """The `plan` lines without one that would have held only after the last step."""
     steps = run["end"][-1]["steps"] if "end" in run else float("inf")
     return [plan for plan in run.get("plan", []) if plan["step"] < steps]

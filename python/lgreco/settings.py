@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Callable, Mapping
 from inspect import Parameter, signature
 from numbers import Real
-from typing import Annotated, Any, TypedDict, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, TypedDict, TypeVar, cast, get_args, get_type_hints
 
 from lgreco import _core
 from lgreco.arguments import require_whole
@@ -107,8 +107,8 @@ def checked_settings(
                 + (f", but '{near[0]}'" if near else "")
                 + f"; there are {', '.join(known)}"
             )
-    settings: Any = {name: one.default for name, one in settings_of(SettingsKeywords).items()}
-    settings.update(given)
+    of_all = {name: one.default for name, one in settings_of(SettingsKeywords).items()}
+    settings = cast(Settings, of_all | dict(given))
     _check(settings)
     return settings
 

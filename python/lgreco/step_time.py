@@ -225,7 +225,8 @@ def bucket_bytes(layer_bytes: Sequence[int], capacity: int) -> list[int]:
     hold `capacity` bytes, the first one until it holds 1 MiB."""
     if capacity < 1:
         raise ConfigError(f"[step_time] a bucket must hold at least 1 byte, not {capacity}")
-    buckets, filling = [], 0
+    buckets: list[int] = []
+    filling = 0
     for size in reversed(layer_bytes):
         filling += size
         if filling >= (capacity if buckets else min(capacity, _FIRST_BUCKET_BYTES)):

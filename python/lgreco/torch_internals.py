@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
+
+if TYPE_CHECKING:
+    from torch._C._distributed_c10d import Reducer, Store
 
 
 def timeout_of(group: dist.ProcessGroup | None) -> float:
@@ -19,20 +22,20 @@ def timeout_of(group: dist.ProcessGroup | None) -> float:
     members: Any = dist.group.WORLD if group is None else group
     on_cpu = torch.device("cpu")
     device = on_cpu if on_cpu in members._device_types else members._device_types[0]
-    return members._get_backend(device).options._timeout.total_seconds()
+    return float(members._get_backend(device).options._timeout.total_seconds())
 
 
 def group_over(
-    store: dist.Store, rank: int, size: int, gloo: dist.ProcessGroupGloo
+    store: Store, rank: int, size: int, gloo: dist.ProcessGroupGloo
 ) -> dist.ProcessGroup:
     """A process group that sends through `gloo`, and that torch.distributed does not know of."""
-    group: Any = dist.ProcessGroup(store, rank, size)
+    group = dist.ProcessGroup(store, rank, size)
     group._set_default_backend(dist.ProcessGroup.BackendType.GLOO)
     group._register_backend(torch.device("cpu"), dist.ProcessGroup.BackendType.GLOO, gloo)
     return group
 
 
-def reducer_of(ddp: DistributedDataParallel) -> dist.Reducer | None:
+def reducer_of(ddp: DistributedDataParallel) -> Reducer | None:
     """What synchronises the gradients; None when something else does."""
     if ddp._use_python_reducer or ddp._delay_all_reduce_all_params:
         return None
@@ -74,7 +77,8 @@ def sharded_groups(module: FSDPModule) -> list[ShardedGroup]:
         parameters = [p for p in group.fsdp_params if p.sharded_param.requires_grad]
         if not parameters:
             continue
-        mesh, mixed = group.mesh_info, group.mp_policy
+        mesh: Any = group.mesh_info  # its class says which attributes it has
+        mixed = group.mp_policy
         is_sharded = mesh.shard_mesh_dim is not None
         described.append(
             ShardedGroup(

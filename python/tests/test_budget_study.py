@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lgreco._core import harm
 
 import lgreco
 from experiments.budget_study import measures
@@ -27,6 +26,7 @@ from experiments.budget_study.settings import UNIFORM, allowed, candidates, fami
 from experiments.budget_study.sweep import chosen_settings
 from experiments.budget_study.window import Window
 from lgreco import CostTable
+from lgreco._core import harm
 from tools.ranks import run
 
 ROOT = Path(__file__).parents[2]

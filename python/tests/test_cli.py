@@ -6,10 +6,10 @@ import sys
 import numpy as np
 import pytest
 import torch
-from lgreco._core import harm
 from typer.testing import CliRunner
 
 import lgreco
+from lgreco._core import harm
 from lgreco.cli import app
 from lgreco.codec import payload_bytes
 from lgreco.plan import Estimate, LayerEstimate

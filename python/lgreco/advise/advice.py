@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from lgreco import step_time
 from lgreco.advise.levels import LevelTiming
@@ -109,7 +110,7 @@ class Advice:
         return {"verdict": self.verdict, "off": self.off, **asdict(self)}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, object]) -> Advice:
+    def from_dict(cls, values: Mapping[str, Any]) -> Advice:
         """The inverse of `to_dict`."""
         measured = dict(values["measured"])
         measured["network"] = NetworkTiming(**measured["network"])

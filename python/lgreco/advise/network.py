@@ -56,6 +56,7 @@ def _exchange(group: dist.ProcessGroup, message_bytes: int) -> Callable[[], None
         messages = [dist.irecv(t, peer, group) for t, peer in zip(theirs, peers, strict=True)]
         messages += [dist.isend(mine, peer, group) for peer in peers]
         for message in messages:
-            message.wait()
+            if message is not None:  # as on a rank outside of the group
+                message.wait()
 
     return run

@@ -53,23 +53,23 @@ class Probe:
         self._handle = register_module_forward_pre_hook(self._before_forward)
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._handle.remove()
 
-    def _before_forward(self, module, _inputs) -> None:
+    def _before_forward(self, module: torch.nn.Module, _inputs: object) -> None:
         if not isinstance(module, DistributedDataParallel) or not torch.is_grad_enabled():
             return
         if self._ddp is None:
             self._watch(module)
         if module is self._ddp and (self._synchronised or not self._boundaries):
-            self._step_begins()
+            self._step_begins(module)
 
     def _watch(self, ddp: DistributedDataParallel) -> None:
         _check(ddp)
         self._ddp = ddp
         ddp.register_comm_hook(ddp.process_group, self._communicate)
 
-    def _step_begins(self) -> None:
+    def _step_begins(self, ddp: DistributedDataParallel) -> None:
         self._boundaries.append(time.perf_counter())
         self.steps = len(self._boundaries) - 1
         self._synchronised = False
@@ -77,11 +77,15 @@ class Probe:
             self._windows.append(self._ready[-1] - self._ready[0])
         self._ready = []
         if self.steps == STEPS:
-            self.measurements = self._measure()
+            self.measurements = self._measure(ddp)
             raise ProbeFinished(0)
 
-    # No annotations here: DDP compares them with types, not with their names.
-    def _communicate(self, group, bucket):
+    # DDP compares these annotations with types, not with their names: none are postponed here.
+    def _communicate(
+        self,
+        group: dist.ProcessGroup,
+        bucket: dist.GradBucket,  # type: ignore[name-defined]
+    ) -> torch.futures.Future[torch.Tensor]:
         if not self._ready:
             self._buckets = []
         self._ready.append(time.perf_counter())
@@ -92,15 +96,15 @@ class Probe:
         if self.steps == STEPS - 1:
             for parameter, gradient in zip(bucket.parameters(), bucket.gradients(), strict=True):
                 self._gradients[id(parameter)] = gradient.detach().float().numpy().copy()
-        done = torch.futures.Future()
+        done: torch.futures.Future[torch.Tensor] = torch.futures.Future()
         done.set_result(bucket.buffer())
         return done
 
-    def _measure(self) -> Measurements:
-        group = self._ddp.process_group
+    def _measure(self, ddp: DistributedDataParallel) -> Measurements:
+        group = ddp.process_group
         layers = {
             name: (self._gradients[id(parameter)], parameter)
-            for name, parameter in self._ddp.module.named_parameters()
+            for name, parameter in ddp.module.named_parameters()
             if id(parameter) in self._gradients
         }
         seconds = np.diff(self._boundaries)

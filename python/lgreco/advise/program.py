@@ -8,6 +8,7 @@ import runpy
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -55,7 +56,7 @@ def _run(target: str, arguments: Sequence[str]) -> None:
         runpy.run_module(target, run_name="__main__", alter_sys=True)
 
 
-Job = tuple[torch.nn.Module, object, Callable]
+Job = tuple[torch.nn.Module, Any, Callable[..., Any]]  # model, batch, loss
 
 
 def _made_by(target: str) -> Job:
@@ -85,7 +86,7 @@ def _train(job: Job) -> None:
         optimizer.step()
 
 
-def _called(model: torch.nn.Module, inputs: object) -> object:
+def _called(model: torch.nn.Module, inputs: Any) -> Any:
     if isinstance(inputs, dict):
         return model(**inputs)
     return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)

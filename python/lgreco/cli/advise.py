@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_module
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -111,7 +111,7 @@ def _advise_on_a_rank(
     _leave(0)
 
 
-def _leave(status: int) -> None:
+def _leave(status: int) -> NoReturn:
     """Without Python's end: the interrupted program's process groups may wait for their peers."""
     sys.stdout.flush()
     sys.stderr.flush()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,7 +14,7 @@ from lgreco.cli.plan_view import gap, print_plan
 from lgreco.errors import StateError
 from lgreco.plan import Plan
 from lgreco.report import comparison_table, summaries
-from lgreco.run_log import read_run_log
+from lgreco.run_log import Line, read_run_log
 
 
 def inspect(
@@ -67,7 +67,7 @@ def _show_state(source: Path, as_json: bool) -> None:
         print_plan(Plan.from_dict(state["plan"]))
 
 
-def _state_in(saved: Mapping[str, object]) -> Mapping[str, object]:
+def _state_in(saved: Mapping[str, Any]) -> Mapping[str, Any]:
     """`saved` itself, or what is under one of its keys, as in examples/resume.py."""
     for state in (saved, *saved.values()):
         if isinstance(state, Mapping) and {"format", "plan", "layers"} <= state.keys():
@@ -99,6 +99,6 @@ def _show_log(source: Path, as_json: bool) -> None:
         print("The run has not finished.")
 
 
-def _level_counts(plan: dict) -> str:
+def _level_counts(plan: Line) -> str:
     counts = Counter(plan["levels"].values())
     return ", ".join(f"{count} x {level}" for level, count in sorted(counts.items()))

@@ -32,7 +32,7 @@ def load_shapes(source: str) -> Shapes:
 
 def _from_json(path: Path) -> Shapes:
     try:
-        shapes = json.loads(path.read_text(encoding="utf-8"))
+        shapes: Shapes = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"[cli] cannot read {path}: {error}") from error
     valid = isinstance(shapes, dict) and all(

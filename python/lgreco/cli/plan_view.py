@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from lgreco.cli.output import print_table
 from lgreco.plan import Estimate, LayerEstimate, Plan
 
+Columns = dict[str, Callable[[LayerEstimate], str]]
 MEASURES = {"norm": "error", "squared": "squared error", "debt": "debt"}
 
 
@@ -81,7 +82,7 @@ def _print_estimates(plan: Plan, title: str) -> None:
     )
 
 
-def _cells(estimate: LayerEstimate | None, columns: dict[str, Callable]) -> list[str]:
+def _cells(estimate: LayerEstimate | None, columns: Columns) -> list[str]:
     return ["-" if estimate is None else cell(estimate) for cell in columns.values()]
 
 
@@ -89,14 +90,14 @@ def _percent(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "-"
 
 
-_COLUMNS: dict[str, Callable[[LayerEstimate], str]] = {
+_COLUMNS: Columns = {
     "bytes": lambda e: f"{e.chosen.bytes:,.0f}",
     "of reference": lambda e: _percent(e.chosen.bytes, e.reference.bytes),
     "of dense": lambda e: _percent(e.chosen.bytes, e.dense.bytes),
     "error": lambda e: f"{e.chosen.error:.4g}",
     "reference error": lambda e: f"{e.reference.error:.4g}",
 }
-_TIME_COLUMNS: dict[str, Callable[[LayerEstimate], str]] = {
+_TIME_COLUMNS: Columns = {
     "ms": lambda e: f"{1e3 * e.chosen.seconds:.3g}",
     "reference ms": lambda e: f"{1e3 * e.reference.seconds:.3g}",
     "dense ms": lambda e: f"{1e3 * e.dense.seconds:.3g}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from lgreco.cli import units
 from lgreco.cli.output import print_table
@@ -21,10 +22,11 @@ class Rates:
     decode: float
 
 
+Json = dict[str, Any]
 Steps = Sequence[tuple[Cluster, str, SimulatedStep]]
 
 
-def as_dict(model: str, workload: Workload, rates: dict[str, Rates], steps: Steps) -> dict:
+def as_dict(model: str, workload: Workload, rates: dict[str, Rates], steps: Steps) -> Json:
     """As JSON holds it."""
     plain = {cluster: step.step_s for cluster, name, step in steps if name == PLAIN}
     return {
@@ -44,7 +46,7 @@ def as_dict(model: str, workload: Workload, rates: dict[str, Rates], steps: Step
     }
 
 
-def table(steps: Sequence[dict]) -> tuple[list[str], list[list[str]]]:
+def table(steps: Sequence[Json]) -> tuple[list[str], list[list[str]]]:
     """Columns and rows: a level each; `steps` at one bandwidth."""
     rows = []
     for level in dict.fromkeys(step["level"] for step in steps):
@@ -57,7 +59,7 @@ def table(steps: Sequence[dict]) -> tuple[list[str], list[list[str]]]:
     return ["level", "payload", "codec", *(f"{count:,} ranks" for count in ranks)], rows
 
 
-def print_simulation(workload: Workload, simulation: dict) -> None:
+def print_simulation(workload: Workload, simulation: Json) -> None:
     model = simulation["model"]
     batch = f" for {KNOWN_MODELS[model]().batch}" if model in KNOWN_MODELS else ""
     print(

@@ -15,8 +15,8 @@ _DURATION = re.compile(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*(s|ms|us|µs)?")
 def bandwidth(text: str) -> float:
     """In bytes per second: "1Gbit", "125MB", "1.25e8"; powers of 1000. Raises ConfigError."""
     found = _BANDWIDTH.fullmatch(text.strip())
-    number = _number(found and found[1])
-    if not number:
+    number = _number(found)
+    if found is None or not number:
         raise ConfigError(
             f"[cli] {text!r} is no bandwidth; write 1Gbit, 10Mbit or 125MB (a second), "
             "or a number of bytes a second"
@@ -27,16 +27,16 @@ def bandwidth(text: str) -> float:
 def seconds(text: str) -> float:
     """ "100us", "0.5ms", "1s", or a number of seconds. Raises ConfigError."""
     found = _DURATION.fullmatch(text.strip())
-    number = _number(found and found[1])
-    if number is None:
+    number = _number(found)
+    if found is None or number is None:
         raise ConfigError(f"[cli] {text!r} is no time; write 100us, 0.5ms or a number of seconds")
     return number * _SECONDS[found[2] or ""]
 
 
-def _number(text: str | None) -> float | None:
+def _number(found: re.Match[str] | None) -> float | None:
     try:
-        return float(text)
-    except (TypeError, ValueError):
+        return None if found is None else float(found[1])
+    except ValueError:
         return None
 
 

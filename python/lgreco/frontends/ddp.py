@@ -18,6 +18,7 @@ from lgreco.settings import SettingsKeywords, checked_settings, takes_settings
 from lgreco.torch_internals import has_hook, ignored_names, is_compiled, reducer_of
 
 if TYPE_CHECKING:
+    from torch._C._distributed_c10d import Reducer
     from typing_extensions import Unpack
 
 # Not an attribute of the models, which would be copied and saved with them: a copy has a reducer of
@@ -113,7 +114,7 @@ def _refuse_what_is_no_ddp(model: object) -> None:
 
 
 def _synchronised_parameters(
-    ddp: DistributedDataParallel, reducer: object
+    ddp: DistributedDataParallel, reducer: Reducer
 ) -> list[tuple[str, torch.nn.Parameter]]:
     """What the reducer has, in the order of the model, by the first name that is not ignored.
 
@@ -189,7 +190,8 @@ class _JoinHook:
                 "[compress] Join(divide_by_initial_world_size=False) needs averages over the ranks "
                 "that still have inputs, and compressed averages are over all ranks; leave it True"
             )
-        return DistributedDataParallel.join_hook(self._ddp(), **arguments)
+        ddp: Any = self._ddp()
+        return DistributedDataParallel.join_hook(ddp, **arguments)  # type: ignore[no-untyped-call]
 
     def __reduce__(self) -> tuple[object, ...]:
         """A copy of the model is a plain DDP."""

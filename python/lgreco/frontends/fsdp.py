@@ -97,7 +97,7 @@ def _hook(aggregator: Aggregator, group: _Group) -> Callable[[torch.Tensor], Non
 
 
 def _parameter_groups(module: FSDPModule) -> list[_Group]:
-    if not isinstance(module, FSDPModule):
+    if not (isinstance(module, FSDPModule) and isinstance(module, torch.nn.Module)):
         raise ConfigError(
             f"[fsdp] the model is a {type(module).__name__}; shard it first: "
             "torch.distributed.fsdp.fully_shard(model, mesh=...)"

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from lgreco.report.panels import COLOURS, Run, name_of, panels, plain_log_axis
+from lgreco.report.panels import COLOURS, name_of, panels, plain_log_axis
 from lgreco.report.plans import layers, plans
+from lgreco.run_log import Run
 
 _SMOOTHING_STEPS = 25
 
@@ -22,8 +23,10 @@ def _smoothed(run: Run) -> tuple[np.ndarray, np.ndarray]:
 
 def _bytes_at(run: Run, steps: np.ndarray) -> np.ndarray:
     """Bytes sent so far, between the evaluations that counted them."""
-    known = [(0, 0.0)] + [(line["step"], line["bytes_sent"]) for line in run["evaluation"]]
-    return np.interp(steps, *zip(*known, strict=True))
+    counted = [0.0] + [line["step"] for line in run["evaluation"]]
+    sent = [0.0] + [line["bytes_sent"] for line in run["evaluation"]]
+    at_steps: np.ndarray = np.interp(steps, counted, sent)
+    return at_steps
 
 
 def _curves(runs: Sequence[Run], kind: str) -> Figure | None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
@@ -20,9 +21,8 @@ from rich.text import Text
 
 from lgreco.errors import StateError
 from lgreco.report.curves import PLOTS
-from lgreco.run_log import plans_in_effect
+from lgreco.run_log import Run, plans_in_effect
 
-Run = dict[str, list[dict]]
 BANDWIDTHS = {"0.1 Gb/s": 0.1e9 / 8, "1 Gb/s": 1e9 / 8, "10 Gb/s": 10e9 / 8}  # bytes per second
 
 EXPLANATIONS = {
@@ -100,7 +100,7 @@ def _summary(run: Run, compute_s: float) -> Summary:
 def _compute_seconds(run: Run, runs: Sequence[Run]) -> float:
     """Of the runs that do the same work, the fastest: other programs only ever add time."""
     work = _work(run)
-    return min(other["end"][-1]["compute_s"] for other in runs if _work(other) == work)
+    return min(float(other["end"][-1]["compute_s"]) for other in runs if _work(other) == work)
 
 
 def _work(run: Run) -> tuple[object, ...]:
@@ -110,7 +110,10 @@ def _work(run: Run) -> tuple[object, ...]:
 
 def _plan_gains(run: Run) -> list[tuple[float, int]]:
     """Per plan after the first, which is the uniform one: fewer bytes by, and steps it held."""
-    first, *later = plans_in_effect(run) or [None]
+    plans = plans_in_effect(run)
+    if not plans:
+        return []
+    first, *later = plans
     ends = [plan["step"] for plan in later[1:]] + [run["end"][-1]["steps"]]
     return [
         (first["bytes"] / plan["bytes"], end - plan["step"])
@@ -125,11 +128,19 @@ def _mean_gain(gains: Sequence[tuple[float, int]]) -> float:
 
 def _dense_bytes(run: Run) -> float:
     start = run["start"][0]
-    elements = sum(map(math.prod, start["layers"].values()))
-    return 2 * (start["ranks"] - 1) / start["ranks"] * 4 * elements
+    elements: int = sum(math.prod(shape) for shape in start["layers"].values())
+    ranks = int(start["ranks"])
+    return 2 * (ranks - 1) / ranks * 4 * elements
 
 
-RESULT_COLUMNS: dict[str, Callable[[Summary], str]] = {
+Columns = dict[str, Callable[[Summary], str]]
+
+
+def _step_over(bandwidth: float) -> Callable[[Summary], str]:
+    return lambda s: f"{1e3 * s.step_at(bandwidth):.0f} ms"
+
+
+RESULT_COLUMNS: Columns = {
     "test accuracy": lambda s: f"{s.accuracy:.2f} %",
     "test loss": lambda s: f"{s.loss:.3f}",
     "kB/step counted": lambda s: f"{s.counted / 1e3:,.1f}",
@@ -137,18 +148,15 @@ RESULT_COLUMNS: dict[str, Callable[[Summary], str]] = {
     "ratio": lambda s: f"{s.ratio:.1f}x",
     "plan vs uniform": lambda s: f"{s.plan_gain:.2f}x" if s.plan_gain else "-",
 }
-TIME_COLUMNS: dict[str, Callable[[Summary], str]] = {
+TIME_COLUMNS: Columns = {
     "plan changes": lambda s: f"{s.plans}" if s.plans else "-",
     "planning total": lambda s: f"{1e3 * s.planning_s:.0f} ms" if s.plans else "-",
     "step here": lambda s: f"{1e3 * s.step_s:.0f} ms",
-    **{
-        f"at {name}*": lambda s, b=bandwidth: f"{1e3 * s.step_at(b):.0f} ms"
-        for name, bandwidth in BANDWIDTHS.items()
-    },
+    **{f"at {name}*": _step_over(bandwidth) for name, bandwidth in BANDWIDTHS.items()},
 }
 
 
-COLUMNS = {"run": lambda s: s.name, **RESULT_COLUMNS, **TIME_COLUMNS}
+COLUMNS: Columns = {"run": lambda s: s.name, **RESULT_COLUMNS, **TIME_COLUMNS}
 
 
 def comparison_table(runs: Sequence[Run]) -> Group:
@@ -161,7 +169,7 @@ def comparison_table(runs: Sequence[Run]) -> Group:
     return Group(*tables, notes)
 
 
-def _screen_table(rows: Sequence[Summary], columns: dict[str, Callable]) -> Table:
+def _screen_table(rows: Sequence[Summary], columns: Columns) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("run", no_wrap=True)
     for column in columns:
@@ -221,7 +229,7 @@ def _html_table(rows: Sequence[Summary]) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _png(figure: object) -> str:
+def _png(figure: Figure) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
     return base64.b64encode(buffer.getvalue()).decode("ascii")

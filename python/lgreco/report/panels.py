@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-Run = dict[str, list[dict]]
+from lgreco.run_log import Run
+
 COLOURS = ("#4c5a69", "#d98032", "#2a7fbf", "#3a9d5d", "#9a5bb5", "#c0504d")
 GREY = "#8a96a3"
 _WIDTH_INCHES = 11.0
@@ -18,10 +20,10 @@ _LONGEST_NAME = 34
 
 
 def name_of(run: Run) -> str:
-    return run["start"][0]["name"]
+    return str(run["start"][0]["name"])
 
 
-def panels(count: int) -> tuple[Figure, list]:
+def panels(count: int) -> tuple[Figure, list[Any]]:
     """A row of `count` panels."""
     figure, grid = panel_grid([_ROW_INCHES], count)
     return figure, list(grid[0])
@@ -42,7 +44,7 @@ def panel_grid(heights: Sequence[float], columns: int) -> tuple[Figure, np.ndarr
 class _FewTicks(LogLocator):
     """1, 2, 5, 10, ... on up to three decades, then 1, 10, ...: labels must not overlap."""
 
-    def tick_values(self, vmin: float, vmax: float) -> np.ndarray:
+    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
         self.set_params(subs=(1, 2, 5) if vmax < 1000 * vmin else (1,))
         return super().tick_values(vmin, vmax)
 

@@ -13,8 +13,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from lgreco import _core
-from lgreco.report.panels import COLOURS, GREY, Run, elided, name_of, panel_grid, plain_log_axis
-from lgreco.run_log import plans_in_effect
+from lgreco.report.panels import COLOURS, GREY, elided, name_of, panel_grid, plain_log_axis
+from lgreco.run_log import Line, Run, plans_in_effect
 
 _INCHES_A_LAYER = 0.17
 _MOST_LAYERS = 70  # the largest are shown
@@ -27,7 +27,7 @@ class _History:
     """A run's plans, and the layers that some plan compresses, the largest when there are many."""
 
     name: str
-    plans: list[dict]
+    plans: list[Line]
     layers: list[str]
     left_out: int
     shapes: dict[str, list[int]]
@@ -48,7 +48,7 @@ def _histories(runs: Sequence[Run]) -> list[_History]:
     return found
 
 
-def _history(name: str, plans: list[dict], shapes: dict[str, list[int]]) -> _History:
+def _history(name: str, plans: list[Line], shapes: dict[str, list[int]]) -> _History:
     compressed = [n for n in plans[0]["levels"] if any(p["levels"][n] != "dense" for p in plans)]
     largest = sorted(compressed, key=lambda n: -math.prod(shapes[n]))[:_MOST_LAYERS]
     shown = [n for n in compressed if n in set(largest)]
