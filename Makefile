@@ -30,7 +30,7 @@ help:
 	@echo 'make bench-allreduce one tensor against Gloo and MPI, 1 KiB to 256 MiB'
 	@echo 'make bench-scale 2 to 8 ranks, 1 to 1,000 layers: bytes, time, memory'
 	@echo 'make bench-simulate steps of larger jobs on paper'
-	@echo 'make lint        formatters and linters, changing nothing'
+	@echo 'make lint        formatters, linters and types, changing nothing'
 	@echo 'make format      formatters, changing files'
 
 setup:

@@ -36,10 +36,12 @@ def main() -> int:
         print(f"[tidy] not compiled by the preset mpi or the package: {', '.join(unknown)}")
         return 1
     PASSED.mkdir(parents=True, exist_ok=True)
+    failed = False
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        reports = list(pool.map(lambda file: report_on(file, *commands[file]), wanted))
-    print("".join(reports), end="")
-    return 1 if any(reports) else 0
+        for report in pool.map(lambda file: report_on(file, *commands[file]), wanted):
+            print(report, end="", flush=True)
+            failed = failed or report != ""
+    return 1 if failed else 0
 
 
 def is_routine(file: str) -> bool:

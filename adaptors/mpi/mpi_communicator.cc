@@ -185,6 +185,7 @@ void MpiCommunicator::fail(const std::string& reason) {
 
 std::vector<std::unique_ptr<Communicator>> mpi_lanes(MPI_Comm parent) {
   std::vector<std::unique_ptr<Communicator>> lanes;
+  lanes.reserve(2);
   for (int lane = 0; lane < 2; ++lane) lanes.push_back(std::make_unique<MpiCommunicator>(parent));
   return lanes;
 }

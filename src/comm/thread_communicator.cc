@@ -142,6 +142,7 @@ std::vector<std::unique_ptr<Communicator>> thread_communicators(int size) {
   if (size < 1) throw ConfigError("[comm] a group needs at least one rank");
   const auto group = std::make_shared<Group>(size);
   std::vector<std::unique_ptr<Communicator>> communicators;
+  communicators.reserve(static_cast<std::size_t>(size));
   for (int rank = 0; rank < size; ++rank) {
     communicators.push_back(std::make_unique<ThreadCommunicator>(group, rank));
   }

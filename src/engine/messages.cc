@@ -39,6 +39,8 @@ Messages::Messages(Kind kind, Phase phase, Place place, std::size_t layers,
   } else if (after == nullptr) {
     receive_slots_ = cut(received_, sizes);
   } else {
+    // The scatter has ended before the gather begins, so the peers' messages arrive in the room of
+    // what was sent to them. This rank's own part was not sent, and has no room there.
     received_.resize(sizes[own]);
     sizes[own] = 0;
     receive_slots_ = after->lend(sizes);

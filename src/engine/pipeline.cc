@@ -90,6 +90,7 @@ void Pipeline::submit(const Bucket& bucket, Done done) {
   ticket_.done = std::move(done);
   ticket_.submitted = Clock::now();
   {
+    // Before the push, or a waiting caller could take the pipeline for idle.
     const std::lock_guard state_lock(mutex_);
     step_is_open_ = !bucket.last;
     ++submitted_buckets_;
@@ -128,6 +129,7 @@ void Pipeline::abandon(const Failure& failure) {
 void Pipeline::fail(const Failure& failure) {
   {
     const std::lock_guard lock(mutex_);
+    // The first one is the cause: aborting the lanes below makes rounds fail in other threads.
     if (!failure_) failure_ = failure.exception();
     failed_ = true;
   }
@@ -277,6 +279,7 @@ void Pipeline::run_round_b(Exchange* exchange) {
   } else if (exchange->last()) {
     end_step();
   }
+  // Last: once all buckets have ended, the encoder begins the next step, from what this one left.
   if (exchange != nullptr) bucket_has_ended();
 }
 

@@ -157,6 +157,7 @@ void PlanRound::share(const StepEnd& end, const std::vector<Level>& references, 
     const auto rows = std::as_bytes(std::span(*own));
     std::copy(rows.begin(), rows.end(), body.begin() + sizeof verdict);
   }
+  // Also without rows: the others wait for a message of this size, whose verdict drops the plan.
   messages.exchange(end.communicator, end.frame, Clock::now() + making_.timeout);
   for (std::size_t r = 0; r < layers_of_rank_.size(); ++r) {
     const std::byte* received = messages.incoming(static_cast<int>(r)).data();
@@ -182,6 +183,7 @@ void PlanRound::start_solving(const std::vector<Level>& references) {
 }
 
 SolvedPlan PlanRound::solve(const std::vector<Level>& references) const {
+  // Each rank's numbers are read in the order in which its measure() wrote them.
   std::vector<std::span<const float>> unread(of_rank_.begin(), of_rank_.end());
   const auto take = [&](std::size_t rank, std::size_t floats) {
     const auto taken = unread[rank].first(floats);
