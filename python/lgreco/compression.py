@@ -24,8 +24,9 @@ STATE_FORMAT = 2
 
 _WARNINGS = {
     "unapplied_steps": "two steps were averaged, and no parameter changed in between. Error "
-    "feedback takes for granted that each average is applied once: say discard_last_step() when a step is "
-    "skipped, and average passes whose gradient is not applied in `with compression.paused():`. "
+    "feedback takes for granted that each average is applied once: say discard_last_step() when a "
+    "step is skipped, and average passes whose gradient is not applied in `with "
+    "compression.paused():`. "
     "Harmless when gradients accumulate over several synchronised passes, or the learning rate is "
     "0. Counted in stats()['unapplied_steps']",
     "large_residual_steps": "the residual of a layer is more than 100 times its gradient: averages "
@@ -68,7 +69,7 @@ class Compression:
         if timeout is None:
             timeout = timeout_seconds_of(process_group)
         self._process_group = process_group
-        arguments = {
+        arguments: dict[str, Any] = {
             "layers": list(layers),
             "method": str(method),
             "policy": policy_settings,

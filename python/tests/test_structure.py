@@ -336,7 +336,13 @@ def test_folders_of_python_import_only_downward(folder: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-OUR_PRIVATE_NAMES = {"_core", "_torch", "_engine", "_exit"}  # the last is Python's, in os
+OUR_PRIVATE_NAMES = {
+    "_core",
+    "_torch",
+    "_engine",
+    "_before_pass",
+    "_exit",
+}  # the last is Python's, in os
 
 
 def test_private_names_of_torch_are_in_one_file() -> None:

@@ -59,7 +59,9 @@ std::string text_of(const UniformPolicy&) { return "Uniform"; }
 // One field a line; \x1f between name and value.
 std::string serialise(const Fingerprint& fingerprint) {
   std::string text;
-  for (const auto& [field, value] : fingerprint) text += field + '\x1f' + value + '\n';
+  for (const auto& [field, value] : fingerprint) {
+    text.append(field).append(1, '\x1f').append(value).append(1, '\n');
+  }
   return text;
 }
 
@@ -87,6 +89,7 @@ std::vector<std::vector<std::byte>> gather(std::span<const std::byte> own,
   }
   communicator.all_gather(own, slots, deadline);
   std::vector<std::vector<std::byte>> messages;
+  messages.reserve(slots.size());
   for (const auto& slot : slots) messages.emplace_back(slot.begin(), slot.end());
   return messages;
 }

@@ -58,6 +58,7 @@ double linear_seconds(Level level, std::vector<float> residual) {
   LinearState state;
   compressor->prepare(kSample, {}, state);
   std::vector<std::vector<float>> rounds;
+  rounds.reserve(static_cast<std::size_t>(compressor->rounds()));
   for (int round = 0; round < compressor->rounds(); ++round) {
     rounds.emplace_back(compressor->round_floats(kSample, round));
   }

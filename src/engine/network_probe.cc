@@ -39,6 +39,7 @@ double largest_over_ranks(double value, Communicator& communicator, Deadline dea
   const auto ranks = static_cast<std::size_t>(communicator.size());
   std::vector<double> all(ranks);
   std::vector<std::span<std::byte>> slots;
+  slots.reserve(ranks);
   for (double& slot : all) slots.push_back(std::as_writable_bytes(std::span(&slot, 1)));
   communicator.all_gather(std::as_bytes(std::span(&value, 1)), slots, deadline);
   return *std::max_element(all.begin(), all.end());

@@ -159,7 +159,7 @@ class _BeforePass:
     def __init__(self, compression: Compression) -> None:
         self._compression = compression  # which lives as long as the model, also when nobody has it
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, ddp: DistributedDataParallel, inputs: object) -> None:
         if torch.is_grad_enabled():
             self._compression._before_pass()
