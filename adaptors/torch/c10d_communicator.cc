@@ -13,9 +13,9 @@ namespace {
 
 constexpr int kTagNobodySends = 0;
 
-// Messages between two ranks with the same tag arrive in the order in which they were sent. The size
-// is the tag, since Gloo ends the process that is sent more than it expects: ranks that are not at
-// the same point wait for each other instead, up to the deadline.
+// Messages between two ranks with the same tag arrive in the order in which they were sent. The
+// size is the tag, since Gloo ends the process that is sent more than it expects: ranks that are
+// not at the same point wait for each other instead, up to the deadline.
 int tag_of(std::size_t size) {
   constexpr std::size_t kTags = (std::size_t{1} << 31) - 1;
   return static_cast<int>(1 + size % (kTags - 1));
