@@ -71,7 +71,7 @@ void Exchange::attempt(const char* doing, const Work& work) {
   try {
     work();
   } catch (...) {
-    failure_ = Failure::current("[rank " + std::to_string(place_.rank) + ", step " +
+    failure_ = Failure::current("[rank " + std::to_string(context_.rank) + ", step " +
                                 std::to_string(context_.step) + ", bucket " +
                                 std::to_string(context_.bucket) + ", " + doing + "] ");
   }
@@ -189,6 +189,12 @@ void Exchange::round_b(Communicator& communicator) {
 bool Exchange::overflowed() const {
   const std::span<const Presence> presence = values_->presence();
   return std::find(presence.begin(), presence.end(), Presence::non_finite) != presence.end();
+}
+
+void Exchange::lose() {
+  for (Presence& presence : values_->presence()) {
+    if (presence == Presence::present) presence = Presence::non_finite;
+  }
 }
 
 void Exchange::finish(bool commit) {

@@ -57,6 +57,8 @@ class Exchange {
 
   /// After round_b: some layer is non-finite on some rank. Equal on all ranks.
   bool overflowed() const;
+  /// The step is lost to an overflow elsewhere: no average of it is to be taken for one.
+  void lose();
   /// The first failure on this rank.
   const std::optional<Failure>& failure() const { return failure_; }
 

@@ -15,11 +15,13 @@ constexpr std::int32_t kRemembered = 4096;
 
 }  // namespace
 
-Pipeline::Pipeline(RunState& run, Step& step, const Lanes& lanes, const AggregatorOptions& options,
-                   Place place, Values& values, Values& stateless_values, Trace& trace)
+Pipeline::Pipeline(RunState& run, Step& step, const CountedGroups& groups,
+                   const AggregatorOptions& options, Place place, Values& values,
+                   Values& stateless_values, Trace& trace)
     : run_(run),
       step_(step),
-      lanes_(lanes),
+      groups_(groups),
+      lanes_(groups.lanes()),
       options_(options),
       place_(place),
       trace_(trace),
@@ -132,7 +134,7 @@ void Pipeline::fail(const Failure& failure) {
     failed_ = true;
   }
   changed_.notify_all();
-  for (const auto& lane : lanes_) lane->abort();
+  groups_.abort();
 }
 
 std::exception_ptr Pipeline::failure() const {
@@ -287,9 +289,8 @@ void Pipeline::attempt(const Exchange& exchange, const char* name, const Round& 
     round();
   } catch (...) {
     const StepContext& at = exchange.context();
-    fail(Failure::current("[rank " + std::to_string(place_.rank) + ", step " +
-                          std::to_string(at.step) + ", bucket " + std::to_string(at.bucket) + ", " +
-                          name + "] "));
+    fail(Failure::current("[rank " + std::to_string(at.rank) + ", step " + std::to_string(at.step) +
+                          ", bucket " + std::to_string(at.bucket) + ", " + name + "] "));
   }
 }
 
