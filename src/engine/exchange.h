@@ -45,8 +45,7 @@ class Exchange {
   bool fits(const std::vector<Gradient>& gradients) const;
 
   /// The memory of the gradients is used until finish().
-  void start(const std::vector<Gradient>& gradients, bool last, Done done,
-             const StepContext& context);
+  void start(const Bucket& bucket, Done done, const StepContext& context);
   void take_in();
   void round_a(Communicator& communicator);
   /// Announces the collectives of round_b(), see Communicator::expect.

@@ -87,8 +87,7 @@ void Pipeline::require_between_steps() const {
 void Pipeline::submit(const Bucket& bucket, Done done) {
   const std::lock_guard lock(submit_mutex_);
   check(bucket);
-  ticket_.gradients.assign(bucket.gradients.begin(), bucket.gradients.end());
-  ticket_.last = bucket.last;
+  ticket_.bucket = bucket;
   ticket_.done = std::move(done);
   ticket_.submitted = Clock::now();
   {
@@ -163,12 +162,12 @@ void Pipeline::run_encoder() {
       begin_step(buckets, context);
       first_submitted = ticket.submitted;
     }
-    begins_step = ticket.last;
+    begins_step = ticket.bucket.last;
     if (failed_) {
       reject(ticket);
       continue;
     }
-    if (ticket.last && trace_.is_on()) {
+    if (ticket.bucket.last && trace_.is_on()) {
       trace_.add({"backward", "backward", context.step, 0, first_submitted, ticket.submitted});
     }
     context.sequence = ++sequence_;
@@ -201,8 +200,8 @@ void Pipeline::begin_step(std::uint64_t buckets, StepContext& context) {
 Exchange* Pipeline::encode(Ticket& ticket, const StepContext& context) {
   Exchange* exchange = nullptr;
   try {
-    exchange = &exchange_for(ticket.gradients);
-    exchange->start(ticket.gradients, ticket.last, std::move(ticket.done), context);
+    exchange = &exchange_for(ticket.bucket.gradients);
+    exchange->start(ticket.bucket, std::move(ticket.done), context);
     ticket.done = nullptr;
     exchange->take_in();
   } catch (...) {

@@ -81,8 +81,7 @@ class Pipeline {
 
   /// A submitted bucket.
   struct Ticket {
-    std::vector<Gradient> gradients;
-    bool last = true;
+    Bucket bucket;
     Done done;
     Clock::time_point submitted;
   };
