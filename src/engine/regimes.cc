@@ -26,7 +26,7 @@ void Regimes::decide(std::vector<LayerRecord>& layers, double grad_scale) {
       layer.critical = is_critical_change(before, norm, threshold_);
       squares_.before += before * before;
     } else {
-      squares_.comparable = false;
+      squares_.comparable = 0;
     }
     squares_.now += norm * norm;
     layer.interval_norm = norm;
@@ -36,7 +36,7 @@ void Regimes::decide(std::vector<LayerRecord>& layers, double grad_scale) {
 }
 
 void Regimes::decide_for_all(const IntervalSquares& squares) {
-  if (!squares.comparable) return;
+  if (squares.comparable == 0) return;
   critical = is_critical_change(std::sqrt(squares.before), std::sqrt(squares.now), threshold_);
 }
 

@@ -19,7 +19,7 @@ bool is_critical_change(double before, double now, double threshold);
 /// Sums of squares of layers' norms.
 struct IntervalSquares {
   double before = 0, now = 0;
-  bool comparable = true;  // there is an interval before
+  std::uint64_t comparable = 1;  // 0: there is no interval before some layer's
 
   void add(const IntervalSquares& other) {
     before += other.before;
