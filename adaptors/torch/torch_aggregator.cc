@@ -11,7 +11,8 @@
 namespace lgreco {
 
 TorchAggregator::TorchAggregator(const NamedTensors& layers, AggregatorOptions options,
-                                 const std::vector<Group>& groups, bool layers_are_parameters,
+                                 const std::vector<Group>& lanes,
+                                 const std::optional<Group>& agreement, bool layers_are_parameters,
                                  const Delete& delete_engine) {
   const DefaultFloatEnvironment environment;  // of the engine's threads
   std::vector<LayerSpec> specs;
@@ -22,9 +23,11 @@ TorchAggregator::TorchAggregator(const NamedTensors& layers, AggregatorOptions o
   if (layers_are_parameters) {
     options.parameter = [layers](std::size_t layer) { return memory_of(layers[layer].second); };
   }
-  std::vector<std::unique_ptr<Communicator>> lanes;
-  for (const Group& group : groups) lanes.push_back(std::make_unique<C10dCommunicator>(group));
-  engine_ = {new Aggregator(std::move(specs), std::move(options), std::move(lanes)), delete_engine};
+  Groups groups;
+  for (const Group& lane : lanes) groups.lanes.push_back(std::make_unique<C10dCommunicator>(lane));
+  if (agreement) groups.agreement = std::make_unique<C10dCommunicator>(*agreement);
+  engine_ = {new Aggregator(std::move(specs), std::move(options), std::move(groups)),
+             delete_engine};
 }
 
 void TorchAggregator::register_hook(c10d::Reducer& reducer,
@@ -34,27 +37,50 @@ void TorchAggregator::register_hook(c10d::Reducer& reducer,
       std::make_unique<CommHook>(engine_, parameters, may_be_unused, std::move(translate)));
 }
 
-// Always all layers, in the order of registration, so that messages fit whatever each rank has.
+// The layers that some rank gives, in the order of registration, so that messages fit on every rank
+// and hold nothing else.
 void TorchAggregator::average(const std::map<std::string, at::Tensor>& tensors) {
-  std::vector<at::Tensor> values(engine_->layers().size());
-  for (const auto& [name, tensor] : tensors) {
-    const std::size_t layer = layer_of(name, tensor);
-    values[layer] = tensor.detach();
+  std::vector<at::Tensor> given(engine_->layers().size());
+  std::vector<bool> is_given(given.size());
+  std::string problem;
+  try {
+    for (const auto& [name, tensor] : tensors) {
+      const std::size_t layer = layer_of(name, tensor);
+      given[layer] = tensor.detach();
+      is_given[layer] = true;
+    }
+  } catch (const ConfigError& error) {
+    problem = error.what();
   }
+  const std::vector<bool> takes_part = engine_->agree_on_layers(is_given, problem);
   const c10::InferenceMode any_tensor;  // only in this mode may those made in it be written to
+  std::vector<at::Tensor> values;
   std::vector<std::size_t> layers;
-  std::vector<bool> present;
-  for (std::size_t layer = 0; layer < values.size(); ++layer) {
+  for (std::size_t layer = 0; layer < given.size(); ++layer) {
+    if (!takes_part[layer]) continue;
     const LayerSpec& spec = engine_->layers()[layer];
     layers.push_back(layer);
-    present.push_back(values[layer].defined());
-    if (!present[layer]) values[layer] = at::zeros(spec.shape, scalar_type(spec.dtype));
+    values.push_back(is_given[layer] ? given[layer]
+                                     : at::zeros(spec.shape, scalar_type(spec.dtype)));
   }
   BucketTensors tensors_of_bucket(std::move(values), layers);
   Bucket bucket = tensors_of_bucket.bucket(/*last=*/true, /*skip_zeros=*/false);
-  for (std::size_t i = 0; i < present.size(); ++i) bucket.gradients[i].present = present[i];
+  for (Gradient& gradient : bucket.gradients) gradient.present = is_given[gradient.layer];
   engine_->exchange(bucket);
   tensors_of_bucket.finish();
+}
+
+void TorchAggregator::submit(const std::string& name, const at::Tensor& tensor) {
+  const std::size_t layer = layer_of(name, tensor);
+  engine_->submit({.gradients = {{.layer = layer, .data = tensor.data_ptr()}}, .last = false},
+                  [](const std::exception_ptr&) {});  // finish_step() tells
+  submitted_.push_back(tensor);
+}
+
+void TorchAggregator::finish_step(const std::string& problem) {
+  const std::vector<at::Tensor> used_until_here = std::move(submitted_);
+  submitted_.clear();
+  engine_->exchange({.gradients = {}, .last = true, .problem = problem});
 }
 
 std::vector<SynchronisedParameter> synchronised_parameters(const c10d::Reducer& reducer) {

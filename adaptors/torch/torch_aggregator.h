@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -25,21 +26,31 @@ class TorchAggregator {
 
   /// Collective, as Aggregator's. Of `layers` the names, shapes and dtypes count; when they are the
   /// model's parameters (`layers_are_parameters`), their values are compared between the ranks, and
-  /// `options.parameter` is set here. Of `groups` each is a lane, used by nobody else.
+  /// `options.parameter` is set here. Of `lanes` each is one, `agreement` joins those who commit
+  /// together, when others do than those of the lanes; they are used by nobody else.
   /// Throws ConfigError on a layer that cannot be compressed, and what Aggregator throws.
   TorchAggregator(const NamedTensors& layers, AggregatorOptions options,
-                  const std::vector<Group>& groups, bool layers_are_parameters,
-                  const Delete& delete_engine);
+                  const std::vector<Group>& lanes, const std::optional<Group>& agreement,
+                  bool layers_are_parameters, const Delete& delete_engine);
 
   /// Synchronise the gradients of `reducer` from the next backward pass on. `parameters` are the
   /// layers, in their order; the rest as CommHook's.
   void register_hook(c10d::Reducer& reducer, const std::vector<at::Tensor>& parameters,
                      bool may_be_unused, CommHook::Translate translate);
 
-  /// A step: each tensor becomes its average over the ranks, in place. Layers that are not given
-  /// count as zero here. Throws ConfigError, before any communication, on a name that is no layer's
-  /// and on another shape or dtype; and the step's failure.
+  /// A step: each tensor becomes its average over the ranks, in place. Layers that only other ranks
+  /// give count as zero here. Throws ConfigError, on all ranks, when some rank gives a name that is
+  /// no layer's, or another shape or dtype; and the step's failure.
   void average(const std::map<std::string, at::Tensor>& tensors);
+
+  // The same for one who gets the tensors one after another. Called by one thread at a time.
+
+  /// Begin to average a contiguous tensor, as a part of the step. It is used until finish_step().
+  /// Throws ConfigError, as average() does but here alone, and for a layer that was submitted.
+  void submit(const std::string& name, const at::Tensor& tensor);
+  /// End the step and wait: the tensors are averages then. Throws the step's failure. `problem`:
+  /// why this rank's part is not complete; all ranks throw a ConfigError of it.
+  void finish_step(const std::string& problem);
 
   Aggregator& engine() { return *engine_; }
   const Aggregator& engine() const { return *engine_; }
@@ -48,6 +59,7 @@ class TorchAggregator {
   std::size_t layer_of(const std::string& name, const at::Tensor& tensor) const;
 
   std::map<std::string, std::size_t> index_;
+  std::vector<at::Tensor> submitted_;  // in this step
   std::shared_ptr<Aggregator> engine_;
 };
 

@@ -17,6 +17,7 @@
 
 #include "lgreco/bucket.h"
 #include "lgreco/communicator.h"
+#include "lgreco/groups.h"
 #include "lgreco/layer.h"
 #include "lgreco/options.h"
 #include "lgreco/plan.h"
@@ -28,13 +29,11 @@ namespace lgreco {
 
 class Aggregator {
  public:
-  /// Collective: all ranks compare their settings, and throw the same MismatchError when they
-  /// differ. `lanes` holds one communicator, or two over the same ranks: then the second round of a
-  /// bucket and the first of the next one overlap.
+  /// Collective: all ranks of `groups` compare their settings, and throw the same MismatchError
+  /// when they differ; so do those of a lane in their layers. A vector of lanes is a Groups, too.
   /// Throws ConfigError on duplicate names or settings out of range, PeerError when a peer does not
   /// answer within the timeout.
-  Aggregator(std::vector<LayerSpec> layers, AggregatorOptions options,
-             std::vector<std::unique_ptr<Communicator>> lanes);
+  Aggregator(std::vector<LayerSpec> layers, AggregatorOptions options, Groups groups);
   /// Waits a little for the step in flight, then gives up on it: buckets that are not done get a
   /// PeerError.
   ~Aggregator();
@@ -101,6 +100,7 @@ class Aggregator {
   /// Of the steps that have ended. Never waits.
   Notices notices() const;
 
+  /// Among those that average with this rank.
   int rank() const;
   int size() const;
   const std::vector<LayerSpec>& layers() const;
@@ -108,6 +108,7 @@ class Aggregator {
   MemoryUse memory() const;
   /// The following wait until every complete step has ended; never call them from `done`.
   /// Thread-safe.
+  /// Of this rank's layers; its sums are of all layers that are planned together.
   Plan plan() const;
   /// Accordion: the change of the whole model's norm says that training is in a critical regime.
   /// True under other policies.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 #include <vector>
 
 namespace lgreco {
@@ -18,8 +19,11 @@ struct Gradient {
 
 struct Bucket {
   std::vector<Gradient> gradients;
-  /// Ends the step.
+  /// Ends the step. A bucket of no layers sends nothing; the last one may be.
   bool last = true;
+  /// Why this rank's part of the step is not what it should be: the step is lost on all ranks, with
+  /// a ConfigError of it.
+  std::string problem = {};
 };
 
 }  // namespace lgreco

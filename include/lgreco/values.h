@@ -35,6 +35,7 @@ enum class Presence : std::uint8_t { absent = 0, present = 1, non_finite = 2 };
 
 /// The step that an exchange belongs to.
 struct StepContext {
+  int rank = 0;  // this one, as errors name it: among those that commit together
   std::uint64_t step = 0;
   std::uint64_t plan = 0;        // Plan::hash()
   std::uint32_t sequence = 0;    // of the bucket, since the start

@@ -60,8 +60,8 @@ class Aggregator(Compression):
         A layer that this rank does not give counts as zero here (and one that nobody gives, as not
         there). Give what the others give, unless that is meant.
 
-        Raises ConfigError on an unknown name, another shape, and a tensor whose elements have no
-        memory of their own; PeerError when a peer fails.
+        Raises ConfigError, on all ranks, on an unknown name, another shape, and a tensor whose
+        elements have no memory of their own; PeerError when a peer fails.
         """
         self._before_pass()
         self._engine.average_(dict(tensors))

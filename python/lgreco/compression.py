@@ -55,7 +55,11 @@ class Compression:
         process_group: dist.ProcessGroup | None,
         layers_are_parameters: bool,
         caller_settings: Mapping[str, object] | None = None,
+        agreement_group: dist.ProcessGroup | None = None,
+        layers_elsewhere: Sequence[str] = (),
     ) -> None:
+        """`agreement_group`: the ranks that commit and plan together, when these are more than
+        those of `process_group`, with the names of the layers that only they have."""
         if not isinstance(method, Method):
             raise ConfigError(
                 f"[compress] method must be an lgreco method such as lgreco.PowerSGD(rank=4), "
@@ -64,7 +68,8 @@ class Compression:
         if not layers:
             raise ConfigError("[compress] there is no layer to synchronise")
         self._policy = checked_policy(policy)
-        policy_settings = self._policy.settings([name for name, _ in layers], method)
+        names = [name for name, _ in layers]
+        policy_settings = self._policy.settings([*names, *layers_elsewhere], method)
         timeout = settings["timeout"]
         if timeout is None:
             timeout = timeout_seconds_of(process_group)
@@ -77,9 +82,14 @@ class Compression:
             | {"caller_settings": [(n, str(v)) for n, v in (caller_settings or {}).items()]},
         }
         _torch.check_arguments(**arguments)  # before anything is asked of the other ranks
+        groups = own_groups(process_group, settings["lanes"], timeout)
+        agreement = None
+        if agreement_group is not None:
+            (agreement,) = own_groups(agreement_group, 1, timeout)
         self._engine = _torch.Aggregator(
             **arguments,
-            groups=own_groups(process_group, settings["lanes"], timeout),
+            groups=groups,
+            agreement=agreement,
             layers_are_parameters=layers_are_parameters,
         )
 

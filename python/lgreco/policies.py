@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -21,10 +21,6 @@ class Policy:
     def settings(self, layers: Sequence[str], method: Method) -> dict[str, object]:
         """The engine's view of this policy for a model with these layers."""
         raise NotImplementedError
-
-    def stretched(self, factor: int) -> Policy:
-        """The same when each of its steps is `factor` steps of the engine."""
-        return self
 
 
 @dataclass(frozen=True)
@@ -106,14 +102,6 @@ class LGreCo(Policy):
     def settings(self, layers: Sequence[str], method: Method) -> dict[str, object]:
         return self.settings_for([method])
 
-    def stretched(self, factor: int) -> LGreCo:
-        return replace(
-            self,
-            every=self.every * factor,
-            start=self.start * factor,
-            window=self.window * factor,
-        )
-
     def settings_for(self, references: Sequence[Method]) -> dict[str, object]:
         """The engine's view, when each layer's reference is one of these."""
         return {
@@ -188,10 +176,6 @@ class Accordion(Policy):
             )
         for count in self.micro_batches:
             require_whole("[policy] Accordion: micro_batches", count, least=1)
-
-    def stretched(self, factor: int) -> Accordion:
-        then = None if self.then is None else self.then.stretched(factor)
-        return replace(self, every=self.every * factor, then=then)
 
     def settings(self, layers: Sequence[str], method: Method) -> dict[str, object]:
         then = None if self.then is None else self.then.settings_for([self.low, self.high])

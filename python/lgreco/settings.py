@@ -63,17 +63,17 @@ class ReplicaSettingsKeywords(TypedDict, total=False):
         int | None,
         Setting(None, "that encode and decode (None: this rank's share of the cores, at most 4)."),
     ]
-
-
-class SettingsKeywords(ReplicaSettingsKeywords, total=False):
-    """Of front ends whose steps have several buckets, and that know the parameters."""
-
-    drift_check_every: Annotated[
-        int, Setting(100, "steps between comparisons of the ranks' parameters; 0 for never.")
-    ]
     lanes: Annotated[
         int,
         Setting(2, "2 overlaps the rounds of consecutive buckets; 1 saves a process group."),
+    ]
+
+
+class SettingsKeywords(ReplicaSettingsKeywords, total=False):
+    """Of front ends that know the parameters."""
+
+    drift_check_every: Annotated[
+        int, Setting(100, "steps between comparisons of the ranks' parameters; 0 for never.")
     ]
 
 

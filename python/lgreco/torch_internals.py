@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
+from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
@@ -61,6 +63,7 @@ class ShardedGroup:
     """Parameters of an FSDP2 module whose gradients are reduced at once."""
 
     identity: int
+    parameters: list[nn.Parameter]  # DTensors, in the order of the reduced gradients
     elements: int  # of this rank's gradients, with padding
     dtype: torch.dtype  # in which they are reduced
     device: torch.device
@@ -83,6 +86,7 @@ def sharded_groups(module: FSDPModule) -> list[ShardedGroup]:
         described.append(
             ShardedGroup(
                 identity=id(group),
+                parameters=[p.sharded_param for p in parameters],
                 elements=sum(p.padded_sharded_param_size.numel() for p in parameters),
                 dtype=mixed.reduce_dtype or mixed.param_dtype or parameters[0].sharded_param.dtype,
                 device=group.device,
@@ -93,6 +97,46 @@ def sharded_groups(module: FSDPModule) -> list[ShardedGroup]:
             )
         )
     return described
+
+
+def add_reduced(module: FSDPModule, identity: int, reduced: torch.Tensor) -> None:
+    """Do with the reduced gradients of a group what FSDP does with them after its hook: add them to
+    the parameters' gradients."""
+    from torch.distributed.fsdp._fully_shard._fsdp_collectives import _get_gradient_divide_factors
+
+    (group,) = (g for g in module._get_fsdp_state()._fsdp_param_groups if id(g) == identity)
+    _, divisor, _, _ = _get_gradient_divide_factors(
+        group._reduce_scatter_process_group,
+        None,
+        reduced.dtype,
+        group.device.type,
+        group.gradient_divide_factor,
+        group.force_sum_reduction_for_comms,
+    )
+    if divisor is not None:
+        reduced = reduced / divisor
+    first = 0
+    for one in group.fsdp_params:
+        if not one.sharded_param.requires_grad:
+            continue
+        gradient = reduced.as_strided(one.sharded_size, one.contiguous_sharded_stride, first)
+        one.sharded_param.grad._local_tensor += gradient.to(group._orig_dtype)
+        first += one.padded_sharded_param_size.numel()
+
+
+def backward_pass() -> int:
+    """A number of the backward pass that this thread is in."""
+    return torch._C._current_graph_task_id()
+
+
+def at_end_of_backward_pass(call: Callable[[], None]) -> None:
+    """After everything that was asked for before. What `call` raises, backward() raises."""
+    torch.autograd.Variable._execution_engine.queue_callback(call)
+
+
+def has_gradient_hook(parameter: nn.Parameter) -> bool:
+    """Something is done with the gradient as soon as it is accumulated."""
+    return bool(getattr(parameter, "_post_accumulate_grad_hooks", None))
 
 
 def meshes_of(module: FSDPModule) -> int:

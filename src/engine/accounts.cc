@@ -7,31 +7,39 @@
 
 namespace lgreco {
 
-Lanes counted(std::vector<std::unique_ptr<Communicator>> lanes) {
-  if (lanes.empty() || lanes.size() > 2) {
+CountedGroups::CountedGroups(Groups groups) {
+  if (groups.lanes.empty() || groups.lanes.size() > 2) {
     throw ConfigError("[aggregator] one or two communicators are needed, not " +
-                      std::to_string(lanes.size()));
+                      std::to_string(groups.lanes.size()));
   }
-  Lanes counting;
-  for (auto& lane : lanes) {
-    counting.push_back(std::make_unique<CountingCommunicator>(std::move(lane)));
+  for (auto& lane : groups.lanes) {
+    lanes_.push_back(std::make_unique<CountingCommunicator>(std::move(lane)));
   }
-  return counting;
+  if (groups.agreement) {
+    own_agreement_ = std::make_unique<CountingCommunicator>(std::move(groups.agreement));
+  }
 }
 
-Traffic Accounts::traffic() const {
+Traffic CountedGroups::traffic() const {
   Traffic total;
-  for (const auto& lane : lanes_) {
-    total.bytes_sent += lane->traffic().bytes_sent;
-    total.bytes_received += lane->traffic().bytes_received;
-    total.messages_sent += lane->traffic().messages_sent;
-    total.seconds += lane->traffic().seconds;
-  }
+  const auto add = [&](const Traffic& traffic) {
+    total.bytes_sent += traffic.bytes_sent;
+    total.bytes_received += traffic.bytes_received;
+    total.messages_sent += traffic.messages_sent;
+    total.seconds += traffic.seconds;
+  };
+  for (const auto& lane : lanes_) add(lane->traffic());
+  if (own_agreement_) add(own_agreement_->traffic());
   return total;
 }
 
+void CountedGroups::abort() const {
+  for (const auto& lane : lanes_) lane->abort();
+  if (own_agreement_) own_agreement_->abort();
+}
+
 void Accounts::add_traffic() {
-  const Traffic total = traffic();
+  const Traffic total = groups_.traffic();
   stats.bytes_sent += total.bytes_sent - counted_.bytes_sent;
   stats.bytes_received += total.bytes_received - counted_.bytes_received;
   stats.messages_sent += total.messages_sent - counted_.messages_sent;
@@ -56,7 +64,7 @@ Notices Accounts::notices() const {
 
 void Accounts::resume(const Stats& loaded) {
   stats = loaded;
-  counted_ = traffic();
+  counted_ = groups_.traffic();
   publish_notices();
 }
 

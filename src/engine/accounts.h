@@ -1,4 +1,4 @@
-// What an aggregator counts: what its lanes carried, and what its steps added.
+// What an aggregator counts: what its communicators carried, and what its steps added.
 #pragma once
 
 #include <atomic>
@@ -7,22 +7,40 @@
 #include <vector>
 
 #include "lgreco/communicator.h"
+#include "lgreco/groups.h"
 #include "lgreco/state.h"
 
 namespace lgreco {
 
-/// The communicators that carry an aggregator's messages.
 using Lanes = std::vector<std::unique_ptr<CountingCommunicator>>;
 
-/// Throws ConfigError unless there are one or two.
-Lanes counted(std::vector<std::unique_ptr<Communicator>> lanes);
+/// The communicators that carry an aggregator's messages.
+class CountedGroups {
+ public:
+  /// Throws ConfigError unless there are one or two lanes.
+  explicit CountedGroups(Groups groups);
+
+  const Lanes& lanes() const { return lanes_; }
+  /// Of those who commit together: the last lane, unless others do than those who average.
+  CountingCommunicator& agreement() const {
+    return own_agreement_ ? *own_agreement_ : *lanes_.back();
+  }
+  bool has_own_agreement() const { return own_agreement_ != nullptr; }
+  Traffic traffic() const;
+  /// Thread-safe.
+  void abort() const;
+
+ private:
+  Lanes lanes_;
+  std::unique_ptr<CountingCommunicator> own_agreement_;
+};
 
 class Accounts {
  public:
-  /// `lanes` must outlive it.
-  explicit Accounts(const Lanes& lanes) : lanes_(lanes) {}
+  /// `groups` must outlive it.
+  explicit Accounts(const CountedGroups& groups) : groups_(groups) {}
 
-  /// Take over what the lanes carried since the last call. REQUIRES: no lane is in use.
+  /// Take over what they carried since the last call. REQUIRES: none is in use.
   void add_traffic();
   /// What an uncompressed ring all-reduce of `gradient_bytes` would have sent.
   void add_dense_bytes(std::uint64_t gradient_bytes, int ranks);
@@ -36,11 +54,9 @@ class Accounts {
   Notices notices() const;
 
  private:
-  Traffic traffic() const;
-
-  const Lanes& lanes_;
+  const CountedGroups& groups_;
   std::atomic<std::uint64_t> dropped_residuals_{0}, unapplied_steps_{0}, large_residual_steps_{0};
-  Traffic counted_;  // what of the lanes' traffic is in `stats`
+  Traffic counted_;  // what of their traffic is in `stats`
 };
 
 }  // namespace lgreco

@@ -27,28 +27,41 @@ AggregatorOptions checked(AggregatorOptions options) {
 
 // The parts, each below the next: counters and state, the end of a step, the threads.
 struct Aggregator::Impl {
-  Impl(std::vector<LayerSpec> layers, AggregatorOptions asked,
-       std::vector<std::unique_ptr<Communicator>> communicators)
+  Impl(std::vector<LayerSpec> layers, AggregatorOptions asked, Groups communicators)
       : options(checked(std::move(asked))),
-        lanes(counted(std::move(communicators))),
-        place{lanes[0]->rank(), lanes[0]->size()},
+        groups(std::move(communicators)),
+        place{groups.lanes()[0]->rank(), groups.lanes()[0]->size()},
+        membership(membership_of(layers)),
         pool(options.threads),
-        accounts(lanes),
-        run(std::move(layers), options, place, trace),
+        accounts(groups),
+        run(std::move(layers), options, place, membership, trace),
         values(run.layers(), {place, options.seed, options.error_feedback, options.keep_previous},
                pool),
         stateless_values(run.stateless_layers(), {place, options.seed, /*error_feedback=*/false},
                          pool),
-        step(run, accounts, options, place, *lanes.back(), trace) {
+        step(run, accounts, options, membership, groups.agreement(), trace) {
     const Deadline deadline = Clock::now() + options.timeout;
-    require_same(registration_of(fingerprint_of(run.specs(), options), options), *lanes[0],
-                 deadline);
+    Communicator& lane = *groups.lanes()[0];
+    if (!groups.has_own_agreement()) {
+      require_same(registration_of(fingerprint_of(run.specs(), options), options), lane, deadline);
+    }
     if (run.planning().needs_network()) {
-      run.planning().set_network(probe_network(*lanes[0], deadline));
+      Network network = probe_network(lane, deadline);
+      if (groups.has_own_agreement()) network = worst_of(network, groups.agreement(), deadline);
+      run.planning().set_network(network);
     }
     accounts.add_traffic();
     run.begin();
-    pipeline.emplace(run, step, lanes, options, place, values, stateless_values, trace);
+    pipeline.emplace(run, step, groups, options, place, values, stateless_values, trace);
+  }
+
+  /// When others agree than those who average, they compare what they have here.
+  Membership membership_of(const std::vector<LayerSpec>& layers) const {
+    if (!groups.has_own_agreement()) return one_group(layers, place);
+    const Deadline deadline = Clock::now() + options.timeout;
+    require_same(registration_of(fingerprint_of({}, options), options), groups.agreement(),
+                 deadline);
+    return gather_membership(layers, *groups.lanes()[0], groups.agreement(), deadline);
   }
 
   Stats stats() const {
@@ -59,8 +72,9 @@ struct Aggregator::Impl {
   }
 
   const AggregatorOptions options;
-  Lanes lanes;
-  Place place;
+  CountedGroups groups;
+  Place place;  // among those who average
+  Membership membership;
   WorkerPool pool;
   Trace trace;
   Accounts accounts;
@@ -70,9 +84,8 @@ struct Aggregator::Impl {
   std::optional<Pipeline> pipeline;  // once the ranks have agreed to begin
 };
 
-Aggregator::Aggregator(std::vector<LayerSpec> layers, AggregatorOptions options,
-                       std::vector<std::unique_ptr<Communicator>> lanes)
-    : impl_(std::make_unique<Impl>(std::move(layers), std::move(options), std::move(lanes))) {}
+Aggregator::Aggregator(std::vector<LayerSpec> layers, AggregatorOptions options, Groups groups)
+    : impl_(std::make_unique<Impl>(std::move(layers), std::move(options), std::move(groups))) {}
 
 Aggregator::~Aggregator() = default;
 

@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
 #include "lgreco/compressor.h"
 #include "lgreco/status.h"
+#include "src/engine/gather.h"
 
 namespace lgreco {
 namespace {
@@ -75,25 +77,6 @@ std::vector<std::string> lines_of(const std::string& text) {
   return lines;
 }
 
-std::vector<std::vector<std::byte>> gather(std::span<const std::byte> own,
-                                           const std::vector<std::size_t>& sizes,
-                                           Communicator& communicator, Deadline deadline) {
-  std::size_t total = 0;
-  for (std::size_t size : sizes) total += size;
-  std::vector<std::byte> all(total);
-  std::vector<std::span<std::byte>> slots;
-  std::size_t at = 0;
-  for (std::size_t size : sizes) {
-    slots.push_back(std::span(all).subspan(at, size));
-    at += size;
-  }
-  communicator.all_gather(own, slots, deadline);
-  std::vector<std::vector<std::byte>> messages;
-  messages.reserve(slots.size());
-  for (const auto& slot : slots) messages.emplace_back(slot.begin(), slot.end());
-  return messages;
-}
-
 struct Summary {
   std::uint64_t hash;
   std::uint64_t length;
@@ -123,9 +106,11 @@ std::string difference(const std::string& first, const std::string& other, int r
 
 /// What a rank tells in a commit round.
 struct Verdict {
+  static constexpr std::uint32_t kIfAll = 1, kOverflowed = 2;
+
   std::uint64_t value;   // compared unless 0
   std::uint32_t failed;  // Failure::Kind, or 0
-  std::uint32_t if_all;
+  std::uint32_t flags;
   Terms::Purpose purpose;
   std::uint64_t step;
   std::uint64_t plan;
@@ -135,11 +120,10 @@ struct Verdict {
   std::uint32_t paused;
 
   Verdict() = default;
-  Verdict(std::uint64_t compared, bool only_if_all, const std::optional<Failure>& failure,
-          const Terms& terms)
-      : value(compared),
-        failed(failure ? static_cast<std::uint32_t>(failure->kind) : 0),
-        if_all(only_if_all),
+  Verdict(const CommitRound::Opinion& own, const Terms& terms)
+      : value(own.value),
+        failed(own.failure ? static_cast<std::uint32_t>(own.failure->kind) : 0),
+        flags((own.if_all ? kIfAll : 0) | (own.overflowed ? kOverflowed : 0)),
         purpose(terms.purpose),
         step(terms.step),
         plan(terms.plan),
@@ -148,6 +132,8 @@ struct Verdict {
         learning_rate_decayed(terms.learning_rate_decayed),
         paused(terms.paused) {}
 
+  bool if_all() const { return (flags & kIfAll) != 0; }
+  bool overflowed() const { return (flags & kOverflowed) != 0; }
   Terms terms() const {
     return {purpose, step, plan, grad_scale, resets, learning_rate_decayed != 0, paused != 0};
   }
@@ -283,54 +269,70 @@ void require_same(const Fingerprint& fingerprint, Communicator& communicator, De
   }
 }
 
-CommitRound::CommitRound(Place place)
-    : place_(place),
-      messages_(Messages::Kind::gather, Phase::commit, place, 0,
-                std::vector<std::size_t>(static_cast<std::size_t>(place.ranks), sizeof(Verdict))) {}
+CommitRound::CommitRound(const Membership& membership)
+    : membership_(membership),
+      place_(membership.place),
+      messages_(Messages::Kind::gather, Phase::commit, place_, 0,
+                std::vector<std::size_t>(static_cast<std::size_t>(place_.ranks), sizeof(Verdict))),
+      everybody_(static_cast<std::size_t>(place_.ranks)) {
+  std::iota(everybody_.begin(), everybody_.end(), 0);
+}
+
+namespace {
+
+Verdict verdict_of(int rank, const Messages& messages) {
+  Verdict verdict;
+  std::memcpy(&verdict, messages.incoming(rank).data(), sizeof verdict);
+  return verdict;
+}
+
+}  // namespace
+
+void CommitRound::compare(std::span<const int> ranks, Outcome& outcome) const {
+  const bool all =
+      std::ranges::all_of(ranks, [&](int rank) { return verdict_of(rank, messages_).if_all(); });
+  std::uint64_t first = 0;
+  for (const int rank : ranks) {
+    const Verdict verdict = verdict_of(rank, messages_);
+    if (rank == place_.rank) outcome.all_compared = all;
+    if (verdict.value == 0 || (verdict.if_all() && !all)) continue;
+    if (first == 0) first = verdict.value;
+    outcome.values_differ |= verdict.value != first;
+  }
+}
 
 CommitRound::Outcome CommitRound::agree(Communicator& communicator, std::uint32_t sequence,
-                                        Deadline deadline, const std::optional<Failure>& failure,
-                                        std::uint64_t value, const Terms& terms, bool if_all) {
+                                        Deadline deadline, const Opinion& own, const Terms& terms) {
   // Step and plan are terms, so that ranks that differ in them can say so.
   const Frame frame{.sequence = sequence};
-  const Verdict own(value, if_all, failure, terms);
-  std::memcpy(messages_.outgoing(place_.rank).data(), &own, sizeof own);
+  const Verdict own_verdict(own, terms);
+  std::memcpy(messages_.outgoing(place_.rank).data(), &own_verdict, sizeof own_verdict);
   messages_.exchange(communicator, frame, deadline);
   Outcome outcome;
-  const auto verdict_of = [&](int rank) {
-    Verdict verdict;
-    std::memcpy(&verdict, messages_.incoming(rank).data(), sizeof verdict);
-    return verdict;
-  };
-  outcome.all_compared = true;
-  for (int rank = 0; rank < place_.ranks; ++rank) {
-    outcome.all_compared &= verdict_of(rank).if_all != 0;
-  }
   int failed_rank = -1;
-  std::uint64_t first = 0;
-  std::optional<Terms> first_terms;
   for (int rank = 0; rank < place_.ranks; ++rank) {
-    Verdict verdict = verdict_of(rank);
-    if (verdict.if_all != 0 && !outcome.all_compared) verdict.value = 0;
-    if (!first_terms) first_terms = verdict.terms();
-    if (verdict.terms() != *first_terms) {
+    const Verdict verdict = verdict_of(rank, messages_), first = verdict_of(0, messages_);
+    if (verdict.terms() != first.terms()) {
       // Before any rank's own failure, of which this is the likely reason.
       outcome.failure =
-          Failure{Failure::Kind::mismatch, difference(*first_terms, verdict.terms(), rank)};
+          Failure{Failure::Kind::mismatch, difference(first.terms(), verdict.terms(), rank)};
       return outcome;
     }
-    if (first == 0) first = verdict.value;
-    outcome.values_differ |= verdict.value != 0 && verdict.value != first;
+    outcome.overflowed |= verdict.overflowed();
     if (failed_rank >= 0 || verdict.failed == 0) continue;
     failed_rank = rank;
     outcome.failure = Failure{static_cast<Failure::Kind>(verdict.failed), ""};
   }
+  if (own.whose == Opinion::Whose::everybody) {
+    compare(everybody_, outcome);
+  } else {
+    for (const Peers& peers : membership_.groups) compare(peers.ranks, outcome);
+  }
   if (outcome.failure) {
-    outcome.failure->message = message_of(failed_rank, failure, communicator, frame, deadline);
+    outcome.failure->message = message_of(failed_rank, own.failure, communicator, frame, deadline);
   }
   return outcome;
 }
-
 std::string CommitRound::message_of(int rank, const std::optional<Failure>& failure,
                                     Communicator& communicator, const Frame& frame,
                                     Deadline deadline) const {
@@ -352,19 +354,23 @@ std::string CommitRound::message_of(int rank, const std::optional<Failure>& fail
   return {begin, std::find(begin, begin + kMessageBytes, '\0')};
 }
 
-std::vector<bool> layers_of_any(const std::vector<bool>& own, Place place,
+std::vector<bool> layers_of_any(const std::vector<bool>& own, const Membership& membership,
                                 Communicator& communicator, std::uint32_t sequence,
                                 Deadline deadline) {
-  Messages messages(Messages::Kind::gather, Phase::commit, place, 0,
-                    std::vector<std::size_t>(static_cast<std::size_t>(place.ranks), own.size()));
+  const Place place = membership.place;
+  std::vector<std::size_t> sizes;
+  for (int rank = 0; rank < place.ranks; ++rank) {
+    sizes.push_back(membership.group(rank).layers.size());
+  }
+  Messages messages(Messages::Kind::gather, Phase::commit, place, 0, sizes);
   const auto given = messages.outgoing(place.rank);
   for (std::size_t layer = 0; layer < own.size(); ++layer) given[layer] = std::byte{own[layer]};
   messages.exchange(communicator, {.sequence = sequence}, deadline);
-  std::vector<bool> any(own.size());
+  std::vector<bool> any(membership.layers.size());
   for (int rank = 0; rank < place.ranks; ++rank) {
-    const auto theirs = messages.incoming(rank);
-    for (std::size_t layer = 0; layer < any.size(); ++layer) {
-      if (theirs[layer] != std::byte{0}) any[layer] = true;
+    const std::vector<std::size_t>& layers = membership.group(rank).layers;
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+      if (messages.incoming(rank)[i] != std::byte{0}) any[layers[i]] = true;
     }
   }
   return any;
@@ -381,30 +387,34 @@ std::uint64_t hash_of(std::span<const std::uint64_t> hashes) {
   return XXH3_64bits(hashes.data(), hashes.size_bytes());
 }
 
-Failure describe_drift(std::span<const std::uint64_t> hashes, const std::vector<LayerSpec>& layers,
-                       Place place, Communicator& communicator, const Frame& frame,
-                       Deadline deadline) {
-  Messages messages(
-      Messages::Kind::gather, Phase::commit, place, 0,
-      std::vector<std::size_t>(static_cast<std::size_t>(place.ranks), hashes.size_bytes()));
+Failure describe_drift(std::span<const std::uint64_t> hashes, const Membership& membership,
+                       Communicator& communicator, const Frame& frame, Deadline deadline) {
+  const Place place = membership.place;
+  std::vector<std::size_t> sizes;
+  for (int rank = 0; rank < place.ranks; ++rank) {
+    sizes.push_back(membership.group(rank).layers.size() * sizeof(std::uint64_t));
+  }
+  Messages messages(Messages::Kind::gather, Phase::commit, place, 0, sizes);
   std::memcpy(messages.outgoing(place.rank).data(), hashes.data(), hashes.size_bytes());
   messages.exchange(communicator, frame, deadline);
-  for (std::size_t layer = 0; layer < layers.size(); ++layer) {
-    const auto hash_on = [&](int rank) {
-      std::uint64_t hash;
-      std::memcpy(&hash, messages.incoming(rank).data() + layer * sizeof hash, sizeof hash);
-      return hash;
-    };
-    int first = -1;  // of the ranks that compare
-    for (int rank = 0; rank < place.ranks; ++rank) {
-      const std::uint64_t hash = hash_on(rank);
-      if (hash != 0 && first < 0) first = rank;
-      if (hash == 0 || hash == hash_on(first)) continue;
-      return {Failure::Kind::mismatch, "[step " + std::to_string(frame.step) +
-                                           "] the parameters of layer '" + layers[layer].name +
-                                           "' on rank " + std::to_string(rank) +
-                                           " are not those of rank " + std::to_string(first) +
-                                           "; load the same parameters on every rank"};
+  for (const Peers& peers : membership.groups) {
+    for (std::size_t i = 0; i < peers.layers.size(); ++i) {
+      const auto hash_on = [&](int rank) {
+        std::uint64_t hash;
+        std::memcpy(&hash, messages.incoming(rank).data() + i * sizeof hash, sizeof hash);
+        return hash;
+      };
+      int first = -1;  // of the ranks that compare
+      for (const int rank : peers.ranks) {
+        const std::uint64_t hash = hash_on(rank);
+        if (hash != 0 && first < 0) first = rank;
+        if (hash == 0 || hash == hash_on(first)) continue;
+        return {Failure::Kind::mismatch,
+                "[step " + std::to_string(frame.step) + "] the parameters of layer '" +
+                    membership.layers[peers.layers[i]].spec.name + "' on rank " +
+                    std::to_string(rank) + " are not those of rank " + std::to_string(first) +
+                    "; load the same parameters on every rank"};
+      }
     }
   }
   return {Failure::Kind::mismatch, "the ranks' parameters differ"};

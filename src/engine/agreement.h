@@ -10,6 +10,7 @@
 
 #include "lgreco/options.h"
 #include "src/engine/failure.h"
+#include "src/engine/membership.h"
 #include "src/engine/messages.h"
 
 namespace lgreco {
@@ -48,41 +49,57 @@ struct Terms {
 /// The last collective of a step: did every bucket succeed on every rank?
 class CommitRound {
  public:
-  explicit CommitRound(Place place);
+  /// `membership` must outlive it.
+  explicit CommitRound(const Membership& membership);
 
-  /// What the ranks agreed on.
+  /// What one rank says.
+  struct Opinion {
+    const std::optional<Failure>& failure;
+    /// Compared with those of other ranks, unless it is 0: of everybody, or of those who average
+    /// with this one.
+    std::uint64_t value = 0;
+    enum class Whose : std::uint8_t { everybody, peers } whose = Whose::everybody;
+    /// Compare only with those, and when all of those, who have said so, too.
+    bool if_all = false;
+    /// Something was not finite.
+    bool overflowed = false;
+  };
+
+  /// What the ranks agreed on: the same on all of them, but for `all_compared`.
   struct Outcome {
-    /// Different terms, or the failure of the lowest rank that has one of its own; the same on all
-    /// ranks.
+    /// Different terms, or the failure of the lowest rank that has one of its own.
     std::optional<Failure> failure;
     /// Ranks that compare something have not all the same.
     bool values_differ = false;
-    /// All ranks said `if_all`.
+    /// All whose values were compared with this rank's said `if_all`.
     bool all_compared = false;
+    bool overflowed = false;  // somewhere
   };
 
   /// Announces agree(), see Communicator::expect.
   void expect(Communicator& communicator) const { messages_.expect(communicator); }
-  /// Collective. `value` is compared with the other ranks' unless it is 0; with `if_all`, only when
-  /// all ranks have said so. `sequence` is that of the newest bucket. Throws PeerError, and
-  /// ProtocolError when a message is damaged: then the ranks may not agree any more.
+  /// Collective. `sequence` is that of the newest bucket. Throws PeerError, and ProtocolError when
+  /// a message is damaged: then the ranks may not agree any more.
   Outcome agree(Communicator& communicator, std::uint32_t sequence, Deadline deadline,
-                const std::optional<Failure>& failure, std::uint64_t value, const Terms& terms,
-                bool if_all = false);
+                const Opinion& own, const Terms& terms);
 
   /// Seconds that the frames of the last agree() took.
   double check_s() const { return messages_.check_s(); }
 
  private:
+  void compare(std::span<const int> ranks, Outcome& outcome) const;
   std::string message_of(int rank, const std::optional<Failure>& failure,
                          Communicator& communicator, const Frame& frame, Deadline deadline) const;
 
+  const Membership& membership_;
   Place place_;
   Messages messages_;
+  std::vector<int> everybody_;
 };
 
-/// Collective: the layers that some rank has, of as many as `own`.
-std::vector<bool> layers_of_any(const std::vector<bool>& own, Place place,
+/// Collective: which of the membership's layers some holder has marked; `own` are this rank's
+/// marks, of its layers.
+std::vector<bool> layers_of_any(const std::vector<bool>& own, const Membership& membership,
                                 Communicator& communicator, std::uint32_t sequence,
                                 Deadline deadline);
 
@@ -90,9 +107,9 @@ std::vector<bool> layers_of_any(const std::vector<bool>& own, Place place,
 void hash_parameters(const AggregatorOptions& options, std::span<std::uint64_t> hashes);
 std::uint64_t hash_of(std::span<const std::uint64_t> hashes);
 
-/// Collective: which layer differs, where. Called when hashes differ; zeros are not compared.
-Failure describe_drift(std::span<const std::uint64_t> hashes, const std::vector<LayerSpec>& layers,
-                       Place place, Communicator& communicator, const Frame& frame,
-                       Deadline deadline);
+/// Collective: which layer differs, where: the same on every rank. Called when hashes differ
+/// between ranks that hold the same layers; zeros are not compared.
+Failure describe_drift(std::span<const std::uint64_t> hashes, const Membership& membership,
+                       Communicator& communicator, const Frame& frame, Deadline deadline);
 
 }  // namespace lgreco

@@ -51,9 +51,9 @@ Candidates candidates_of(const LGrecoPolicy& policy, std::span<const Level> refe
   return candidates;
 }
 
-std::vector<int> measuring_ranks(std::span<const LayerRecord> layers,
-                                 std::span<const Candidates> candidates, int ranks,
-                                 std::uint64_t number) {
+std::vector<int> measuring_ranks(const Membership& membership,
+                                 std::span<const Candidates> candidates, std::uint64_t number) {
+  const std::vector<ModelLayer>& layers = membership.layers;
   std::vector<double> costs;
   for (std::size_t i = 0; i < layers.size(); ++i) {
     costs.push_back(cost_to_measure(layers[i].shape, candidates[i]));
@@ -62,13 +62,15 @@ std::vector<int> measuring_ranks(std::span<const LayerRecord> layers,
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(),
                    [&](std::size_t a, std::size_t b) { return costs[a] > costs[b]; });
-  std::vector<double> load(static_cast<std::size_t>(ranks), 0);
+  std::vector<double> load(static_cast<std::size_t>(membership.place.ranks), 0);
   std::vector<int> owners(layers.size());
   for (const std::size_t layer : order) {
-    const auto least = std::min_element(load.begin(), load.end());
-    *least += costs[layer];
-    const auto rank = static_cast<std::uint64_t>(least - load.begin());
-    owners[layer] = static_cast<int>((rank + number) % static_cast<std::uint64_t>(ranks));
+    const std::vector<int>& holders = layers[layer].holders;
+    const auto load_of = [&](int rank) -> double& { return load[static_cast<std::size_t>(rank)]; };
+    const auto least = std::ranges::min_element(holders, {}, load_of);
+    load_of(*least) += costs[layer];
+    const auto holder = static_cast<std::uint64_t>(least - holders.begin());
+    owners[layer] = holders[(holder + number) % holders.size()];
   }
   return owners;
 }

@@ -7,7 +7,7 @@
 
 #include "lgreco/level.h"
 #include "lgreco/policy.h"
-#include "src/engine/layer_record.h"
+#include "src/engine/membership.h"
 
 namespace lgreco {
 
@@ -31,11 +31,10 @@ struct Window {
   std::uint64_t steps = 0;
 };
 
-/// Which rank measures each layer for plan `number`: balanced by cost, and another in each plan, so
-/// that no rank's gradients decide alone.
-std::vector<int> measuring_ranks(std::span<const LayerRecord> layers,
-                                 std::span<const Candidates> candidates, int ranks,
-                                 std::uint64_t number);
+/// Which of its holders measures each layer for plan `number`: balanced by cost, and another in
+/// each plan, so that no rank's gradients decide alone.
+std::vector<int> measuring_ranks(const Membership& membership,
+                                 std::span<const Candidates> candidates, std::uint64_t number);
 
 /// The row of one layer, from the mean of its window, when `ranks` ranks sum it.
 CostRow measure_row(const Window& window, const MatrixShape& shape, const Candidates& candidates,

@@ -41,19 +41,20 @@ TEST(CostTable, CandidatesOfTwoReferencesAreThoseOfBoth) {
   EXPECT_EQ(levels.back(), "dense");
 }
 
-std::vector<LayerRecord> model() {
-  std::vector<LayerRecord> layers;
+Membership model() {
+  std::vector<LayerSpec> layers;
   for (int i = 0; i < 9; ++i) {
-    layers.emplace_back(LayerSpec{.name = std::to_string(i), .shape = {16 << (i % 3), 256}});
+    layers.push_back({.name = std::to_string(i), .shape = {16 << (i % 3), 256}});
   }
-  return layers;
+  return one_group(layers, {.rank = 0, .ranks = 3});
 }
 
 TEST(CostTable, RanksMeasureEqualShares) {
-  const auto layers = model();
+  const Membership membership = model();
+  const std::vector<ModelLayer>& layers = membership.layers;
   const Candidates candidates = {parse_level("low_rank:1"), Level{}};
   const std::vector<Candidates> all(layers.size(), candidates);
-  const auto ranks = measuring_ranks(layers, all, 3, 0);
+  const auto ranks = measuring_ranks(membership, all, 0);
   std::vector<std::size_t> elements(3, 0);
   for (std::size_t i = 0; i < layers.size(); ++i) {
     elements[static_cast<std::size_t>(ranks[i])] += layers[i].shape.count();
@@ -63,12 +64,12 @@ TEST(CostTable, RanksMeasureEqualShares) {
 }
 
 TEST(CostTable, EveryRankMeasuresEveryLayerInTurn) {
-  const auto layers = model();
-  const std::vector<Candidates> all(layers.size(), {parse_level("low_rank:1"), Level{}});
-  std::vector<std::set<int>> seen(layers.size());
+  const Membership layers = model();
+  const std::vector<Candidates> all(9, {parse_level("low_rank:1"), Level{}});
+  std::vector<std::set<int>> seen(9);
   for (std::uint64_t number = 0; number < 3; ++number) {
-    const auto ranks = measuring_ranks(layers, all, 3, number);
-    for (std::size_t i = 0; i < layers.size(); ++i) seen[i].insert(ranks[i]);
+    const auto ranks = measuring_ranks(layers, all, number);
+    for (std::size_t i = 0; i < 9; ++i) seen[i].insert(ranks[i]);
   }
   for (const auto& ranks : seen) EXPECT_EQ(ranks, (std::set<int>{0, 1, 2}));
 }

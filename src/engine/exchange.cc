@@ -44,16 +44,16 @@ bool Exchange::fits(const std::vector<Gradient>& gradients) const {
                               });
 }
 
-void Exchange::start(const std::vector<Gradient>& gradients, bool last, Done done,
-                     const StepContext& context) {
+void Exchange::start(const Bucket& bucket, Done done, const StepContext& context) {
   context_ = context;
-  last_ = last;
+  last_ = bucket.last;
   busy_ = true;
   done_ = std::move(done);
   failure_.reset();
+  if (!bucket.problem.empty()) failure_ = Failure{Failure::Kind::config, bucket.problem};
   peer_failed_ = false;
   encode_s = decode_s = check_s = 0;
-  values_->start(gradients, context);
+  values_->start(bucket.gradients, context);
 }
 
 void Exchange::complete(const std::exception_ptr& failure) {
@@ -71,7 +71,7 @@ void Exchange::attempt(const char* doing, const Work& work) {
   try {
     work();
   } catch (...) {
-    failure_ = Failure::current("[rank " + std::to_string(place_.rank) + ", step " +
+    failure_ = Failure::current("[rank " + std::to_string(context_.rank) + ", step " +
                                 std::to_string(context_.step) + ", bucket " +
                                 std::to_string(context_.bucket) + ", " + doing + "] ");
   }
@@ -138,6 +138,7 @@ void Exchange::take_in() {
 // Both collectives are announced first, so that the peers' gather need not ask either. That of
 // gather B must wait for round B: it arrives where scatter A is sent from.
 void Exchange::round_a(Communicator& communicator) {
+  if (layers_.empty()) return;
   scatter_a_->expect(communicator);
   if (has_two_rounds()) gather_a_->expect(communicator);
   run(*scatter_a_, "scatter A", "lane A", communicator);
@@ -152,6 +153,7 @@ void Exchange::round_a(Communicator& communicator) {
 }
 
 void Exchange::expect_round_b(Communicator& communicator) const {
+  if (layers_.empty()) return;
   if (has_two_rounds()) scatter_b_->expect(communicator);
   gather_b_->expect(communicator);
 }
@@ -161,6 +163,7 @@ void Exchange::expect_round_b(Communicator& communicator) const {
 // all ranks know the same of every layer without another message: gather B was the last to bring
 // flags, and what the check looks at are its bytes, which are the same everywhere.
 void Exchange::round_b(Communicator& communicator) {
+  if (layers_.empty()) return;
   if (has_two_rounds()) {
     attempt("round B", [&] {
       const Stopwatch watch(encode_s);
@@ -189,6 +192,12 @@ void Exchange::round_b(Communicator& communicator) {
 bool Exchange::overflowed() const {
   const std::span<const Presence> presence = values_->presence();
   return std::find(presence.begin(), presence.end(), Presence::non_finite) != presence.end();
+}
+
+void Exchange::lose() {
+  for (Presence& presence : values_->presence()) {
+    if (presence == Presence::present) presence = Presence::non_finite;
+  }
 }
 
 void Exchange::finish(bool commit) {

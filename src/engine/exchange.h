@@ -45,8 +45,7 @@ class Exchange {
   bool fits(const std::vector<Gradient>& gradients) const;
 
   /// The memory of the gradients is used until finish().
-  void start(const std::vector<Gradient>& gradients, bool last, Done done,
-             const StepContext& context);
+  void start(const Bucket& bucket, Done done, const StepContext& context);
   void take_in();
   void round_a(Communicator& communicator);
   /// Announces the collectives of round_b(), see Communicator::expect.
@@ -57,6 +56,8 @@ class Exchange {
 
   /// After round_b: some layer is non-finite on some rank. Equal on all ranks.
   bool overflowed() const;
+  /// The step is lost to an overflow elsewhere: no average of it is to be taken for one.
+  void lose();
   /// The first failure on this rank.
   const std::optional<Failure>& failure() const { return failure_; }
 

@@ -133,7 +133,7 @@ class Rank {
       exchanges.push_back(
           std::make_unique<Exchange>(gradients, model_.specs, values_, place_, trace_));
       Exchange& exchange = *exchanges.back();
-      exchange.start(gradients, true, nullptr,
+      exchange.start({.gradients = gradients}, nullptr,
                      {.step = step, .sequence = ++sequence_, .deadline = soon()});
       exchange.take_in();
       exchange.round_a(communicator_);

@@ -68,4 +68,11 @@ Network probe_network(Communicator& communicator, Deadline deadline) {
   return network;
 }
 
+Network worst_of(const Network& network, Communicator& communicator, Deadline deadline) {
+  Network worst = network;
+  worst.latency = largest_over_ranks(network.latency, communicator, deadline);
+  worst.bandwidth = -largest_over_ranks(-network.bandwidth, communicator, deadline);
+  return worst;
+}
+
 }  // namespace lgreco

@@ -11,4 +11,7 @@ namespace lgreco {
 /// collectives where they are slower. Throws PeerError.
 Network probe_network(Communicator& communicator, Deadline deadline);
 
+/// Collective: the worst of what the ranks have found. Throws PeerError.
+Network worst_of(const Network& network, Communicator& communicator, Deadline deadline);
+
 }  // namespace lgreco

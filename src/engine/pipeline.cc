@@ -15,11 +15,13 @@ constexpr std::int32_t kRemembered = 4096;
 
 }  // namespace
 
-Pipeline::Pipeline(RunState& run, Step& step, const Lanes& lanes, const AggregatorOptions& options,
-                   Place place, Values& values, Values& stateless_values, Trace& trace)
+Pipeline::Pipeline(RunState& run, Step& step, const CountedGroups& groups,
+                   const AggregatorOptions& options, Place place, Values& values,
+                   Values& stateless_values, Trace& trace)
     : run_(run),
       step_(step),
-      lanes_(lanes),
+      groups_(groups),
+      lanes_(groups.lanes()),
       options_(options),
       place_(place),
       trace_(trace),
@@ -85,8 +87,7 @@ void Pipeline::require_between_steps() const {
 void Pipeline::submit(const Bucket& bucket, Done done) {
   const std::lock_guard lock(submit_mutex_);
   check(bucket);
-  ticket_.gradients.assign(bucket.gradients.begin(), bucket.gradients.end());
-  ticket_.last = bucket.last;
+  ticket_.bucket = bucket;
   ticket_.done = std::move(done);
   ticket_.submitted = Clock::now();
   {
@@ -134,7 +135,7 @@ void Pipeline::fail(const Failure& failure) {
     failed_ = true;
   }
   changed_.notify_all();
-  for (const auto& lane : lanes_) lane->abort();
+  groups_.abort();
 }
 
 std::exception_ptr Pipeline::failure() const {
@@ -163,12 +164,12 @@ void Pipeline::run_encoder() {
       begin_step(buckets, context);
       first_submitted = ticket.submitted;
     }
-    begins_step = ticket.last;
+    begins_step = ticket.bucket.last;
     if (failed_) {
       reject(ticket);
       continue;
     }
-    if (ticket.last && trace_.is_on()) {
+    if (ticket.bucket.last && trace_.is_on()) {
       trace_.add({"backward", "backward", context.step, 0, first_submitted, ticket.submitted});
     }
     context.sequence = ++sequence_;
@@ -201,8 +202,8 @@ void Pipeline::begin_step(std::uint64_t buckets, StepContext& context) {
 Exchange* Pipeline::encode(Ticket& ticket, const StepContext& context) {
   Exchange* exchange = nullptr;
   try {
-    exchange = &exchange_for(ticket.gradients);
-    exchange->start(ticket.gradients, ticket.last, std::move(ticket.done), context);
+    exchange = &exchange_for(ticket.bucket.gradients);
+    exchange->start(ticket.bucket, std::move(ticket.done), context);
     ticket.done = nullptr;
     exchange->take_in();
   } catch (...) {
@@ -290,9 +291,8 @@ void Pipeline::attempt(const Exchange& exchange, const char* name, const Round& 
     round();
   } catch (...) {
     const StepContext& at = exchange.context();
-    fail(Failure::current("[rank " + std::to_string(place_.rank) + ", step " +
-                          std::to_string(at.step) + ", bucket " + std::to_string(at.bucket) + ", " +
-                          name + "] "));
+    fail(Failure::current("[rank " + std::to_string(at.rank) + ", step " + std::to_string(at.step) +
+                          ", bucket " + std::to_string(at.bucket) + ", " + name + "] "));
   }
 }
 

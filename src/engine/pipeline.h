@@ -36,7 +36,7 @@ class Pipeline {
  public:
   /// `values` are of the run's layers, `stateless_values` of those that take part while it is
   /// paused. All must outlive it. Throws std::system_error when the machine gives no more threads.
-  Pipeline(RunState& run, Step& step, const Lanes& lanes, const AggregatorOptions& options,
+  Pipeline(RunState& run, Step& step, const CountedGroups& groups, const AggregatorOptions& options,
            Place place, Values& values, Values& stateless_values, Trace& trace);
   /// Waits a little for the step in flight, then gives up on it.
   ~Pipeline();
@@ -81,8 +81,7 @@ class Pipeline {
 
   /// A submitted bucket.
   struct Ticket {
-    std::vector<Gradient> gradients;
-    bool last = true;
+    Bucket bucket;
     Done done;
     Clock::time_point submitted;
   };
@@ -112,6 +111,7 @@ class Pipeline {
 
   RunState& run_;
   Step& step_;
+  const CountedGroups& groups_;
   const Lanes& lanes_;
   const AggregatorOptions& options_;
   Place place_;

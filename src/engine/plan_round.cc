@@ -39,9 +39,8 @@ PlanRound::PlanRound(PlanMaking& making, const PlanningSteps& at, std::vector<Wi
       windows_(std::move(windows)),
       grad_scale_(grad_scale),
       unscale_(1 / grad_scale),
-      layers_of_rank_(static_cast<std::size_t>(making.place.ranks)) {
-  const auto ranks =
-      measuring_ranks(making.layers, making.candidates, making.place.ranks, at.number);
+      layers_of_rank_(static_cast<std::size_t>(making.place().ranks)) {
+  const auto ranks = measuring_ranks(making.membership, making.candidates, at.number);
   for (std::size_t layer = 0; layer < ranks.size(); ++layer) {
     if (making.candidates[layer].size() < 2) continue;  // there is nothing to choose
     layers_of_rank_[static_cast<std::size_t>(ranks[layer])].push_back(layer);
@@ -112,19 +111,23 @@ void PlanRound::start_measuring() {
 
 PlanRound::Rows PlanRound::measure() const {
   Rows rows;
+  const Membership& membership = making_.membership;
+  const int ranks = membership.averaging_ranks();
   if (making_.for_time()) {
     if (making_.codec_rates.empty()) {
-      making_.codec_rates = seconds_per_element(making_.distinct_levels, making_.place.ranks);
+      making_.codec_rates = seconds_per_element(making_.distinct_levels, ranks);
     }
     for (const double rate : making_.codec_rates) {
       rows.push_back(static_cast<float>(rate / making_.threads));
     }
   }
   const auto unscale = static_cast<float>(unscale_);
-  for (const std::size_t i : layers_of_rank_[static_cast<std::size_t>(making_.place.rank)]) {
+  const std::vector<std::size_t>& here = membership.here();
+  for (const std::size_t i : layers_of_rank_[static_cast<std::size_t>(membership.place.rank)]) {
     if (given_up_) break;
-    const CostRow row = making_.measure(windows_[i], making_.layers[i].shape, making_.candidates[i],
-                                        making_.place.ranks);
+    const auto own = static_cast<std::size_t>(std::ranges::find(here, i) - here.begin());
+    const CostRow row =
+        making_.measure(windows_[own], membership.layers[i].shape, making_.candidates[i], ranks);
     rows.push_back(row.norm * unscale);
     for (const float error : row.errors) rows.push_back(error * unscale);
   }
@@ -142,15 +145,15 @@ std::size_t PlanRound::floats_of(std::size_t rank) const {
 void PlanRound::share(const StepEnd& end, const std::vector<Level>& references, Stats& stats) {
   is_shared_ = true;
   buckets_ = end.buckets;
-  const auto rank = static_cast<std::size_t>(making_.place.rank);
+  const auto rank = static_cast<std::size_t>(making_.place().rank);
   std::optional<Rows> own = result_of(rows_, stats);
   if (own && own->size() != floats_of(rank)) own.reset();
   std::vector<std::size_t> bytes;
   for (std::size_t r = 0; r < layers_of_rank_.size(); ++r) {
     bytes.push_back((1 + floats_of(r)) * sizeof(float));
   }
-  Messages messages(Messages::Kind::gather, Phase::planning, making_.place, 0, bytes);
-  const std::span<std::byte> body = messages.outgoing(making_.place.rank);
+  Messages messages(Messages::Kind::gather, Phase::planning, making_.place(), 0, bytes);
+  const std::span<std::byte> body = messages.outgoing(making_.place().rank);
   const float verdict = own ? kGood : kFailed;
   std::memcpy(body.data(), &verdict, sizeof verdict);
   if (own) {
@@ -200,10 +203,11 @@ SolvedPlan PlanRound::solve(const std::vector<Level>& references) const {
     for (double& rate : rates) rate /= static_cast<double>(unread.size());
   }
   std::vector<LevelRow> rows;
-  for (std::size_t layer = 0; layer < making_.layers.size(); ++layer) {
+  const std::vector<ModelLayer>& layers = making_.membership.layers;
+  for (std::size_t layer = 0; layer < layers.size(); ++layer) {
     const Candidates& levels = making_.candidates[layer];
-    const MatrixShape& shape = making_.layers[layer].shape;
-    LevelRow& row = rows.emplace_back(LevelRow{.name = making_.layers[layer].spec.name,
+    const MatrixShape& shape = layers[layer].shape;
+    LevelRow& row = rows.emplace_back(LevelRow{.name = layers[layer].spec.name,
                                                .levels = levels,
                                                .bytes = {},
                                                .errors = std::vector<double>(levels.size()),
@@ -226,7 +230,7 @@ SolvedPlan PlanRound::solve(const std::vector<Level>& references) const {
   }
   return solve_plan({.policy = making_.policy,
                      .layers = rows,
-                     .ranks = making_.place.ranks,
+                     .ranks = making_.membership.averaging_ranks(),
                      .buckets = buckets_,
                      .network = making_.network});
 }
@@ -244,8 +248,9 @@ std::optional<SolvedPlan> PlanRound::agree(const StepEnd& end, const std::vector
   const std::uint64_t identity = solved ? solved->plan.hash() | 1 : 0;  // 0 is not compared
   Terms terms = end.terms;
   terms.purpose = Terms::Purpose::plan;
-  const auto outcome = end.commit.agree(end.communicator, end.frame.sequence,
-                                        Clock::now() + making_.timeout, own, identity, terms);
+  const auto outcome =
+      end.commit.agree(end.communicator, end.frame.sequence, Clock::now() + making_.timeout,
+                       {.failure = own, .value = identity}, terms);
   if (outcome.failure) failure_ = outcome.failure->message;
   if (outcome.values_differ) failure_ = "[planning] the ranks came to different plans";
   if (outcome.failure || outcome.values_differ) return std::nullopt;

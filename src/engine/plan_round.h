@@ -15,6 +15,7 @@
 #include "lgreco/state.h"
 #include "src/engine/agreement.h"
 #include "src/engine/cost_table.h"
+#include "src/engine/membership.h"
 #include "src/engine/plan_solver.h"
 #include "src/engine/schedule.h"
 #include "src/engine/trace.h"
@@ -39,24 +40,24 @@ struct PlanMaking {
       std::function<CostRow(const Window&, const MatrixShape&, const Candidates&, int ranks)>;
 
   LGrecoPolicy policy;
-  const std::vector<LayerRecord>& layers;  // of which names, shapes and types are read
-  Place place;
+  const Membership& membership;
   Trace& trace;
   Measure measure;
   int threads = 1;
   std::chrono::milliseconds timeout{};
   Network network = {};
-  std::vector<Candidates> candidates;  // by layer
+  std::vector<Candidates> candidates;  // by layer of the membership, as everything here
   std::vector<Level> distinct_levels;  // of all candidates
   /// Of the distinct levels, for plans for time; filled by the first measurement.
   std::vector<double> codec_rates;
 
+  Place place() const { return membership.place; }
   bool for_time() const { return policy.objective == LGrecoPolicy::Objective::time; }
 };
 
 class PlanRound {
  public:
-  /// `windows` by layer, of gradients times `grad_scale`. `making` must outlive it.
+  /// `windows` by layer of this rank, of gradients times `grad_scale`. `making` must outlive it.
   PlanRound(PlanMaking& making, const PlanningSteps& at, std::vector<Window> windows,
             double grad_scale);
   /// Waits until the thread has noticed that nobody wants its result.
@@ -89,6 +90,7 @@ class PlanRound {
   /// not know: all their errors are too large by the same factor.
   void declare_grad_scale(double scale) { grad_scale_ = scale; }
   /// Of gradients times `grad_scale`.
+  /// `layer` of this rank.
   Window window(std::size_t layer, double grad_scale) const;
 
  private:

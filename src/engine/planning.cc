@@ -1,6 +1,7 @@
 #include "src/engine/planning.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "lgreco/status.h"
 
@@ -10,7 +11,7 @@ namespace {
 // Ample: a thread looks that often whether it is still wanted.
 constexpr std::chrono::seconds kMeasuringOneLayer(5);
 
-double bytes_of(const std::vector<Level>& levels, const std::vector<LayerRecord>& layers) {
+double bytes_of(const std::vector<Level>& levels, const std::vector<ModelLayer>& layers) {
   double bytes = 0;
   for (std::size_t i = 0; i < levels.size(); ++i) {
     bytes += static_cast<double>(payload_bytes(levels[i], layers[i].shape));
@@ -20,9 +21,13 @@ double bytes_of(const std::vector<Level>& levels, const std::vector<LayerRecord>
 
 }  // namespace
 
-Planning::Planning(std::vector<LayerRecord>& layers, const AggregatorOptions& options, Place place,
-                   Trace& trace, PlanMaking::Measure measure)
-    : layers_(layers), options_(options), place_(place), trace_(trace) {
+Planning::Planning(std::vector<LayerRecord>& layers, const AggregatorOptions& options,
+                   const Membership& membership, Trace& trace, PlanMaking::Measure measure)
+    : layers_(layers),
+      options_(options),
+      membership_(membership),
+      trace_(trace),
+      critical_(membership.layers.size(), true) {
   check(options_.method);
   check(options_.policy);
   std::vector<Level> references = {options_.method};
@@ -35,8 +40,7 @@ Planning::Planning(std::vector<LayerRecord>& layers, const AggregatorOptions& op
   }
   if (lgreco) {
     making_.emplace(PlanMaking{.policy = *lgreco,
-                               .layers = layers_,
-                               .place = place,
+                               .membership = membership_,
                                .trace = trace,
                                .measure = std::move(measure),
                                .threads = options_.threads,
@@ -46,7 +50,7 @@ Planning::Planning(std::vector<LayerRecord>& layers, const AggregatorOptions& op
                                .distinct_levels = {},
                                .codec_rates = {}});
     auto& distinct = making_->distinct_levels;
-    for (const LayerRecord& layer : layers_) {
+    for (const ModelLayer& layer : membership_.layers) {
       making_->candidates.push_back(candidates_of(*lgreco, references, layer.spec));
       for (const Level& level : making_->candidates.back()) {
         if (std::find(distinct.begin(), distinct.end(), level) == distinct.end()) {
@@ -64,39 +68,43 @@ bool Planning::needs_network() const {
 }
 
 void Planning::update_references() {
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    critical_[membership_.here()[i]] = layers_[i].critical;
+  }
   references_.clear();
   const auto* accordion = std::get_if<AccordionPolicy>(&options_.policy);
-  for (const LayerRecord& layer : layers_) {
+  const std::vector<ModelLayer>& layers = membership_.layers;
+  for (std::size_t i = 0; i < layers.size(); ++i) {
     const Level& asked = accordion == nullptr ? options_.method
-                         : layer.critical     ? accordion->low
+                         : critical_[i]       ? accordion->low
                                               : accordion->high;
-    references_.push_back(resolve(asked, layer.spec));
+    references_.push_back(resolve(asked, layers[i].spec));
   }
   const auto* fixed = std::get_if<FixedPolicy>(&options_.policy);
   if (fixed == nullptr) return;
   for (const auto& [name, level] : fixed->levels) {
     const auto found = std::find_if(
-        layers_.begin(), layers_.end(),
-        [&wanted = name](const LayerRecord& layer) { return layer.spec.name == wanted; });
-    if (found == layers_.end()) {
+        layers.begin(), layers.end(),
+        [&wanted = name](const ModelLayer& layer) { return layer.spec.name == wanted; });
+    if (found == layers.end()) {
       throw ConfigError("[policy] Fixed: the model has no layer '" + name + "'");
     }
-    references_[static_cast<std::size_t>(found - layers_.begin())] = resolve(level, found->spec);
+    references_[static_cast<std::size_t>(found - layers.begin())] = resolve(level, found->spec);
   }
 }
 
 Plan Planning::uniform_plan(const std::vector<Level>& levels) const {
   Plan plan;
   plan.levels = levels;
-  for (const LayerRecord& layer : layers_) plan.layers.push_back(layer.spec.name);
-  plan.bytes = bytes_of(levels, layers_);
+  for (const ModelLayer& layer : membership_.layers) plan.layers.push_back(layer.spec.name);
+  plan.bytes = bytes_of(levels, membership_.layers);
   return plan;
 }
 
 Plan Planning::first_plan() const {
   if (options_.start == 0) return uniform_plan(references_);
   std::vector<Level> dense;
-  for (const LayerRecord& layer : layers_) dense.push_back(resolve(Level{}, layer.spec));
+  for (const ModelLayer& layer : membership_.layers) dense.push_back(resolve(Level{}, layer.spec));
   return uniform_plan(dense);
 }
 
@@ -134,6 +142,7 @@ std::optional<Plan> Planning::after_step(const StepEnd& end, const Plan& current
   if (regimes_ && regimes_->due(end.step)) {
     const std::vector<Level> before = references_;
     regimes_->decide(layers_, end.grad_scale);
+    if (!membership_.is_one_group()) share_regimes(end);
     update_references();
     if (references_ != before) next = with_changed_references(now(), before);
   }
@@ -148,9 +157,37 @@ std::optional<Plan> Planning::on_learning_rate_decay(std::uint64_t step, const P
   if (!regimes_) return std::nullopt;
   const std::vector<Level> before = references_;
   regimes_->set_critical(layers_);
+  critical_.assign(critical_.size(), true);
   update_references();
   if (references_ == before || step < options_.start) return std::nullopt;
   return numbered(with_changed_references(current, before), step, current);
+}
+
+// Each group has decided on its own layers alone, and of the whole model knows its own part.
+void Planning::share_regimes(const StepEnd& end) {
+  const Place place = membership_.place;
+  std::vector<std::size_t> sizes;
+  for (int rank = 0; rank < place.ranks; ++rank) {
+    sizes.push_back(sizeof(IntervalSquares) + membership_.group(rank).layers.size());
+  }
+  Messages messages(Messages::Kind::gather, Phase::planning, place, 0, sizes);
+  const std::span<std::byte> own = messages.outgoing(place.rank);
+  std::memcpy(own.data(), &regimes_->squares(), sizeof(IntervalSquares));
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    own[sizeof(IntervalSquares) + i] = std::byte{layers_[i].critical};
+  }
+  messages.exchange(end.communicator, end.frame, Clock::now() + options_.timeout);
+  IntervalSquares all;
+  for (const Peers& peers : membership_.groups) {
+    const std::span<const std::byte> theirs = messages.incoming(peers.ranks[0]);
+    IntervalSquares squares;
+    std::memcpy(&squares, theirs.data(), sizeof squares);
+    all.add(squares);
+    for (std::size_t i = 0; i < peers.layers.size(); ++i) {
+      critical_[peers.layers[i]] = theirs[sizeof squares + i] != std::byte{0};
+    }
+  }
+  regimes_->decide_for_all(all);
 }
 
 void Planning::declare_grad_scale(double scale) {
@@ -166,13 +203,14 @@ Window Planning::window(std::size_t layer, double grad_scale) const {
   return {layers_[layer].window, layers_[layer].window_steps};
 }
 
-void Planning::resume(std::uint64_t step, bool critical) {
+void Planning::resume(std::uint64_t step, bool critical, std::vector<bool> critical_layers) {
   if (round_) {
     round_->give_up();
     (void)round_->ends_within(kMeasuringOneLayer);
     leave_round();
   }
   if (regimes_) regimes_->critical = critical;
+  critical_ = std::move(critical_layers);
   update_references();
   mark_measured_layers(step);
 }
@@ -182,9 +220,11 @@ void Planning::resume(std::uint64_t step, bool critical) {
 void Planning::mark_measured_layers(std::uint64_t step) {
   if (!making_) return;
   const PlanningSteps at = next_planning(making_->policy, options_.start, step + 1);
-  const auto ranks = measuring_ranks(layers_, making_->candidates, place_.ranks, at.number);
+  const auto ranks = measuring_ranks(membership_, making_->candidates, at.number);
   for (std::size_t i = 0; i < layers_.size(); ++i) {
-    layers_[i].measured_here = ranks[i] == place_.rank && making_->candidates[i].size() > 1;
+    const std::size_t layer = membership_.here()[i];
+    layers_[i].measured_here =
+        ranks[layer] == membership_.place.rank && making_->candidates[layer].size() > 1;
   }
 }
 

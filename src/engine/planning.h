@@ -22,9 +22,12 @@ namespace lgreco {
 class Planning {
  public:
   /// Throws ConfigError on a setting out of range or a name in a fixed plan that is no layer.
-  /// `layers` must outlive it; the rest of them belongs to the caller whenever no call is made.
-  Planning(std::vector<LayerRecord>& layers, const AggregatorOptions& options, Place place,
-           Trace& trace, PlanMaking::Measure measure = measure_row);
+  /// `layers`, this rank's of `membership`, must outlive it, as that must; the rest of them belongs
+  /// to the caller whenever no call is made.
+  Planning(std::vector<LayerRecord>& layers, const AggregatorOptions& options,
+           const Membership& membership, Trace& trace, PlanMaking::Measure measure = measure_row);
+
+  // Plans, here, are of all layers of the membership.
 
   /// The plan of step 0.
   Plan first_plan() const;
@@ -49,12 +52,16 @@ class Planning {
   void declare_grad_scale(double scale);
   /// The window of a layer, wherever it is, of gradients times `grad_scale`; for the state.
   Window window(std::size_t layer, double grad_scale) const;
-  /// Go on at `step` from what the layers hold: drops what is being made.
-  void resume(std::uint64_t step, bool critical);
+  /// Go on at `step` from what the layers hold: drops what is being made. `critical` layers of the
+  /// membership; what is said of this rank's own counts less than what they hold.
+  void resume(std::uint64_t step, bool critical, std::vector<bool> critical_layers);
+  /// By layer of the membership: what Accordion decided.
+  const std::vector<bool>& critical_layers() const { return critical_; }
 
  private:
   Plan uniform_plan(const std::vector<Level>& levels) const;
   Plan numbered(Plan plan, std::uint64_t step, const Plan& current) const;
+  void share_regimes(const StepEnd& end);
   void update_references();
   Plan with_changed_references(const Plan& current, const std::vector<Level>& before) const;
   std::optional<Plan> replan(const StepEnd& end, Stats& stats);
@@ -65,8 +72,10 @@ class Planning {
 
   std::vector<LayerRecord>& layers_;
   AggregatorOptions options_;
-  Place place_;
+  const Membership& membership_;
   Trace& trace_;
+  /// By layer of the membership, as the following.
+  std::vector<bool> critical_;
   /// What each layer gets by the reference level, a fixed plan, or Accordion's decision.
   std::vector<Level> references_;
   std::optional<Regimes> regimes_;

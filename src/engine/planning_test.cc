@@ -24,6 +24,12 @@ std::vector<LayerRecord> model() {
   return layers;
 }
 
+Membership membership(Place place) {
+  std::vector<LayerSpec> specs;
+  for (const LayerRecord& layer : model()) specs.push_back(layer.spec);
+  return one_group(specs, place);
+}
+
 AggregatorOptions options(Policy policy) {
   return {.method = parse_level("low_rank:4:min_ratio=1"),
           .policy = std::move(policy),
@@ -37,9 +43,10 @@ class Rank {
        PlanMaking::Measure measure = measure_row)
       : place{comm->rank(), comm->size()},
         communicator_(std::move(comm)),
-        commit_(place),
+        membership_(membership(place)),
+        commit_(membership_),
         layers(model()),
-        planning(layers, settings, place, trace_, std::move(measure)),
+        planning(layers, settings, membership_, trace_, std::move(measure)),
         plan(planning.first_plan()) {}
 
   // Layer a has rank 1 and layer b is noise: a can do with fewer ranks.
@@ -75,6 +82,7 @@ class Rank {
 
  private:
   std::unique_ptr<Communicator> communicator_;
+  const Membership membership_;
   CommitRound commit_;
   Trace trace_;
 
@@ -89,8 +97,9 @@ class Rank {
 TEST(Planning, CollectsTheWindowBeforeEachPlan) {
   auto layers = model();
   Trace trace;
+  const Membership alone = membership(Place{});
   const Planning planning(layers, options(LGrecoPolicy{.every = 100, .start = 50, .window = 3}),
-                          Place{}, trace);
+                          alone, trace);
   for (std::uint64_t step = 0; step < 400; ++step) {
     const std::uint64_t before_plan = (step + 50) % 100;  // 95 is the first step after measuring
     EXPECT_EQ(planning.collects_windows(step), before_plan >= 92 && before_plan < 95) << step;
@@ -167,7 +176,7 @@ TEST(Planning, ResumesInTheMiddleOfAPlanInTheMaking) {
       for (std::size_t i = 0; i < rank.layers.size(); ++i) {
         windows.push_back(rank.planning.window(i, 1));
       }
-      rank.planning.resume(at, true);
+      rank.planning.resume(at, true, rank.planning.critical_layers());
       for (std::size_t i = 0; i < rank.layers.size(); ++i) {
         rank.layers[i].window = windows[i].sum;
         rank.layers[i].window_steps = windows[i].steps;
@@ -392,7 +401,7 @@ TEST(Planning, AccordionMayDecideWhileAPlanIsMade) {
     for (std::size_t i = 0; i < rank.layers.size(); ++i) {
       windows.push_back(rank.planning.window(i, 1));
     }
-    rank.planning.resume(79, rank.planning.in_critical_regime());
+    rank.planning.resume(79, rank.planning.in_critical_regime(), rank.planning.critical_layers());
     for (std::size_t i = 0; i < rank.layers.size(); ++i) {
       rank.layers[i].window = windows[i].sum;
       rank.layers[i].window_steps = windows[i].steps;
@@ -407,7 +416,8 @@ TEST(Planning, RefusesWrongSettings) {
   const auto refuses = [](Policy policy) {
     auto layers = model();
     Trace trace;
-    EXPECT_THROW(Planning(layers, options(std::move(policy)), Place{}, trace), ConfigError);
+    const Membership alone = membership(Place{});
+    EXPECT_THROW(Planning(layers, options(std::move(policy)), alone, trace), ConfigError);
   };
   refuses(LGrecoPolicy{.every = 0});
   refuses(LGrecoPolicy{.window = 0});

@@ -17,25 +17,27 @@ bool Regimes::due(std::uint64_t step) const {
 }
 
 void Regimes::decide(std::vector<LayerRecord>& layers, double grad_scale) {
-  double squares_before = 0, squares_now = 0;
-  bool comparable = true;
+  squares_ = {};
   for (LayerRecord& layer : layers) {
     std::vector<float>& sum = layer.interval_sum;
     const double norm = std::sqrt(kernels::sum_squares(sum.data(), sum.size())) / grad_scale;
     const double before = layer.interval_norm;
     if (before >= 0) {
       layer.critical = is_critical_change(before, norm, threshold_);
-      squares_before += before * before;
+      squares_.before += before * before;
     } else {
-      comparable = false;
+      squares_.comparable = 0;
     }
-    squares_now += norm * norm;
+    squares_.now += norm * norm;
     layer.interval_norm = norm;
     std::fill(sum.begin(), sum.end(), 0.0f);
   }
-  if (comparable) {
-    critical = is_critical_change(std::sqrt(squares_before), std::sqrt(squares_now), threshold_);
-  }
+  decide_for_all(squares_);
+}
+
+void Regimes::decide_for_all(const IntervalSquares& squares) {
+  if (squares.comparable == 0) return;
+  critical = is_critical_change(std::sqrt(squares.before), std::sqrt(squares.now), threshold_);
 }
 
 void Regimes::set_critical(std::vector<LayerRecord>& layers) {

@@ -1,6 +1,7 @@
 // Accordion's detector of critical regimes.
 //
-// It needs no collective: the averages that it sums are the same bits on every rank.
+// It needs no collective: the averages that it sums are the same bits on every rank that holds the
+// layer.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +16,18 @@ namespace lgreco {
 /// that is not finite is one, too.
 bool is_critical_change(double before, double now, double threshold);
 
+/// Sums of squares of layers' norms.
+struct IntervalSquares {
+  double before = 0, now = 0;
+  std::uint64_t comparable = 1;  // 0: there is no interval before some layer's
+
+  void add(const IntervalSquares& other) {
+    before += other.before;
+    now += other.now;
+    comparable &= other.comparable;
+  }
+};
+
 class Regimes {
  public:
   /// Intervals count from `start`, where compression starts.
@@ -26,6 +39,10 @@ class Regimes {
   /// Decide for each layer and the whole model from the sums of the interval, and begin the next
   /// one. Sums are of gradients times `grad_scale`.
   void decide(std::vector<LayerRecord>& layers, double grad_scale);
+  /// Of the layers that were decided on: what is not all of a model that others hold more of.
+  const IntervalSquares& squares() const { return squares_; }
+  /// Decide anew for the whole model.
+  void decide_for_all(const IntervalSquares& squares);
   /// Low compression everywhere until the next decision.
   void set_critical(std::vector<LayerRecord>& layers);
 
@@ -36,6 +53,7 @@ class Regimes {
   std::uint64_t every_;
   double threshold_;
   std::uint64_t start_;
+  IntervalSquares squares_;
 };
 
 }  // namespace lgreco

@@ -30,18 +30,34 @@ std::vector<LayerRecord> make_records(const std::vector<LayerSpec>& layers, DTyp
 }  // namespace
 
 RunState::RunState(std::vector<LayerSpec> layers, const AggregatorOptions& options, Place place,
-                   Trace& trace)
+                   const Membership& membership, Trace& trace)
     : options_(options),
       place_(place),
+      membership_(membership),
       specs_(std::move(layers)),
       layers_(make_records(specs_, options.residual)),
       fingerprint_(hash_of(fingerprint_of(specs_, options))),
-      planning_(layers_, options, place, trace) {}
+      planning_(layers_, options, membership, trace) {}
+
+Plan RunState::plan() const {
+  if (membership_.is_one_group()) return plan_;
+  Plan own = plan_;
+  own.layers.clear();
+  own.levels.clear();
+  own.estimates.clear();
+  for (const std::size_t layer : membership_.here()) {
+    own.layers.push_back(plan_.layers[layer]);
+    own.levels.push_back(plan_.levels[layer]);
+    if (!plan_.estimates.empty()) own.estimates.push_back(plan_.estimates[layer]);
+  }
+  return own;
+}
 
 void RunState::begin() { use(planning_.first_plan()); }
 
 StepContext RunState::context() const {
   StepContext context;
+  context.rank = membership_.place.rank;
   context.step = step_;
   context.plan = plan_hash_;
   if (paused_) {
@@ -83,7 +99,7 @@ void RunState::use(Plan plan) {
   ++codecs_;
   std::vector<std::size_t> load(static_cast<std::size_t>(place_.ranks), 0);
   for (std::size_t i = 0; i < layers_.size(); ++i) {
-    layers_[i].use(plan.levels[i], key(layers_[i]), load);
+    layers_[i].use(plan.levels[membership_.here()[i]], key(layers_[i]), load);
   }
   plan_ = std::move(plan);
   plan_hash_ = plan_.hash();
@@ -131,7 +147,7 @@ void RunState::pause(bool paused) {
 void RunState::reset() {
   ++resets_;
   for (LayerRecord& layer : layers_) layer.forget();
-  planning_.resume(step_, planning_.in_critical_regime());
+  planning_.resume(step_, planning_.in_critical_regime(), planning_.critical_layers());
   unsettled_ = discardable_ = false;
   use(plan_);  // draws the factors anew
 }
@@ -159,7 +175,7 @@ AggregatorState RunState::save(const Stats& stats) const {
                         .learning_rate_decayed = learning_rate_decayed_,
                         .decay_is_agreed = decay_is_agreed_,
                         .unsettled = unsettled_,
-                        .plan = plan_,
+                        .plan = plan(),
                         .stats = stats,
                         .layers = {}};
   for (std::size_t i = 0; i < layers_.size(); ++i) {
@@ -178,7 +194,7 @@ AggregatorState RunState::save(const Stats& stats) const {
 
 RunState::Loadable RunState::prepare(AggregatorState state) const {
   check_state(state, place_, fingerprint_, layers_);
-  Loadable loadable{.state = std::move(state), .residuals = {}};
+  Loadable loadable{.state = std::move(state), .residuals = {}, .plan = {}, .critical = {}};
   for (const LayerState& layer : loadable.state.layers) {
     loadable.residuals.emplace_back(options_.residual).assign(layer.residual);
   }
@@ -203,8 +219,8 @@ void RunState::load(Loadable loadable) {
   decay_is_agreed_ = state.decay_is_agreed;
   unsettled_ = state.unsettled;
   discardable_ = false;
-  planning_.resume(step_, state.critical);
-  use(std::move(state.plan));
+  planning_.resume(step_, state.critical, std::move(loadable.critical));
+  use(std::move(loadable.plan));
 }
 
 MemoryUse RunState::memory() const { return memory_use(layers_, options_, place_.ranks); }

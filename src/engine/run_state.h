@@ -21,8 +21,9 @@ namespace lgreco {
 class RunState {
  public:
   /// Throws ConfigError on duplicate names and on settings out of range.
+  /// `place` is among the ranks that average `layers`. `membership` must outlive it.
   RunState(std::vector<LayerSpec> layers, const AggregatorOptions& options, Place place,
-           Trace& trace);
+           const Membership& membership, Trace& trace);
   RunState(const RunState&) = delete;
   RunState& operator=(const RunState&) = delete;
 
@@ -31,7 +32,9 @@ class RunState {
 
   /// Committed steps.
   std::uint64_t step() const { return step_; }
-  const Plan& plan() const { return plan_; }
+  /// Of this rank's layers.
+  Plan plan() const;
+  /// Of the plan of all layers of the membership.
   std::uint64_t plan_hash() const { return plan_hash_; }
   /// Changes with each use(): what refers to the layers' codecs is stale then.
   std::uint64_t codecs() const { return codecs_; }
@@ -59,7 +62,7 @@ class RunState {
   void keep() { discardable_ = false; }
   /// What follows a step: decisions and plans. Collective when a plan is shared or takes effect.
   void settle(const StepEnd& end, Stats& stats);
-  /// From the coming step on.
+  /// From the coming step on. `plan` is of all layers of the membership.
   void use(Plan plan);
 
   /// How many residuals did not survive it.
@@ -77,6 +80,9 @@ class RunState {
   struct Loadable {
     AggregatorState state;
     std::vector<Residual> residuals;
+    // Of all layers of the membership.
+    Plan plan;
+    std::vector<bool> critical;
   };
   /// Changes nothing. Throws StateError when `state` cannot be loaded here.
   Loadable prepare(AggregatorState state) const;
@@ -91,12 +97,13 @@ class RunState {
 
   const AggregatorOptions& options_;
   Place place_;
+  const Membership& membership_;
   const std::vector<LayerSpec> specs_;
   std::vector<LayerRecord> layers_;
   std::vector<LayerRecord> stateless_layers_;  // once paused
   std::uint64_t fingerprint_;
   Planning planning_;
-  Plan plan_;
+  Plan plan_;  // of all layers of the membership
   std::uint64_t plan_hash_ = 0;
   std::uint64_t codecs_ = 0;
   std::uint64_t step_ = 0;

@@ -2,23 +2,25 @@
 
 #include <algorithm>
 #include <cstring>
+#include <sstream>
 #include <utility>
 
 #include "lgreco/status.h"
 #include "src/base/random.h"
 #include "src/base/stopwatch.h"
+#include "src/engine/gather.h"
 
 namespace lgreco {
 
-Step::Step(RunState& run, Accounts& accounts, const AggregatorOptions& options, Place place,
-           Communicator& agreement, Trace& trace)
+Step::Step(RunState& run, Accounts& accounts, const AggregatorOptions& options,
+           const Membership& membership, Communicator& agreement, Trace& trace)
     : run_(run),
       accounts_(accounts),
       options_(options),
-      place_(place),
+      membership_(membership),
       agreement_(agreement),
       trace_(trace),
-      commit_(place),
+      commit_(membership),
       parameter_hashes_(run.layers().size()) {}
 
 Frame Step::frame() const {
@@ -26,8 +28,8 @@ Frame Step::frame() const {
 }
 
 std::string Step::place(const char* doing) const {
-  return "[rank " + std::to_string(place_.rank) + ", step " + std::to_string(run_.step()) + ", " +
-         doing + "] ";
+  return "[rank " + std::to_string(membership_.place.rank) + ", step " +
+         std::to_string(run_.step()) + ", " + doing + "] ";
 }
 
 template <typename Work>
@@ -39,8 +41,13 @@ void Step::at(const char* doing, const Work& work) const {
   }
 }
 
+// Groups may cut their steps into other numbers of buckets: they count steps together.
 void Step::add(Exchange& exchange) {
-  sequence_ = exchange.context().sequence;
+  if (membership_.is_one_group()) {
+    sequence_ = exchange.context().sequence;
+  } else if (exchange.last()) {
+    ++sequence_;
+  }
   exchanges_.push_back(&exchange);
 }
 
@@ -53,12 +60,13 @@ void Step::end() {
   std::optional<Failure> lost;
   bool committed = false;
   at("commit", [&] {
-    lost = agree();
+    CommitRound::Outcome outcome = agree();
+    lost = std::move(outcome.failure);
     accounts_.add_traffic();
     if (lost) {
       ++accounts_.stats.failed_steps;
     } else {
-      committed = commit();
+      committed = commit(outcome.overflowed);
     }
     if (!committed) run_.keep();
     accounts_.publish_notices();
@@ -69,8 +77,8 @@ void Step::end() {
   if (!options_.keep_previous) settle();
 }
 
-/// Why the step is lost, the same on every rank, if it is.
-std::optional<Failure> Step::agree() {
+/// With the reason why the step is lost, the same on every rank, if it is.
+CommitRound::Outcome Step::agree() {
   const StepContext& last = exchanges_.back()->context();
   const TraceSpan span(trace_, "commit", "lane B", run_.step(), last.bucket);
   std::optional<Failure> own;
@@ -94,28 +102,36 @@ std::optional<Failure> Step::agree() {
     }
   }
   const std::uint64_t hash = compares ? hash_of(parameter_hashes_) : 0;
-  auto outcome = commit_.agree(agreement_, sequence_, last.deadline, own, hash, run_.terms(),
-                               /*if_all=*/!has_gradient);
+  CommitRound::Opinion opinion{.failure = own,
+                               .value = hash,
+                               .whose = CommitRound::Opinion::Whose::peers,
+                               .if_all = !has_gradient};
+  for (const Exchange* exchange : exchanges_) opinion.overflowed |= exchange->overflowed();
+  CommitRound::Outcome outcome =
+      commit_.agree(agreement_, sequence_, last.deadline, opinion, run_.terms());
   accounts_.stats.check_s += commit_.check_s();
-  if (outcome.failure || !outcome.values_differ) return outcome.failure;
+  if (outcome.failure || !outcome.values_differ) return outcome;
   if (!has_gradient && !outcome.all_compared) {
     std::fill(parameter_hashes_.begin(), parameter_hashes_.end(), 0);
   }
-  return describe_drift(parameter_hashes_, run_.specs(), place_, agreement_, frame(),
-                        last.deadline);
+  outcome.failure =
+      describe_drift(parameter_hashes_, membership_, agreement_, frame(), last.deadline);
+  return outcome;
 }
 
 /// false: some gradient was not finite, and the state stays.
-bool Step::commit() {
-  bool overflowed = false, has_large_residual = false;
-  for (const Exchange* exchange : exchanges_) overflowed |= exchange->overflowed();
+bool Step::commit(bool overflowed) {
+  bool overflowed_here = false, has_large_residual = false;
+  for (const Exchange* exchange : exchanges_) overflowed_here |= exchange->overflowed();
   Stats& stats = accounts_.stats;
   for (Exchange* exchange : exchanges_) {
+    // Whoever applies averages looks for what is not finite in them, and has nothing else to see.
+    if (overflowed && !overflowed_here) exchange->lose();
     exchange->finish(/*commit=*/!overflowed);
     stats.encode_s += exchange->encode_s;
     stats.decode_s += exchange->decode_s;
     stats.check_s += exchange->check_s;
-    accounts_.add_dense_bytes(exchange->gradient_bytes(), place_.ranks);
+    accounts_.add_dense_bytes(exchange->gradient_bytes(), membership_.averaging_ranks());
     const Findings findings = exchange->findings();
     stats.dropped_residuals += findings.dropped_residuals;
     has_large_residual |= findings.has_large_residual;
@@ -175,10 +191,16 @@ std::vector<bool> Step::agree_on_layers(const std::vector<bool>& given,
   terms.purpose = Terms::Purpose::layers;
   std::uint64_t identity = 1;
   for (const bool one : given) identity = mix64(identity ^ one);
-  const auto outcome = commit_.agree(agreement_, sequence_, deadline, problem, identity | 1, terms);
+  const auto outcome = commit_.agree(
+      agreement_, sequence_, deadline,
+      {.failure = problem, .value = identity | 1, .whose = CommitRound::Opinion::Whose::peers},
+      terms);
   if (outcome.failure) std::rethrow_exception(outcome.failure->exception());
   if (!outcome.values_differ) return given;
-  return layers_of_any(given, place_, agreement_, sequence_, deadline);
+  const std::vector<bool> any = layers_of_any(given, membership_, agreement_, sequence_, deadline);
+  std::vector<bool> here;
+  for (const std::size_t layer : membership_.here()) here.push_back(any[layer]);
+  return here;
 }
 
 // Twice: a rank to which the first verdicts came damaged can still say so.
@@ -189,13 +211,57 @@ CommitRound::Outcome Step::agree_to_load(const std::optional<Failure>& own,
   CommitRound::Outcome first;
   std::optional<Failure> damaged;
   try {
-    first = commit_.agree(agreement_, sequence_, deadline, own, identity, terms);
+    first =
+        commit_.agree(agreement_, sequence_, deadline, {.failure = own, .value = identity}, terms);
   } catch (const ProtocolError&) {
     damaged = Failure::current(place("loading a state"));
   }
   const CommitRound::Outcome second =
-      commit_.agree(agreement_, sequence_, deadline, damaged, 0, terms);
+      commit_.agree(agreement_, sequence_, deadline, {.failure = damaged}, terms);
   return second.failure ? second : first;
+}
+
+namespace {
+
+/// What the others must know of a state: of each layer its level, and whether it is critical.
+std::string text_of(const AggregatorState& state) {
+  std::string text;
+  for (std::size_t i = 0; i < state.layers.size(); ++i) {
+    text += (state.layers[i].critical ? '!' : ' ') + to_string(state.plan.levels[i]) + '\n';
+  }
+  return text;
+}
+
+}  // namespace
+
+// The plan of all layers, from the ranks' own; nothing when some rank has none, and says so.
+void Step::join_plans(RunState::Loadable& loadable, const std::vector<std::string>& said) const {
+  Plan& plan = loadable.plan;
+  plan = loadable.state.plan;
+  for (const LayerState& layer : loadable.state.layers) loadable.critical.push_back(layer.critical);
+  if (membership_.is_one_group()) return;
+  const std::vector<LayerEstimate> estimates = std::move(plan.estimates);
+  plan.layers.clear();
+  for (const ModelLayer& layer : membership_.layers) plan.layers.push_back(layer.spec.name);
+  plan.levels.assign(plan.layers.size(), Level{});
+  plan.estimates.assign(estimates.empty() ? 0 : plan.layers.size(), LayerEstimate{});
+  loadable.critical.assign(plan.layers.size(), true);
+  for (int rank = 0; rank < membership_.place.ranks; ++rank) {
+    std::istringstream lines(said[static_cast<std::size_t>(rank)]);
+    const std::vector<std::size_t>& layers = membership_.group(rank).layers;
+    std::string line;
+    for (std::size_t i = 0; i < layers.size() && std::getline(lines, line); ++i) {
+      loadable.critical[layers[i]] = line.at(0) == '!';
+      plan.levels[layers[i]] = parse_level(line.substr(1));
+    }
+  }
+  // Should others who have these layers say something else, the plan's hash tells.
+  for (std::size_t i = 0; i < membership_.here().size(); ++i) {
+    const std::size_t layer = membership_.here()[i];
+    plan.levels[layer] = loadable.state.plan.levels[i];
+    loadable.critical[layer] = loadable.state.layers[i].critical;
+    if (!estimates.empty()) plan.estimates[layer] = estimates[i];
+  }
 }
 
 void Step::load(std::optional<AggregatorState> state, const std::string& problem) {
@@ -205,8 +271,21 @@ void Step::load(std::optional<AggregatorState> state, const std::string& problem
   if (!problem.empty()) own = Failure{Failure::Kind::state, problem};
   if (state) {
     try {
-      identity = mix64(mix64(state->step) ^ state->plan.hash()) | 1;  // 0 is not compared
       loadable = run_.prepare(std::move(*state));
+    } catch (...) {
+      own = Failure::current("");
+    }
+  }
+  std::vector<std::string> said;
+  if (!membership_.is_one_group()) {
+    said = gather_texts(loadable ? text_of(loadable->state) : "", agreement_,
+                        Clock::now() + options_.timeout);
+  }
+  if (loadable) {
+    try {
+      join_plans(*loadable, said);
+      const AggregatorState& loaded = loadable->state;
+      identity = mix64(mix64(loaded.step) ^ loadable->plan.hash()) | 1;  // 0 is not compared
     } catch (...) {
       own = Failure::current("");
     }

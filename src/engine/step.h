@@ -19,9 +19,9 @@ namespace lgreco {
 
 class Step {
  public:
-  /// `agreement` joins the ranks that commit together. All must outlive it.
-  Step(RunState& run, Accounts& accounts, const AggregatorOptions& options, Place place,
-       Communicator& agreement, Trace& trace);
+  /// `agreement` joins the ranks that commit together, the `membership`. All must outlive it.
+  Step(RunState& run, Accounts& accounts, const AggregatorOptions& options,
+       const Membership& membership, Communicator& agreement, Trace& trace);
 
   /// Announces the agreement, before the last bucket's last round; see Communicator::expect.
   void expect() const { commit_.expect(agreement_); }
@@ -50,15 +50,16 @@ class Step {
   Frame frame() const;
   template <typename Work>
   void at(const char* doing, const Work& work) const;
-  std::optional<Failure> agree();
-  bool commit();
+  CommitRound::Outcome agree();
+  bool commit(bool overflowed);
   void look_for_unapplied_step();
+  void join_plans(RunState::Loadable& loadable, const std::vector<std::string>& said) const;
   CommitRound::Outcome agree_to_load(const std::optional<Failure>& own, std::uint64_t identity);
 
   RunState& run_;
   Accounts& accounts_;
   const AggregatorOptions& options_;
-  Place place_;
+  const Membership& membership_;
   Communicator& agreement_;
   Trace& trace_;
   CommitRound commit_;

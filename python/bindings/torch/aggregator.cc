@@ -53,10 +53,10 @@ class PythonAggregator {
  public:
   PythonAggregator(const NamedTensors& layers, const std::string& method, const py::dict& policy,
                    const py::dict& settings, const std::vector<Group>& groups,
-                   bool layers_are_parameters) {
+                   const std::optional<Group>& agreement, bool layers_are_parameters) {
     AggregatorOptions options = options_from(method, policy, settings);
     unlocked([&] {
-      aggregator_.emplace(layers, std::move(options), groups, layers_are_parameters,
+      aggregator_.emplace(layers, std::move(options), groups, agreement, layers_are_parameters,
                           delete_without_gil);
     });
   }
@@ -68,6 +68,14 @@ class PythonAggregator {
 
   void average(const std::map<std::string, at::Tensor>& tensors) {
     unlocked([&] { aggregator_->average(tensors); });
+  }
+
+  void submit(const std::string& name, const at::Tensor& tensor) {
+    unlocked([&] { aggregator_->submit(name, tensor); });
+  }
+
+  void finish_step(const std::string& problem) {
+    unlocked([&] { aggregator_->finish_step(problem); });
   }
 
   int rank() const { return engine().rank(); }
@@ -203,12 +211,15 @@ void bind_aggregator(py::module_& module) {
   using Self = PythonAggregator;
   py::class_<Self>(module, "Aggregator")
       .def(py::init<const NamedTensors&, const std::string&, const py::dict&, const py::dict&,
-                    const std::vector<Group>&, bool>(),
+                    const std::vector<Group>&, const std::optional<Group>&, bool>(),
            py::kw_only(), py::arg("layers"), py::arg("method"), py::arg("policy"),
-           py::arg("settings"), py::arg("groups"), py::arg("layers_are_parameters"))
+           py::arg("settings"), py::arg("groups"), py::arg("agreement"),
+           py::arg("layers_are_parameters"))
       .def("register_hook", &Self::register_hook, py::arg("reducer"), py::arg("parameters"),
            py::arg("may_be_unused"))
       .def("average_", &Self::average, py::arg("tensors"))
+      .def("submit", &Self::submit, py::arg("name"), py::arg("tensor"))
+      .def("finish_step", &Self::finish_step, py::arg("problem"))
       .def("rank", &Self::rank)
       .def("size", &Self::size)
       .def("set_grad_scale", &Self::set_grad_scale, py::arg("scale"))

@@ -41,17 +41,21 @@ def mean_over(group, tensor):
     return total / dist.get_world_size(group)
 
 
-def train_by_hand(mesh, replicas, rank):
-    """Averaged by a plain all-reduce in the hook."""
+def average_by_hand(model, replicas):
+    """By a plain all-reduce in the hook."""
 
     def average(gradients):
         dist.all_reduce(gradients, group=replicas)
         gradients /= dist.get_world_size(replicas)
 
-    model = sharded_model(mesh)
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.set_all_reduce_hook(average)
+
+
+def train_by_hand(mesh, replicas, rank):
+    model = sharded_model(mesh)
+    average_by_hand(model, replicas)
     return train(model, rank)
 
 
@@ -67,19 +71,22 @@ def check_dense(mesh, replicas, rank):
 def check_error_feedback(mesh, replicas, rank, spelling):
     model = sharded_model(mesh)
     compression = lgreco.compress_replicas(model, lgreco.method(spelling), replicate_group=replicas)
-    average = compression.average_
+    begin, end = compression._begin, compression._end
     applied, truth = {}, {}
 
-    def recorded(tensors):
-        for name, gradients in tensors.items():
-            truth[name] = truth.get(name, 0) + mean_over(replicas, gradients)
-        average(tensors)
-        for name, gradients in tensors.items():
-            applied[name] = applied.get(name, 0) + gradients.double()
+    def recording_begin(group, gradients):
+        truth[group.name] = truth.get(group.name, 0) + mean_over(replicas, gradients)
+        begin(group, gradients)
 
-    compression.average_ = recorded
+    def recording_end(problem):
+        averaged = end(problem)
+        for name, (_, averages) in averaged.items():
+            applied[name] = applied.get(name, 0) + averages.double()
+        return averaged
+
+    compression._begin, compression._end = recording_begin, recording_end
     parameters = train(model, rank)
-    assert len(truth) == 3 and compression.stats()["steps"] == 3 * STEPS
+    assert len(truth) == 3 and compression.stats()["steps"] == STEPS
     kept_something = False
     for name, layer in compression.state_dict()["layers"].items():
         kept = layer["residual"] if layer["residual"].numel() else torch.zeros_like(applied[name])
@@ -87,10 +94,96 @@ def check_error_feedback(mesh, replicas, rank, spelling):
         assert left.abs().max() < 1e-4 * truth[name].abs().max(), f"{spelling}, {name}"
         kept_something |= bool(kept.any())
     assert kept_something, f"{spelling}: nothing was compressed"
+    assert_replicas_agree(replicas, parameters, spelling)
+
+
+def assert_replicas_agree(replicas, parameters, what):
     for parameter in parameters:
         everybody = [torch.empty_like(parameter) for _ in range(2)]
         dist.all_gather(everybody, parameter, group=replicas)
-        assert torch.equal(*everybody), f"{spelling}: replicas differ"
+        assert torch.equal(*everybody), f"{what}: replicas differ"
+
+
+def of_all_ranks(value):
+    values = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def check_overflow(mesh, replicas, rank):
+    """An infinity in one shard of one replica: all four ranks lose the same step."""
+    for victim in range(4):
+        model = sharded_model(mesh)
+        policy = lgreco.LGreCo(start=3, every=3, window=2)
+        compression = lgreco.compress_replicas(
+            model, lgreco.Quantize(4), policy, replicate_group=replicas
+        )
+        begin = compression._begin
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        generator = torch.Generator().manual_seed(1 + rank)
+        for step in range(8):
+
+            def poisoned(group, gradients, begin=begin, poison=step == 4 and rank == victim):
+                if poison and group.name.startswith("2 "):
+                    gradients[3] = float("inf")
+                begin(group, gradients)
+
+            compression._begin = poisoned
+            optimizer.zero_grad()
+            x = torch.randn(16, 75, generator=generator)
+            (model(x) - x[:, :67]).square().mean().backward()
+            finite = all(p.grad.to_local().isfinite().all() for p in model.parameters())
+            assert finite == (step != 4), f"rank {rank}, step {step}, victim {victim}"
+            if finite:
+                optimizer.step()
+        stats = compression.stats()
+        seen = (stats["steps"], stats["overflow_steps"], stats["plans"], compression.plan.version)
+        assert of_all_ranks(seen) == [seen] * 4 and seen[:3] == (7, 1, 2), seen
+        levels = of_all_ranks([str(level) for level in compression.plan.values()])
+        assert levels[rank] == levels[(rank + 2) % 4], levels
+        assert_replicas_agree(replicas, [p.to_local() for p in model.parameters()], victim)
+
+
+def check_what_fsdp_does(mesh, replicas, rank):
+    """Passes that accumulate, divide by something else, reduce in fp16, reach some groups only."""
+
+    def run(compressed, change, dtype):
+        model = sharded_model(mesh, mp_policy=MixedPrecisionPolicy(reduce_dtype=dtype))
+        change(model)
+        if compressed:
+            compression = lgreco.compress_replicas(
+                model, lgreco.Dense(), replicate_group=replicas, start=100
+            )
+        else:
+            average_by_hand(model, replicas)
+        generator = torch.Generator().manual_seed(1 + rank)
+        for _ in range(2):
+            x = torch.randn(16, 75, generator=generator)
+            (model(x) - x[:, :67]).square().mean().backward()
+        model[4](torch.randn(2, 131, generator=generator)).square().mean().backward()
+        if compressed:
+            assert compression.stats()["steps"] == 3
+        return [p.grad.to_local() for p in model.parameters()]
+
+    def no_change(model):
+        pass
+
+    def divide(model):
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.set_gradient_divide_factor(6.0)
+
+    for change, dtype, tolerance in (
+        (no_change, torch.float32, 1e-6),
+        (divide, torch.float32, 1e-6),
+        (no_change, torch.float16, 2e-3),
+        (divide, torch.float16, 2e-3),
+    ):
+        expected = run(False, change, dtype)
+        for got, wanted in zip(run(True, change, dtype), expected, strict=True):
+            assert torch.allclose(got, wanted, rtol=tolerance, atol=tolerance * 0.1), (
+                change, dtype, (got - wanted).abs().max(),
+            )  # fmt: skip
 
 
 def check_plans(mesh, replicas, rank):
@@ -109,7 +202,7 @@ def check_bf16(mesh, replicas, rank):
     model = sharded_model(mesh, mp_policy=policy)
     compression = lgreco.compress_replicas(model, lgreco.Quantize(4), replicate_group=replicas)
     assert all(p.isfinite().all() for p in train(model, rank))
-    assert compression.stats()["steps"] == 3 * STEPS
+    assert compression.stats()["steps"] == STEPS
 
 
 def refused(call, reason):
@@ -124,7 +217,9 @@ def refused(call, reason):
 def check_wrong_use(mesh, replicas):
     def compress(model, *policy, **settings):
         method = lgreco.Quantize(4)
-        lgreco.compress_replicas(model, method, *policy, replicate_group=replicas, **settings)
+        return lgreco.compress_replicas(
+            model, method, *policy, replicate_group=replicas, **settings
+        )
 
     refused(lambda: compress(nn.Linear(3, 3)), "shard it first")
     refused(lambda: compress(sharded_model(mesh)), "replicated by FSDP itself")
@@ -136,9 +231,37 @@ def check_wrong_use(mesh, replicas):
     frozen = sharded_model(mesh["shard"]).requires_grad_(False)
     refused(lambda: compress(frozen, lgreco.LGreCo()), "no parameter of the model requires")
     unused = sharded_model(mesh["shard"])
-    compress(unused)
+    compression = compress(unused)
     unused[0].bias.requires_grad_(False)
     refused(lambda: unused(torch.randn(2, 75)).sum().backward(), "was not used")
+    assert compression.stats()["steps"] == 0
+
+
+def check_an_interrupted_pass(mesh, replicas):
+    """What was begun in it is no part of the next."""
+    model = sharded_model(mesh)
+    compression = lgreco.compress_replicas(model, lgreco.Quantize(4), replicate_group=replicas)
+
+    def fail(gradients):
+        raise ZeroDivisionError
+
+    y = model(torch.ones(2, 75, requires_grad=True))
+    handle = model[0].register_full_backward_pre_hook(lambda module, gradients: fail(gradients))
+    try:
+        y.sum().backward()
+    except ZeroDivisionError:
+        pass
+    else:
+        raise AssertionError("nothing was raised")
+    handle.remove()
+    model._get_fsdp_state()._reset_iter_state()
+    model.zero_grad()
+    model(torch.ones(2, 75)).sum().backward()
+    stats = compression.stats()
+    assert (stats["steps"], stats["failed_steps"]) == (1, 1), stats
+    parameter = next(model.parameters())
+    parameter.register_post_accumulate_grad_hook(lambda _: None)
+    refused(lambda: model(torch.ones(2, 75)).sum().backward(), "a hook on its gradient")
 
 
 with process_group() as (rank, size):
@@ -149,6 +272,9 @@ with process_group() as (rank, size):
         check_error_feedback(mesh["shard"], replicas, rank, spelling)
     check_plans(mesh["shard"], replicas, rank)
     check_bf16(mesh["shard"], replicas, rank)
+    check_overflow(mesh["shard"], replicas, rank)
+    check_what_fsdp_does(mesh["shard"], replicas, rank)
+    check_an_interrupted_pass(mesh["shard"], replicas)
     check_wrong_use(mesh, replicas)
     if rank == 0:
         print("replicas agree")

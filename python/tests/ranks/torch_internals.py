@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from common import process_group, small_model
+from common import batch, process_group, small_model
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
@@ -30,6 +30,43 @@ with process_group() as (rank, size):
         assert not group.has_hook
         sharded.set_all_reduce_hook(lambda gradients: None)
         assert torch_internals.sharded_groups(sharded)[0].has_hook
+
+    def add_reduced():
+        model = fully_shard(small_model(), mesh=init_device_mesh("cpu", (size,)))
+        reduced = []
+
+        def hook(gradients):
+            reduced.append(gradients.clone())
+            gradients.zero_()
+            torch_internals.at_end_of_backward_pass(
+                lambda: torch_internals.add_reduced(model, group.identity, reduced[0])
+            )
+
+        (group,) = torch_internals.sharded_groups(model)
+        model.set_all_reduce_hook(hook)
+        model(batch(rank, 0)[0]).sum().backward()
+        assert all(p.grad.to_local().any() for p in group.parameters if p.to_local().numel())
+
+    def at_end_of_backward_pass():
+        calls = []
+        x = torch.ones(1, requires_grad=True)
+        x.register_hook(lambda _: torch_internals.at_end_of_backward_pass(lambda: calls.append(1)))
+        x.square().backward()
+        assert calls == [1]
+
+    def backward_pass():
+        numbers = []
+        x = torch.ones(1, requires_grad=True)
+        x.register_hook(lambda _: numbers.append(torch_internals.backward_pass()))
+        for _ in range(2):
+            (x * 2).backward()
+        assert len(set(numbers)) == 2
+
+    def has_gradient_hook():
+        x = torch.nn.Parameter(torch.ones(1))
+        assert not torch_internals.has_gradient_hook(x)
+        x.register_post_accumulate_grad_hook(lambda _: None)
+        assert torch_internals.has_gradient_hook(x)
 
     def has_hook():
         assert not torch_internals.has_hook(ddp)
