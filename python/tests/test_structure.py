@@ -110,12 +110,12 @@ def test_public_headers_need_only_the_standard_library() -> None:
 # header and files of the rows before its own, so that no includes go round in circles, either.
 ENGINE = (
     {
-        "accounts", "checkpoint", "codec_rates", "failure", "frame", "network_probe", "place",
-        "plan", "policy", "queue", "residual", "shard_layout", "trace", "worker_pool",
+        "accounts", "checkpoint", "codec_rates", "failure", "frame", "gather", "place", "plan",
+        "policy", "queue", "residual", "shard_layout", "trace", "worker_pool",
     },
     {
-        "checkpoint_file", "layer_record", "messages", "plan_solver", "resize", "schedule",
-        "sharded_sum",
+        "checkpoint_file", "layer_record", "membership", "messages", "network_probe",
+        "plan_solver", "registration", "resize", "schedule", "sharded_sum",
     },
     {
         "agreement", "cost_table", "exchange", "host_layer", "memory_use", "regimes",
@@ -171,7 +171,7 @@ def test_no_headers_include_each_other_in_circles() -> None:
 
 # A file or class that does more than one thing is long before it is wrong.
 MOST_LINES = {"file": 400, "class": 250}
-TOO_LONG = {"agreement.cc", "HostLayer", "Pipeline", "PlanRound"}  # still; to be taken apart
+TOO_LONG = {"HostLayer", "Pipeline", "PlanRound"}  # still; to be taken apart
 CLASS = re.compile(r"\s*(?:class|struct)\s+(?:[\w:]+::)?(\w+)[^;()]*\{")
 MEMBER = re.compile(r"[^\s/}].*?\b(\w+)::~?[\w=!<>\[\]() ]+\(")
 

@@ -8,6 +8,7 @@
 #include "src/engine/host_values.h"
 #include "src/engine/network_probe.h"
 #include "src/engine/pipeline.h"
+#include "src/engine/registration.h"
 
 namespace lgreco {
 namespace {

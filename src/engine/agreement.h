@@ -1,5 +1,4 @@
-// What makes the ranks one: equal settings before the first step, an equal verdict after each step,
-// equal parameters now and then.
+// What keeps the ranks one: an equal verdict after each step, equal parameters now and then.
 #pragma once
 
 #include <optional>
@@ -14,21 +13,6 @@
 #include "src/engine/messages.h"
 
 namespace lgreco {
-
-/// Pairs of (what, value).
-using Fingerprint = std::vector<std::pair<std::string, std::string>>;
-
-/// The layers, and the settings that change results: of one run, whatever the number of ranks.
-
-Fingerprint fingerprint_of(const std::vector<LayerSpec>& layers, const AggregatorOptions& options);
-
-/// Everything that must be equal on all ranks.
-Fingerprint registration_of(const Fingerprint& fingerprint, const AggregatorOptions& options);
-std::uint64_t hash_of(const Fingerprint& fingerprint);
-
-/// Collective. Throws the same MismatchError on every rank, naming the first field that differs and
-/// who has what.
-void require_same(const Fingerprint& fingerprint, Communicator& communicator, Deadline deadline);
 
 /// What else the ranks must agree on when they agree on anything: it decides on the sizes of the
 /// messages to come, or on what their values mean. A call that one rank alone made shows here.

@@ -135,7 +135,7 @@ TEST(Groups, AnOverflowAnywhereLosesTheStepEverywhere) {
 
 TEST(Groups, OnePlanSpendsOneBudgetOverAllShards) {
   OfRanks<Plan> plans;
-  OfRanks<double> bytes;
+  OfRanks<double> bytes{};
   run_mesh(1, [&](std::size_t rank, Groups groups) {
     AggregatorOptions options{.method = parse_level("quantize:4")};
     options.policy = LGrecoPolicy{.every = 4, .start = 4, .window = 2};

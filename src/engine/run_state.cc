@@ -8,6 +8,7 @@
 #include "lgreco/status.h"
 #include "src/base/random.h"
 #include "src/engine/memory_use.h"
+#include "src/engine/registration.h"
 #include "src/engine/state_check.h"
 #include "src/kernels/elementwise.h"
 

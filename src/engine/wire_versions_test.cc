@@ -7,7 +7,7 @@
 
 #include "lgreco/compressor.h"
 #include "lgreco/status.h"
-#include "src/engine/agreement.h"
+#include "src/engine/registration.h"
 #include "src/engine/state_check.h"
 #include "tests/ranks_as_threads.h"
 
