@@ -137,6 +137,7 @@ class ReplicaCompression(Compression):
     def _begin(self, group: _Group, gradients: torch.Tensor) -> None:
         _refuse_gradients(group, gradients)
         if self._pass is None:
+            self._before_pass()
             at_end_of_backward_pass(self._finish)
             self._pass = _Pass(backward_pass())
         averages = gradients.clone()

@@ -195,6 +195,23 @@ def check_plans(mesh, replicas, rank):
     train(model, rank, steps=9)
     assert compression.stats()["plans"] == 2, compression.stats()
     assert compression.stats()["plan_fallbacks"] == 0, compression.stats()
+    plan, state = compression.plan, compression.state_dict()
+    numbers = (plan.bytes, plan.budget, plan.error)
+    assert of_all_ranks(numbers) == [numbers] * 4, "one budget for all shards"
+    train(model, rank, steps=4)
+    assert compression.stats()["plans"] == 3, compression.stats()
+    compression.load_state_dict(state, step=9)
+    assert compression.plan == plan
+    train(model, rank, steps=1)
+    assert compression.stats()["steps"] == 10, compression.stats()
+
+    model = sharded_model(mesh)
+    fixed = lgreco.Fixed({"0 *": lgreco.Quantize(2)})
+    compression = lgreco.compress_replicas(
+        model, lgreco.Quantize(4), fixed, replicate_group=replicas
+    )
+    levels = [str(level) for level in compression.plan.values()]
+    assert [level.split(":")[1] for level in levels] == ["2", "4", "4"], levels
 
 
 def check_bf16(mesh, replicas, rank):
