@@ -175,7 +175,6 @@ def check_what_fsdp_does(mesh, replicas, rank):
 
     for change, dtype, tolerance in (
         (no_change, torch.float32, 1e-6),
-        (divide, torch.float32, 1e-6),
         (no_change, torch.float16, 2e-3),
         (divide, torch.float16, 2e-3),
     ):
@@ -259,11 +258,11 @@ def check_an_interrupted_pass(mesh, replicas):
     model = sharded_model(mesh)
     compression = lgreco.compress_replicas(model, lgreco.Quantize(4), replicate_group=replicas)
 
-    def fail(gradients):
+    def fail(module, gradients):
         raise ZeroDivisionError
 
-    y = model(torch.ones(2, 75, requires_grad=True))
-    handle = model[0].register_full_backward_pre_hook(lambda module, gradients: fail(gradients))
+    handle = model[0].register_full_backward_pre_hook(fail)
+    y = model(torch.ones(2, 75))
     try:
         y.sum().backward()
     except ZeroDivisionError:
