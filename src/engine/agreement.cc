@@ -217,7 +217,9 @@ std::vector<bool> layers_of_any(const std::vector<bool>& own, const Membership& 
       if (messages.incoming(rank)[i] != std::byte{0}) any[layers[i]] = true;
     }
   }
-  return any;
+  std::vector<bool> here;
+  for (const std::size_t layer : membership.here()) here.push_back(any[layer]);
+  return here;
 }
 
 void hash_parameters(const AggregatorOptions& options, std::span<std::uint64_t> hashes) {

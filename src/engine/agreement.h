@@ -81,8 +81,8 @@ class CommitRound {
   std::vector<int> everybody_;
 };
 
-/// Collective: which of the membership's layers some holder has marked; `own` are this rank's
-/// marks, of its layers.
+/// Collective: which of this rank's layers some holder has marked, of which `own` are this rank's
+/// marks.
 std::vector<bool> layers_of_any(const std::vector<bool>& own, const Membership& membership,
                                 Communicator& communicator, std::uint32_t sequence,
                                 Deadline deadline);

@@ -28,6 +28,41 @@ std::vector<LayerRecord> make_records(const std::vector<LayerSpec>& layers, DTyp
   return records;
 }
 
+/// This rank's part of a plan of all layers.
+Plan part_of(const Plan& plan, const Membership& membership) {
+  if (membership.is_one_group()) return plan;
+  Plan own = plan;
+  own.layers.clear();
+  own.levels.clear();
+  own.estimates.clear();
+  for (const std::size_t layer : membership.here()) {
+    own.layers.push_back(plan.layers[layer]);
+    own.levels.push_back(plan.levels[layer]);
+    if (!plan.estimates.empty()) own.estimates.push_back(plan.estimates[layer]);
+  }
+  return own;
+}
+
+LayerState state_of(const LayerRecord& layer, Window window) {
+  return {.residual = layer.residual.to_floats(),
+          .factor = layer.linear_state.factor,
+          .window = std::move(window.sum),
+          .window_steps = window.steps,
+          .interval_sum = layer.interval_sum,
+          .interval_norm = layer.interval_norm,
+          .critical = layer.critical};
+}
+
+/// But for the residual.
+void take_over(LayerState& state, LayerRecord& layer) {
+  layer.linear_state.factor = std::move(state.factor);
+  layer.window = std::move(state.window);
+  layer.window_steps = state.window_steps;
+  layer.interval_sum = std::move(state.interval_sum);
+  layer.interval_norm = state.interval_norm;
+  layer.critical = state.critical;
+}
+
 }  // namespace
 
 RunState::RunState(std::vector<LayerSpec> layers, const AggregatorOptions& options, Place place,
@@ -40,19 +75,7 @@ RunState::RunState(std::vector<LayerSpec> layers, const AggregatorOptions& optio
       fingerprint_(hash_of(fingerprint_of(specs_, options))),
       planning_(layers_, options, membership, trace) {}
 
-Plan RunState::plan() const {
-  if (membership_.is_one_group()) return plan_;
-  Plan own = plan_;
-  own.layers.clear();
-  own.levels.clear();
-  own.estimates.clear();
-  for (const std::size_t layer : membership_.here()) {
-    own.layers.push_back(plan_.layers[layer]);
-    own.levels.push_back(plan_.levels[layer]);
-    if (!plan_.estimates.empty()) own.estimates.push_back(plan_.estimates[layer]);
-  }
-  return own;
-}
+Plan RunState::plan() const { return part_of(plan_, membership_); }
 
 void RunState::begin() { use(planning_.first_plan()); }
 
@@ -180,15 +203,7 @@ AggregatorState RunState::save(const Stats& stats) const {
                         .stats = stats,
                         .layers = {}};
   for (std::size_t i = 0; i < layers_.size(); ++i) {
-    const LayerRecord& layer = layers_[i];
-    Window window = planning_.window(i, grad_scale());
-    state.layers.push_back({.residual = layer.residual.to_floats(),
-                            .factor = layer.linear_state.factor,
-                            .window = std::move(window.sum),
-                            .window_steps = window.steps,
-                            .interval_sum = layer.interval_sum,
-                            .interval_norm = layer.interval_norm,
-                            .critical = layer.critical});
+    state.layers.push_back(state_of(layers_[i], planning_.window(i, grad_scale())));
   }
   return state;
 }
@@ -205,14 +220,8 @@ RunState::Loadable RunState::prepare(AggregatorState state) const {
 void RunState::load(Loadable loadable) {
   AggregatorState& state = loadable.state;
   for (std::size_t i = 0; i < layers_.size(); ++i) {
-    LayerState& layer = state.layers[i];
     layers_[i].residual = std::move(loadable.residuals[i]);
-    layers_[i].linear_state.factor = std::move(layer.factor);
-    layers_[i].window = std::move(layer.window);
-    layers_[i].window_steps = layer.window_steps;
-    layers_[i].interval_sum = std::move(layer.interval_sum);
-    layers_[i].interval_norm = layer.interval_norm;
-    layers_[i].critical = layer.critical;
+    take_over(state.layers[i], layers_[i]);
   }
   step_ = state.step;
   grad_scale_ = state.grad_scale;

@@ -12,6 +12,27 @@
 
 namespace lgreco {
 
+namespace {
+
+/// Some numbers of some layers.
+std::uint64_t sample_of_parameters(const AggregatorOptions& options, std::size_t layers) {
+  constexpr std::size_t kLayers = 64;
+  const std::size_t stride = (layers + kLayers - 1) / kLayers;
+  std::uint64_t sample = 1;
+  for (std::size_t layer = 0; layer < layers; layer += stride) {
+    const std::span<const std::byte> bytes = options.parameter(layer);
+    for (const std::size_t at : {std::size_t{0}, bytes.size() / 8 * 4}) {
+      std::uint32_t word = 0;
+      const std::size_t count = std::min(sizeof word, bytes.size() - at);
+      std::memcpy(&word, bytes.data() + at, count);
+      sample = mix64(sample ^ word);
+    }
+  }
+  return sample;
+}
+
+}  // namespace
+
 Step::Step(RunState& run, Accounts& accounts, const AggregatorOptions& options,
            const Membership& membership, Communicator& agreement, Trace& trace)
     : run_(run),
@@ -82,16 +103,15 @@ CommitRound::Outcome Step::agree() {
   const StepContext& last = exchanges_.back()->context();
   const TraceSpan span(trace_, "commit", "lane B", run_.step(), last.bucket);
   std::optional<Failure> own;
+  bool has_gradient = false, overflowed = false;
   for (const Exchange* exchange : exchanges_) {
     if (!own) own = exchange->failure();
+    has_gradient |= exchange->findings().has_gradient;
+    overflowed |= exchange->overflowed();
   }
   // In torch's Join, a rank without any gradient does not follow the others' parameters: it is
   // compared only when no rank has one.
   const bool compares = last.compare_parameters;
-  bool has_gradient = false;
-  for (const Exchange* exchange : exchanges_) {
-    has_gradient |= exchange->findings().has_gradient;
-  }
   std::fill(parameter_hashes_.begin(), parameter_hashes_.end(), 0);
   if (compares && !own) {
     const Stopwatch watch(accounts_.stats.check_s);
@@ -101,12 +121,11 @@ CommitRound::Outcome Step::agree() {
       own = Failure::current(place("comparing parameters"));
     }
   }
-  const std::uint64_t hash = compares ? hash_of(parameter_hashes_) : 0;
-  CommitRound::Opinion opinion{.failure = own,
-                               .value = hash,
-                               .whose = CommitRound::Opinion::Whose::peers,
-                               .if_all = !has_gradient};
-  for (const Exchange* exchange : exchanges_) opinion.overflowed |= exchange->overflowed();
+  const CommitRound::Opinion opinion{.failure = own,
+                                     .value = compares ? hash_of(parameter_hashes_) : 0,
+                                     .whose = CommitRound::Opinion::Whose::peers,
+                                     .if_all = !has_gradient,
+                                     .overflowed = overflowed};
   CommitRound::Outcome outcome =
       commit_.agree(agreement_, sequence_, last.deadline, opinion, run_.terms());
   accounts_.stats.check_s += commit_.check_s();
@@ -151,19 +170,7 @@ bool Step::commit(bool overflowed) {
 // tell whether anything was: an optimizer changes all that had a gradient.
 void Step::look_for_unapplied_step() {
   if (!options_.parameter) return;
-  constexpr std::size_t kLayers = 64;
-  const std::size_t layers = run_.layers().size();
-  const std::size_t stride = (layers + kLayers - 1) / kLayers;
-  std::uint64_t sample = 1;
-  for (std::size_t layer = 0; layer < layers; layer += stride) {
-    const std::span<const std::byte> bytes = options_.parameter(layer);
-    for (const std::size_t at : {std::size_t{0}, bytes.size() / 8 * 4}) {
-      std::uint32_t word = 0;
-      const std::size_t count = std::min(sizeof word, bytes.size() - at);
-      std::memcpy(&word, bytes.data() + at, count);
-      sample = mix64(sample ^ word);
-    }
-  }
+  const std::uint64_t sample = sample_of_parameters(options_, run_.layers().size());
   if (sample == sample_) ++accounts_.stats.unapplied_steps;
   sample_ = sample;
 }
@@ -197,10 +204,7 @@ std::vector<bool> Step::agree_on_layers(const std::vector<bool>& given,
       terms);
   if (outcome.failure) std::rethrow_exception(outcome.failure->exception());
   if (!outcome.values_differ) return given;
-  const std::vector<bool> any = layers_of_any(given, membership_, agreement_, sequence_, deadline);
-  std::vector<bool> here;
-  for (const std::size_t layer : membership_.here()) here.push_back(any[layer]);
-  return here;
+  return layers_of_any(given, membership_, agreement_, sequence_, deadline);
 }
 
 // Twice: a rank to which the first verdicts came damaged can still say so.
@@ -232,23 +236,22 @@ std::string text_of(const AggregatorState& state) {
   return text;
 }
 
-}  // namespace
-
 // The plan of all layers, from the ranks' own; nothing when some rank has none, and says so.
-void Step::join_plans(RunState::Loadable& loadable, const std::vector<std::string>& said) const {
+void join_plans(RunState::Loadable& loadable, const Membership& membership,
+                const std::vector<std::string>& said) {
   Plan& plan = loadable.plan;
   plan = loadable.state.plan;
   for (const LayerState& layer : loadable.state.layers) loadable.critical.push_back(layer.critical);
-  if (membership_.is_one_group()) return;
+  if (membership.is_one_group()) return;
   const std::vector<LayerEstimate> estimates = std::move(plan.estimates);
   plan.layers.clear();
-  for (const ModelLayer& layer : membership_.layers) plan.layers.push_back(layer.spec.name);
+  for (const ModelLayer& layer : membership.layers) plan.layers.push_back(layer.spec.name);
   plan.levels.assign(plan.layers.size(), Level{});
   plan.estimates.assign(estimates.empty() ? 0 : plan.layers.size(), LayerEstimate{});
   loadable.critical.assign(plan.layers.size(), true);
-  for (int rank = 0; rank < membership_.place.ranks; ++rank) {
+  for (int rank = 0; rank < membership.place.ranks; ++rank) {
     std::istringstream lines(said[static_cast<std::size_t>(rank)]);
-    const std::vector<std::size_t>& layers = membership_.group(rank).layers;
+    const std::vector<std::size_t>& layers = membership.group(rank).layers;
     std::string line;
     for (std::size_t i = 0; i < layers.size() && std::getline(lines, line); ++i) {
       loadable.critical[layers[i]] = line.at(0) == '!';
@@ -256,13 +259,15 @@ void Step::join_plans(RunState::Loadable& loadable, const std::vector<std::strin
     }
   }
   // Should others who have these layers say something else, the plan's hash tells.
-  for (std::size_t i = 0; i < membership_.here().size(); ++i) {
-    const std::size_t layer = membership_.here()[i];
+  for (std::size_t i = 0; i < membership.here().size(); ++i) {
+    const std::size_t layer = membership.here()[i];
     plan.levels[layer] = loadable.state.plan.levels[i];
     loadable.critical[layer] = loadable.state.layers[i].critical;
     if (!estimates.empty()) plan.estimates[layer] = estimates[i];
   }
 }
+
+}  // namespace
 
 void Step::load(std::optional<AggregatorState> state, const std::string& problem) {
   std::uint64_t identity = 0;
@@ -283,7 +288,7 @@ void Step::load(std::optional<AggregatorState> state, const std::string& problem
   }
   if (loadable) {
     try {
-      join_plans(*loadable, said);
+      join_plans(*loadable, membership_, said);
       const AggregatorState& loaded = loadable->state;
       identity = mix64(mix64(loaded.step) ^ loadable->plan.hash()) | 1;  // 0 is not compared
     } catch (...) {

@@ -53,7 +53,6 @@ class Step {
   CommitRound::Outcome agree();
   bool commit(bool overflowed);
   void look_for_unapplied_step();
-  void join_plans(RunState::Loadable& loadable, const std::vector<std::string>& said) const;
   CommitRound::Outcome agree_to_load(const std::optional<Failure>& own, std::uint64_t identity);
 
   RunState& run_;
