@@ -105,7 +105,7 @@ void visit(Archive& archive,
 template <typename Sink>
 class Writer {
  public:
-  static constexpr std::uint32_t version = kCheckpointVersion;
+  const std::uint32_t version = kCheckpointVersion;
 
   explicit Writer(Sink sink) : sink_(sink) {}
 
