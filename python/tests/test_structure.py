@@ -111,17 +111,18 @@ def test_public_headers_need_only_the_standard_library() -> None:
 ENGINE = (
     {
         "accounts", "checkpoint", "codec_rates", "failure", "frame", "gather", "place", "plan",
-        "policy", "queue", "residual", "shard_layout", "trace", "worker_pool",
+        "policy", "queue", "residual", "shard_layout", "trace", "under_way",
+        "worker_pool",
     },
     {
         "checkpoint_file", "layer_record", "membership", "messages", "network_probe",
         "plan_solver", "registration", "resize", "schedule", "sharded_sum",
     },
     {
-        "agreement", "cost_table", "exchange", "host_layer", "memory_use", "regimes",
+        "agreement", "cost_table", "background_job", "exchange", "host_layer", "memory_use", "regimes",
         "state_check",
     },
-    {"host_values", "plan_round"},
+    {"exchange_cache", "host_values", "plan_round"},
     {"planning"},
     {"run_state"},
     {"step"},
@@ -171,7 +172,6 @@ def test_no_headers_include_each_other_in_circles() -> None:
 
 # A file or class that does more than one thing is long before it is wrong.
 MOST_LINES = {"file": 400, "class": 250}
-TOO_LONG = {"HostLayer", "Pipeline", "PlanRound"}  # still; to be taken apart
 CLASS = re.compile(r"\s*(?:class|struct)\s+(?:[\w:]+::)?(\w+)[^;()]*\{")
 MEMBER = re.compile(r"[^\s/}].*?\b(\w+)::~?[\w=!<>\[\]() ]+\(")
 
@@ -208,7 +208,7 @@ def test_no_file_or_class_of_the_engine_is_too_long() -> None:
     assert classes["Pipeline"] and classes["LayerRecord"], "classes are not found any more"
     too_long = {name for name, lines in lines_of_files.items() if lines > MOST_LINES["file"]}
     too_long |= {name for name, lines in classes.items() if lines > MOST_LINES["class"]}
-    assert too_long == TOO_LONG, {n: lines_of_files.get(n, classes[n]) for n in too_long}
+    assert not too_long, {n: lines_of_files.get(n, classes[n]) for n in too_long}
 
 
 # What the folders above the core may include of the project, and of foreign libraries.

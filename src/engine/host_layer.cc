@@ -49,6 +49,9 @@ bool all_finite(std::span<const float> values) {
 
 void fill(std::span<float> values, float value) { std::fill(values.begin(), values.end(), value); }
 
+// A residual of so many times the gradient is worth a notice.
+constexpr float kMany = 100;
+
 // What an average lacks of a value fits into a float when neither is larger.
 constexpr float kLargestToKeep = std::numeric_limits<float>::max() / 2;
 
@@ -222,7 +225,11 @@ void HostLayer::finish(const StepContext& context, const MessageBodies& gather, 
     return;
   }
   const bool absent = presence_ == Presence::absent;
-  if (!absent) drop_residual_if_too_large();
+  // A residual near the limits of the type may overflow with any gradient, and would in every step
+  // to come. A gradient that is not finite tells nothing against it.
+  if (!absent && record_.residual.clear_beyond(largest_of(record_.spec.dtype) / 2)) {
+    ++findings_.dropped_residuals;
+  }
   fill(values_, absent ? 0.0f : std::numeric_limits<float>::quiet_NaN());
   if (!is_fp32()) write_16_bit(values_, record_.spec.dtype, gradient_.data);
 }
@@ -233,21 +240,6 @@ void HostLayer::decode(const MessageBodies& gather, std::span<float> result) con
   } else {
     sums_[0].decode_into(index_, gather, result);
   }
-}
-
-// A residual near the limits of the type may overflow with any gradient, and would in every step to
-// come. A gradient that is not finite tells nothing against it.
-void HostLayer::drop_residual_if_too_large() {
-  if (record_.residual.max_magnitude() <= largest_of(record_.spec.dtype) / 2) return;
-  record_.residual.clear();
-  ++findings_.dropped_residuals;
-}
-
-// The sign of averages that nobody applies, or applies twice.
-void HostLayer::look_for_large_residual() {
-  constexpr float kMany = 100;
-  findings_.has_large_residual =
-      largest_gradient_ != 0 && record_.residual.max_magnitude() / kMany > largest_gradient_;
 }
 
 void HostLayer::commit(const StepContext& context, const MessageBodies& gather) {
@@ -274,7 +266,9 @@ void HostLayer::commit(const StepContext& context, const MessageBodies& gather) 
   if (is_linear()) {
     record_.linear->commit(record_.shape, key_, means(), record_.linear_state);
   }
-  if (context.compare_parameters) look_for_large_residual();
+  // The sign of averages that nobody applies, or applies twice.
+  findings_.has_large_residual =
+      largest_gradient_ != 0 && record_.residual.max_magnitude() > kMany * largest_gradient_;
 }
 
 // Leaves the average in `values_`.

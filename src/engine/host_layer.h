@@ -71,8 +71,6 @@ class HostLayer {
   bool encode_first_factor(std::span<const float> residual);
   void decode(const MessageBodies& gather, std::span<float> result) const;
   void commit(const StepContext& context, const MessageBodies& gather);
-  void drop_residual_if_too_large();
-  void look_for_large_residual();
   void keep_residual(const MessageBodies& gather);
   void keep_16_bit_residual();
 

@@ -1,6 +1,6 @@
 #include "src/engine/layer_record.h"
 
-#include <cmath>
+#include <limits>
 
 #include "src/engine/shard_layout.h"
 #include "src/kernels/elementwise.h"
@@ -41,9 +41,7 @@ bool LayerRecord::scale(float factor) {
        {&window, &pending_window, &interval_sum, &previous.interval_sum}) {
     kernels::scale(values->data(), factor, values->size(), values->data());
   }
-  if (std::isfinite(residual.max_magnitude())) return true;
-  residual.clear();
-  return false;
+  return !residual.clear_beyond(std::numeric_limits<float>::max());
 }
 
 void LayerRecord::forget() {

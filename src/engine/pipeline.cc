@@ -10,9 +10,6 @@ namespace {
 // How long the destructor waits for a step that the peers may still finish with us.
 constexpr std::chrono::seconds kGrace(5);
 
-// Buffers of a set of layers that was not seen for so many buckets are given back.
-constexpr std::int32_t kRemembered = 4096;
-
 }  // namespace
 
 Pipeline::Pipeline(RunState& run, Step& step, const CountedGroups& groups,
@@ -25,8 +22,8 @@ Pipeline::Pipeline(RunState& run, Step& step, const CountedGroups& groups,
       options_(options),
       place_(place),
       trace_(trace),
-      exchanges_{values},
-      stateless_exchanges_{stateless_values},
+      exchanges_(values, run.specs(), place, trace),
+      stateless_exchanges_(stateless_values, run.specs(), place, trace),
       in_open_step_(run.layers().size()) {
   try {
     threads_.emplace_back([this] { run_encoder(); });
@@ -39,47 +36,17 @@ Pipeline::Pipeline(RunState& run, Step& step, const CountedGroups& groups,
 }
 
 Pipeline::~Pipeline() {
-  bool unfinished;
-  {
-    std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, kGrace, [this] { return is_idle(); });
-    unfinished = !is_idle() || step_is_open_;
-  }
-  if (unfinished) {
+  if (!under_way_.ends_within(kGrace)) {
     fail({Failure::Kind::peer, "[aggregator] closed before the step of this bucket had ended"});
   }
   end_threads();
-  step_.release(failure_);
+  step_.release(under_way_.failure());
 }
 
 // Each ends when it has nothing left to do, and closes the next one's queue.
 void Pipeline::end_threads() {
   tickets_.close();
   for (std::thread& thread : threads_) thread.join();
-}
-
-// -- Visits.
-
-Pipeline::Visit::Visit(Pipeline& pipeline) : pipeline_(pipeline) {
-  std::unique_lock lock(pipeline_.mutex_);
-  pipeline_.changed_.wait(lock, [this] { return pipeline_.is_idle() && !pipeline_.is_visited_; });
-  pipeline_.is_visited_ = true;
-}
-
-Pipeline::Visit::~Visit() {
-  {
-    const std::lock_guard lock(pipeline_.mutex_);
-    pipeline_.is_visited_ = false;
-  }
-  pipeline_.changed_.notify_all();
-}
-
-void Pipeline::require_between_steps() const {
-  const std::lock_guard lock(mutex_);
-  if (failure_) std::rethrow_exception(failure_);
-  if (step_is_open_) {
-    throw ConfigError("[aggregator] the state cannot change in the middle of a step");
-  }
 }
 
 // -- The caller's thread, where a mistake can be told.
@@ -90,12 +57,8 @@ void Pipeline::submit(const Bucket& bucket, Done done) {
   ticket_.bucket = bucket;
   ticket_.done = std::move(done);
   ticket_.submitted = Clock::now();
-  {
-    // Before the push, or a waiting caller could take the pipeline for idle.
-    const std::lock_guard state_lock(mutex_);
-    step_is_open_ = !bucket.last;
-    ++submitted_buckets_;
-  }
+  // Before the push, or a waiting caller could take the pipeline for idle.
+  under_way_.bucket_is_submitted(/*ends_step=*/bucket.last);
   tickets_.push(ticket_);
 }
 
@@ -128,27 +91,8 @@ void Pipeline::abandon(const Failure& failure) {
 // -- Failure of the network, or of the agreement: from here on nothing works.
 
 void Pipeline::fail(const Failure& failure) {
-  {
-    const std::lock_guard lock(mutex_);
-    // The first one is the cause: aborting the lanes below makes rounds fail in other threads.
-    if (!failure_) failure_ = failure.exception();
-    failed_ = true;
-  }
-  changed_.notify_all();
-  groups_.abort();
-}
-
-std::exception_ptr Pipeline::failure() const {
-  const std::lock_guard lock(mutex_);
-  return failure_;
-}
-
-void Pipeline::bucket_has_ended() {
-  {
-    const std::lock_guard lock(mutex_);
-    ++finished_buckets_;
-  }
-  changed_.notify_all();
+  under_way_.fail(failure.exception());
+  groups_.abort();  // which makes rounds fail in other threads
 }
 
 // -- The encoder's thread.
@@ -165,7 +109,7 @@ void Pipeline::run_encoder() {
       first_submitted = ticket.submitted;
     }
     begins_step = ticket.bucket.last;
-    if (failed_) {
+    if (under_way_.has_failed()) {
       reject(ticket);
       continue;
     }
@@ -183,12 +127,9 @@ void Pipeline::run_encoder() {
 
 // After the `buckets` of all steps before.
 void Pipeline::begin_step(std::uint64_t buckets, StepContext& context) {
-  {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return finished_buckets_ == buckets && !is_visited_; });
-  }
+  under_way_.wait_for(buckets);
   // From here on the step before cannot be taken back.
-  if (!run_.is_paused() && !failed_) {
+  if (!run_.is_paused() && !under_way_.has_failed()) {
     try {
       step_.settle();
     } catch (...) {
@@ -202,7 +143,7 @@ void Pipeline::begin_step(std::uint64_t buckets, StepContext& context) {
 Exchange* Pipeline::encode(Ticket& ticket, const StepContext& context) {
   Exchange* exchange = nullptr;
   try {
-    exchange = &exchange_for(ticket.bucket.gradients);
+    exchange = &exchanges().of(ticket.bucket.gradients);
     exchange->start(ticket.bucket, std::move(ticket.done), context);
     ticket.done = nullptr;
     exchange->take_in();
@@ -213,31 +154,15 @@ Exchange* Pipeline::encode(Ticket& ticket, const StepContext& context) {
 }
 
 void Pipeline::reject(Ticket& ticket) {
-  if (ticket.done) ticket.done(failure());
+  if (ticket.done) ticket.done(under_way_.failure());
   ticket.done = nullptr;
-  bucket_has_ended();
+  under_way_.bucket_has_ended();
 }
 
-Exchange& Pipeline::exchange_for(const std::vector<Gradient>& gradients) {
-  if (codecs_ != run_.codecs()) exchanges_.all.clear();
+ExchangeCache& Pipeline::exchanges() {
+  if (codecs_ != run_.codecs()) exchanges_.clear();
   codecs_ = run_.codecs();
-  Exchanges& exchanges = run_.is_paused() ? stateless_exchanges_ : exchanges_;
-  for (const auto& exchange : exchanges.all) {
-    if (exchange->fits(gradients)) return *exchange;
-  }
-  exchanges.all.push_back(
-      std::make_unique<Exchange>(gradients, run_.specs(), exchanges.values, place_, trace_));
-  return *exchanges.all.back();
-}
-
-// Buckets are regrouped now and then, and the old ones do not come again.
-void Pipeline::forget_unused_exchanges(std::uint32_t now) {
-  for (Exchanges* exchanges : {&exchanges_, &stateless_exchanges_}) {
-    std::erase_if(exchanges->all, [now](const auto& exchange) {
-      // As a difference, since the counter begins anew after 2^32.
-      return static_cast<std::int32_t>(now - exchange->context().sequence) > kRemembered;
-    });
-  }
+  return run_.is_paused() ? stateless_exchanges_ : exchanges_;
 }
 
 // -- The lanes' threads.
@@ -275,18 +200,18 @@ void Pipeline::run_round_b(Exchange* exchange) {
     });
     step_.add(*exchange);
   }
-  if (failed_) {
-    step_.release(failure());
+  if (under_way_.has_failed()) {
+    step_.release(under_way_.failure());
   } else if (exchange->last()) {
     end_step();
   }
   // Last: once all buckets have ended, the encoder begins the next step, from what this one left.
-  if (exchange != nullptr) bucket_has_ended();
+  if (exchange != nullptr) under_way_.bucket_has_ended();
 }
 
 template <typename Round>
 void Pipeline::attempt(const Exchange& exchange, const char* name, const Round& round) {
-  if (failed_) return;
+  if (under_way_.has_failed()) return;
   try {
     round();
   } catch (...) {
@@ -301,9 +226,11 @@ void Pipeline::end_step() {
     step_.end();
   } catch (...) {
     fail(Failure::current(""));
-    step_.release(failure());
+    step_.release(under_way_.failure());
   }
-  if (!failed_) forget_unused_exchanges(sequence_);
+  if (under_way_.has_failed()) return;
+  exchanges_.forget_unused(sequence_);
+  stateless_exchanges_.forget_unused(sequence_);
 }
 
 }  // namespace lgreco

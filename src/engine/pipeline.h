@@ -13,8 +13,6 @@
 // of them home soon. So a lock is needed for the counters of buckets and the failure alone.
 #pragma once
 
-#include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <exception>
 #include <memory>
@@ -25,10 +23,11 @@
 #include "lgreco/bucket.h"
 #include "lgreco/status.h"
 #include "lgreco/values.h"
-#include "src/engine/exchange.h"
+#include "src/engine/exchange_cache.h"
 #include "src/engine/queue.h"
 #include "src/engine/run_state.h"
 #include "src/engine/step.h"
+#include "src/engine/under_way.h"
 
 namespace lgreco {
 
@@ -51,7 +50,7 @@ class Pipeline {
   /// While no bucket is under way: nothing else reads or changes the state then.
   template <typename Function>
   auto when_idle(Function function) {
-    const Visit visit(*this);
+    const UnderWay::Visit visit(under_way_);
     return function();
   }
 
@@ -59,26 +58,12 @@ class Pipeline {
   /// a step.
   template <typename Function>
   auto change(Function function) {
-    const Visit visit(*this);
-    require_between_steps();
+    const UnderWay::Visit visit(under_way_);
+    under_way_.require_between_steps();
     return function();
   }
 
  private:
-  /// Of somebody who needs the state to himself. Begins when no bucket is under way; no bucket
-  /// begins before it ends. No lock is held meanwhile, so that a collective in it can be given up.
-  class Visit {
-   public:
-    explicit Visit(Pipeline& pipeline);
-    ~Visit();
-    Visit(const Visit&) = delete;
-    Visit& operator=(const Visit&) = delete;
-
-   private:
-    Pipeline& pipeline_;
-  };
-  void require_between_steps() const;
-
   /// A submitted bucket.
   struct Ticket {
     Bucket bucket;
@@ -87,25 +72,20 @@ class Pipeline {
   };
 
   void check(const Bucket& bucket);
-  bool is_idle() const { return finished_buckets_ == submitted_buckets_; }
-  void bucket_has_ended();
-
   void fail(const Failure& failure);
-  std::exception_ptr failure() const;
   void end_threads();
 
   void run_encoder();
   void begin_step(std::uint64_t buckets, StepContext& context);
   Exchange* encode(Ticket& ticket, const StepContext& context);
   void reject(Ticket& ticket);
-  Exchange& exchange_for(const std::vector<Gradient>& gradients);
+  ExchangeCache& exchanges();
 
   void run_lane_a();
   void run_lane_b();
   void run_round_a(Exchange& exchange);
   void run_round_b(Exchange* exchange);
   void end_step();
-  void forget_unused_exchanges(std::uint32_t now);
   template <typename Round>
   void attempt(const Exchange& exchange, const char* name, const Round& round);
 
@@ -117,28 +97,16 @@ class Pipeline {
   Place place_;
   Trace& trace_;
 
-  /// One exchange for each set of layers seen.
-  struct Exchanges {
-    Values& values;
-    std::vector<std::unique_ptr<Exchange>> all = {};
-  };
-  Exchanges exchanges_;            // with this plan
-  Exchanges stateless_exchanges_;  // while paused
-  std::uint64_t codecs_ = 0;       // that exchanges_ refer to
-  std::uint32_t sequence_ = 0;     // of buckets
+  ExchangeCache exchanges_;            // with this plan
+  ExchangeCache stateless_exchanges_;  // while paused
+  std::uint64_t codecs_ = 0;           // that exchanges_ refer to
+  std::uint32_t sequence_ = 0;         // of buckets
 
   std::mutex submit_mutex_;
   std::vector<bool> in_open_step_;  // by layer: submitted, and the step has not ended
   Ticket ticket_;                   // being filled by submit()
 
-  mutable std::mutex mutex_;
-  std::condition_variable changed_;  // one of the following
-  std::uint64_t submitted_buckets_ = 0;
-  std::uint64_t finished_buckets_ = 0;
-  bool step_is_open_ = false;
-  bool is_visited_ = false;
-  std::exception_ptr failure_;
-  std::atomic<bool> failed_{false};  // failure_ is set
+  UnderWay under_way_;
 
   Queue<Ticket> tickets_;
   Queue<Exchange*> queue_a_, queue_b_;

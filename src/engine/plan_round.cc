@@ -3,10 +3,9 @@
 #include <algorithm>
 #include <cstring>
 #include <span>
-#include <system_error>
+#include <string>
 
 #include "lgreco/status.h"
-#include "src/base/stopwatch.h"
 #include "src/engine/codec_rates.h"
 #include "src/kernels/elementwise.h"
 
@@ -20,11 +19,6 @@ constexpr std::chrono::seconds kPatience(10);
 
 // What precedes a rank's rows.
 constexpr float kGood = 1, kFailed = 0;
-
-template <typename Result>
-bool ends(const std::future<Result>& job, std::chrono::milliseconds time) {
-  return !job.valid() || job.wait_for(time) == std::future_status::ready;
-}
 
 std::size_t index_of(const Level& level, const std::vector<Level>& levels) {
   return static_cast<std::size_t>(std::find(levels.begin(), levels.end(), level) - levels.begin());
@@ -50,7 +44,7 @@ PlanRound::PlanRound(PlanMaking& making, const PlanningSteps& at, std::vector<Wi
 bool PlanRound::runs() const { return !ends_within(std::chrono::milliseconds(0)); }
 
 bool PlanRound::ends_within(std::chrono::milliseconds time) const {
-  return ends(rows_, time) && ends(solved_, time);
+  return rows_.ends_within(time) && solved_.ends_within(time);
 }
 
 Window PlanRound::window(std::size_t layer, double grad_scale) const {
@@ -62,51 +56,28 @@ Window PlanRound::window(std::size_t layer, double grad_scale) const {
   return window;
 }
 
-// When there is no thread to be had, this rank will have no result, and the plan is dropped.
-template <typename Work>
-auto PlanRound::in_background(const char* name, Work work) {
-  using Result = decltype(work());
-  try {
-    return std::async(std::launch::async, [this, name, work = std::move(work)] {
-      const TraceSpan span(making_.trace, name, "planner", at_.effect, 0);
-      Timed<Result> timed;
-      {
-        const Stopwatch watch(timed.seconds);
-        timed.result = work();
-      }
-      return timed;
-    });
-  } catch (const std::system_error&) {
-    return std::future<Timed<Result>>();
-  }
+template <typename Result, typename Work>
+void PlanRound::start(BackgroundJob<Result>& job, const char* name, Work work) {
+  job.start([this, name, work = std::move(work)] {
+    const TraceSpan span(making_.trace, name, "planner", at_.effect, 0);
+    return work();
+  });
 }
 
 template <typename Result>
-std::optional<Result> PlanRound::result_of(std::future<Timed<Result>>& job, Stats& stats) {
+std::optional<Result> PlanRound::result_of(BackgroundJob<Result>& job, Stats& stats) {
   const auto patience = std::min<std::chrono::milliseconds>(kPatience, making_.timeout / 4);
-  if (!job.valid()) {
-    failure_ = "[planning] no thread could be had, or the one of an earlier plan still runs";
-    return std::nullopt;
-  }
-  if (!ends(job, patience)) {
-    failure_ = "[planning] not ready after " + std::to_string(patience.count()) + " ms";
-    return std::nullopt;
-  }
-  try {
-    Timed<Result> timed = job.get();
-    stats.plan_s += timed.seconds;
-    return std::move(timed.result);
-  } catch (...) {  // whatever it was: the ranks are told, and keep their plan
-    failure_ = Failure::current("[planning] ").message;
-    return std::nullopt;
-  }
+  std::string failure;
+  std::optional<Result> result = job.take(patience, stats.plan_s, failure);
+  if (!result) failure_ = "[planning] " + failure;
+  return result;
 }
 
 // -- Measuring. Rows travel as floats: the rates of the distinct levels in plans for time, then of
 // each layer its norm and the error of each candidate.
 
 void PlanRound::start_measuring() {
-  rows_ = in_background("measure", [this] { return measure(); });
+  start(rows_, "measure", [this] { return measure(); });
 }
 
 PlanRound::Rows PlanRound::measure() const {
@@ -182,7 +153,7 @@ void PlanRound::share(const StepEnd& end, const std::vector<Level>& references, 
 
 void PlanRound::start_solving(const std::vector<Level>& references) {
   references_ = references;
-  solved_ = in_background("solve", [this, references] { return solve(references); });
+  start(solved_, "solve", [this, references] { return solve(references); });
 }
 
 SolvedPlan PlanRound::solve(const std::vector<Level>& references) const {

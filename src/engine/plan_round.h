@@ -6,7 +6,6 @@
 #include <atomic>
 #include <chrono>
 #include <functional>
-#include <future>
 #include <optional>
 #include <string>
 #include <vector>
@@ -14,6 +13,7 @@
 #include "lgreco/options.h"
 #include "lgreco/state.h"
 #include "src/engine/agreement.h"
+#include "src/engine/background_job.h"
 #include "src/engine/cost_table.h"
 #include "src/engine/membership.h"
 #include "src/engine/plan_solver.h"
@@ -89,22 +89,16 @@ class PlanRound {
   /// Gradients were multiplied by `scale` all along, which was not known. Plans in the making need
   /// not know: all their errors are too large by the same factor.
   void declare_grad_scale(double scale) { grad_scale_ = scale; }
-  /// Of gradients times `grad_scale`.
-  /// `layer` of this rank.
+  /// Of a layer of this rank; of gradients times `grad_scale`.
   Window window(std::size_t layer, double grad_scale) const;
 
  private:
   using Rows = std::vector<float>;  // as they travel
 
+  template <typename Result, typename Work>
+  void start(BackgroundJob<Result>& job, const char* name, Work work);
   template <typename Result>
-  struct Timed {
-    Result result;
-    double seconds = 0;
-  };
-  template <typename Work>
-  auto in_background(const char* name, Work work);
-  template <typename Result>
-  std::optional<Result> result_of(std::future<Timed<Result>>& job, Stats& stats);
+  std::optional<Result> result_of(BackgroundJob<Result>& job, Stats& stats);
 
   Rows measure() const;
   std::size_t floats_of(std::size_t rank) const;
@@ -124,8 +118,8 @@ class PlanRound {
   bool is_dropped_ = false;  // on all ranks
   std::string failure_;
   std::atomic<bool> given_up_{false};
-  std::future<Timed<Rows>> rows_;
-  std::future<Timed<SolvedPlan>> solved_;
+  BackgroundJob<Rows> rows_;
+  BackgroundJob<SolvedPlan> solved_;
 };
 
 }  // namespace lgreco

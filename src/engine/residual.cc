@@ -26,6 +26,12 @@ void Residual::clear() {
   std::vector<std::uint16_t>().swap(halves_);
 }
 
+bool Residual::clear_beyond(float largest) {
+  if (max_magnitude() <= largest) return false;
+  clear();
+  return true;
+}
+
 void Residual::reserve(std::size_t count) {
   dtype_ == DType::f32 ? floats_.reserve(count) : halves_.reserve(count);
 }

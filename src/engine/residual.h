@@ -22,6 +22,9 @@ class Residual {
   /// Take the memory for `count` values, so that keeping them cannot fail.
   void reserve(std::size_t count);
 
+  /// Forget everything when some value is beyond `largest` in magnitude; whether that was so.
+  bool clear_beyond(float largest);
+
   /// What add_to() would add, as far as it can be read in fp32; empty for one kept in bf16.
   std::span<const float> floats() const { return floats_; }
   /// values += residual. REQUIRES: empty, or values.size() is the layer's.
