@@ -120,7 +120,8 @@ def add_reduced(module: FSDPModule, identity: int, reduced: torch.Tensor) -> Non
         if not one.sharded_param.requires_grad:
             continue
         gradient = reduced.as_strided(one.sharded_size, one.contiguous_sharded_stride, first)
-        one.sharded_param.grad._local_tensor += gradient.to(group._orig_dtype)
+        of_fsdp: Any = one.sharded_param.grad
+        of_fsdp._local_tensor += gradient.to(group._orig_dtype)
         first += one.padded_sharded_param_size.numel()
 
 
