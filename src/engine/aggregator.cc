@@ -125,14 +125,15 @@ void Aggregator::reset() {
 }
 
 bool Aggregator::discard_last_step() {
-  return impl().pipeline->change([&] { return impl().run.discard_last_step(); });
+  return impl().pipeline->change([&] { return impl().step.discard_last(); });
 }
 
 std::vector<bool> Aggregator::agree_on_layers(const std::vector<bool>& given,
                                               const std::string& problem) {
   std::optional<Failure> failure;
   if (!problem.empty()) failure = Failure{Failure::Kind::config, problem};
-  return impl().pipeline->change([&] { return impl().step.agree_on_layers(given, failure); });
+  return impl().pipeline->change_together(
+      [&] { return impl().step.agree_on_layers(given, failure); });
 }
 
 const std::vector<LayerSpec>& Aggregator::layers() const { return impl().run.specs(); }
@@ -164,11 +165,11 @@ int Aggregator::rank() const { return impl().place.rank; }
 int Aggregator::size() const { return impl().place.ranks; }
 
 void Aggregator::load_state(AggregatorState state) {
-  impl().pipeline->change([&] { impl().step.load(std::move(state), ""); });
+  impl().pipeline->change_together([&] { impl().step.load(std::move(state), ""); });
 }
 
 void Aggregator::refuse_state(const std::string& reason) {
-  impl().pipeline->change([&] { impl().step.load(std::nullopt, reason); });
+  impl().pipeline->change_together([&] { impl().step.load(std::nullopt, reason); });
 }
 
 void Aggregator::abandon(const std::string& reason) {

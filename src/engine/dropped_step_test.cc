@@ -151,6 +151,61 @@ TEST_P(DroppedStep, RunSavedBeforeThePlanIsResumed) {
   });
 }
 
+// Also the second time at the same step, and for layers that only one of the passes had.
+TEST(DiscardLastStep, LeavesAloneWhatTheStepDidNotTouch) {
+  AggregatorOptions settings = options("topk:0.05");
+  settings.keep_previous = true;
+  run_ranks_on_lanes(2, 2, [&](Communicators lanes) {
+    Trainer trainer(std::move(lanes), settings);
+    for (std::uint64_t step = 0; step < 3; ++step) {
+      Values values = gradients(trainer.rank, step);
+      trainer.average(values);
+    }
+    const auto before = state_of(trainer);
+    const auto pass = [&](bool present) {
+      Values values = gradients(trainer.rank, 99);
+      Bucket bucket;
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        bucket.gradients.push_back(
+            {.layer = i, .data = values[i].data(), .present = present || i % 2 == 0});
+      }
+      trainer.aggregator.exchange(bucket);
+      EXPECT_TRUE(trainer.aggregator.discard_last_step());
+      AggregatorState state = trainer.aggregator.state();
+      state.stats = {};
+      state.unsettled = true;  // done before the first of these passes
+      EXPECT_EQ(serialize(state), before) << present;
+    };
+    for (const bool present : {true, false, true, false}) pass(present);
+  });
+}
+
+TEST(Notices, CountStepsThatNobodyApplied) {
+  AggregatorOptions settings = options("topk:0.05");
+  settings.keep_previous = true;
+  Values parameters = gradients(0, 1000);
+  settings.parameter = [&](std::size_t layer) {
+    return std::as_bytes(std::span(parameters[layer]));
+  };
+  settings.drift_check_every = 0;
+  run_ranks_on_lanes(1, 1, [&](Communicators lanes) {
+    Trainer trainer(std::move(lanes), settings);
+    const auto step = [&](bool applied) {
+      Values values = gradients(trainer.rank, 1);
+      trainer.average(values);
+      if (applied) parameters[0][0] += 1;
+    };
+    for (int i = 0; i < 3; ++i) step(true);
+    EXPECT_EQ(trainer.aggregator.notices().unapplied_steps, 0u);
+    step(false);
+    EXPECT_TRUE(trainer.aggregator.discard_last_step());
+    step(false);
+    EXPECT_EQ(trainer.aggregator.notices().unapplied_steps, 0u);
+    step(true);
+    EXPECT_EQ(trainer.aggregator.notices().unapplied_steps, 1u);
+  });
+}
+
 TEST(DiscardLastStep, NeedsWhatWasBefore) {
   run_ranks_on_lanes(2, 1, [&](Communicators lanes) {
     Trainer trainer(std::move(lanes), options("quantize:4"));
@@ -175,6 +230,34 @@ TEST(Reset, ForgetsWhatWasNotSent) {
     EXPECT_NE(state.layers[2].factor, factor);
     Values values = gradients(trainer.rank, 3);
     trainer.average(values);
+  });
+}
+
+// The plan stays: neither a plan in the making nor a start that is due is lost or made from
+// nothing.
+TEST(Reset, KeepsThePlanAndWhatFollowsTheStep) {
+  AggregatorOptions settings = options("quantize:4");
+  settings.keep_previous = true;
+  settings.start = 2;
+  settings.policy = LGrecoPolicy{.every = 40, .start = 40, .window = 3};
+  run_ranks_on_lanes(2, 2, [&](Communicators lanes) {
+    Trainer trainer(std::move(lanes), settings);
+    Plan planned;
+    for (std::uint64_t step = 0; step < 125; ++step) {
+      Values values = gradients(trainer.rank, step);
+      trainer.average(values, 2);
+      const std::uint64_t now = step + 1;
+      if (now == 2 || now == 79) trainer.aggregator.reset();
+      if (now == 3) {
+        EXPECT_NE(trainer.aggregator.plan().levels[0], Level{});
+      }
+      if (now == 70) planned = trainer.aggregator.plan();
+      if (now == 90) {
+        EXPECT_EQ(trainer.aggregator.plan().hash(), planned.hash());
+      }
+    }
+    EXPECT_EQ(trainer.aggregator.stats().plans, 2u);  // at 40 and 120
+    EXPECT_EQ(trainer.aggregator.stats().plan_failures, 1u);
   });
 }
 

@@ -41,7 +41,9 @@ bool LayerRecord::scale(float factor) {
        {&window, &pending_window, &interval_sum, &previous.interval_sum}) {
     kernels::scale(values->data(), factor, values->size(), values->data());
   }
-  return !residual.clear_beyond(std::numeric_limits<float>::max());
+  constexpr float kLargest = std::numeric_limits<float>::max();
+  (void)previous.residual.clear_beyond(kLargest);
+  return !residual.clear_beyond(kLargest);
 }
 
 void LayerRecord::forget() {
@@ -64,11 +66,16 @@ void LayerRecord::keep_previous(std::uint64_t step, bool collects, bool sums) {
   previous.collected = collects;
   std::swap(previous.residual, residual);
   previous.factor = linear_state.factor;
-  if (sums) previous.interval_sum = interval_sum;
+  if (sums) {
+    previous.interval_sum = interval_sum;
+  } else {
+    previous.interval_sum.clear();
+  }
 }
 
 void LayerRecord::restore_previous(std::uint64_t step) {
   if (previous.step != step) return;  // the step did not touch this layer
+  previous.step = 0;                  // nor will another one of this number have
   std::swap(residual, previous.residual);
   linear_state.factor = previous.factor;
   if (!previous.interval_sum.empty()) interval_sum = previous.interval_sum;

@@ -107,6 +107,8 @@ void Pipeline::run_encoder() {
     if (begins_step) {
       begin_step(buckets, context);
       first_submitted = ticket.submitted;
+    } else {
+      under_way_.wait_for_visitor();
     }
     begins_step = ticket.bucket.last;
     if (under_way_.has_failed()) {

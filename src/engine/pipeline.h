@@ -63,6 +63,23 @@ class Pipeline {
     return function();
   }
 
+  /// change(), of a collective kind: when the ranks cannot know any more that they agree, nothing
+  /// works from here on.
+  template <typename Function>
+  auto change_together(Function function) {
+    return change([&] {
+      try {
+        return function();
+      } catch (const PeerError&) {
+        fail(Failure::current(""));
+        throw;
+      } catch (const ProtocolError&) {
+        fail(Failure::current(""));
+        throw;
+      }
+    });
+  }
+
  private:
   /// A submitted bucket.
   struct Ticket {

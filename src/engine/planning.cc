@@ -215,6 +215,11 @@ void Planning::resume(std::uint64_t step, bool critical, std::vector<bool> criti
   mark_measured_layers(step);
 }
 
+void Planning::forget(std::uint64_t step) {
+  resume(step, in_critical_regime(), critical_layers());
+  is_forgotten_ = making_.has_value();
+}
+
 // -- The making of a plan.
 
 void Planning::mark_measured_layers(std::uint64_t step) {
@@ -232,20 +237,25 @@ std::optional<Plan> Planning::replan(const StepEnd& end, Stats& stats) {
   const PlanningSteps at = next_planning(making_->policy, options_.start, end.step);
   if (end.step < at.measure) return std::nullopt;
   const TraceSpan span(trace_, "plan", "lane B", end.step, 0);
-  if (!round_) begin_round(at, end.grad_scale);
+  if (!round_) begin_round(at, end);
   if (end.step >= at.share && !round_->is_shared()) round_->share(end, references_, stats);
   return end.step < at.effect ? std::nullopt : end_round(end, stats);
 }
 
-void Planning::begin_round(const PlanningSteps& at, double grad_scale) {
+void Planning::begin_round(const PlanningSteps& at, const StepEnd& end) {
   std::vector<Window> windows;
+  bool is_empty = true;
   for (LayerRecord& layer : layers_) {
     windows.push_back({std::move(layer.window), layer.window_steps});
+    is_empty &= layer.window_steps == 0;
     layer.window = {};
     layer.pending_window = {};
     layer.window_steps = 0;
   }
-  round_ = std::make_unique<PlanRound>(*making_, at, std::move(windows), grad_scale);
+  round_ = std::make_unique<PlanRound>(*making_, at, std::move(windows), end.grad_scale);
+  // Nothing is left to measure since a reset: this rank has nothing to share, and the plan stays.
+  const bool was_forgotten = std::exchange(is_forgotten_, false) || end.step > at.measure;
+  if (was_forgotten && is_empty) return;
   if (late_ && late_->runs()) return;  // so this rank has nothing to share, again
   late_.reset();
   round_->start_measuring();

@@ -55,6 +55,8 @@ class Planning {
   /// Go on at `step` from what the layers hold: drops what is being made. `critical` layers of the
   /// membership; what is said of this rank's own counts less than what they hold.
   void resume(std::uint64_t step, bool critical, std::vector<bool> critical_layers);
+  /// Go on at `step` without what the next plan would have been made from.
+  void forget(std::uint64_t step);
   /// By layer of the membership: what Accordion decided.
   const std::vector<bool>& critical_layers() const { return critical_; }
 
@@ -66,7 +68,7 @@ class Planning {
   Plan with_changed_references(const Plan& current, const std::vector<Level>& before) const;
   std::optional<Plan> replan(const StepEnd& end, Stats& stats);
   void mark_measured_layers(std::uint64_t step);
-  void begin_round(const PlanningSteps& at, double grad_scale);
+  void begin_round(const PlanningSteps& at, const StepEnd& end);
   std::optional<Plan> end_round(const StepEnd& end, Stats& stats);
   void leave_round();
 
@@ -81,6 +83,7 @@ class Planning {
   std::optional<Regimes> regimes_;
   /// Of the policy, or of what follows Accordion.
   std::optional<PlanMaking> making_;
+  bool is_forgotten_ = false;  // what the next plan would have been made from
   std::unique_ptr<PlanRound> round_;
   std::unique_ptr<PlanRound> late_;  // its thread still runs, but nobody waits for it any more
 };

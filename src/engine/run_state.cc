@@ -61,6 +61,7 @@ void take_over(LayerState& state, LayerRecord& layer) {
   layer.interval_sum = std::move(state.interval_sum);
   layer.interval_norm = state.interval_norm;
   layer.critical = state.critical;
+  layer.previous.step = 0;
 }
 
 }  // namespace
@@ -171,9 +172,9 @@ void RunState::pause(bool paused) {
 void RunState::reset() {
   ++resets_;
   for (LayerRecord& layer : layers_) layer.forget();
-  planning_.resume(step_, planning_.in_critical_regime(), planning_.critical_layers());
-  unsettled_ = discardable_ = false;
-  use(plan_);  // draws the factors anew
+  planning_.forget(step_);
+  discardable_ = false;  // but what follows the step still does
+  use(plan_);            // draws the factors anew
 }
 
 bool RunState::discard_last_step() {
@@ -228,6 +229,7 @@ void RunState::load(Loadable loadable) {
   learning_rate_decayed_ = state.learning_rate_decayed;
   decay_is_agreed_ = state.decay_is_agreed;
   unsettled_ = state.unsettled;
+  resets_ = 0;
   discardable_ = false;
   planning_.resume(step_, state.critical, std::move(loadable.critical));
   use(std::move(loadable.plan));

@@ -1,6 +1,7 @@
 #include "src/engine/step.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <sstream>
 #include <utility>
@@ -89,10 +90,14 @@ void Step::end() {
     } else {
       committed = commit(outcome.overflowed);
     }
-    if (!committed) run_.keep();
+    if (!committed && !run_.is_paused()) run_.keep();
     accounts_.publish_notices();
   });
-  buckets_ = exchanges_.size();
+  if (!run_.is_paused()) {
+    buckets_ = static_cast<std::size_t>(
+        std::count_if(exchanges_.begin(), exchanges_.end(),
+                      [](const Exchange* exchange) { return exchange->gradient_bytes() > 0; }));
+  }
   // The caller computes while the plan changes: only the next step's buckets wait.
   release(lost ? lost->exception() : nullptr);
   if (!options_.keep_previous) settle();
@@ -175,6 +180,12 @@ void Step::look_for_unapplied_step() {
   sample_ = sample;
 }
 
+bool Step::discard_last() {
+  if (!run_.discard_last_step()) return false;
+  sample_ = 0;  // nobody was to apply it
+  return true;
+}
+
 void Step::settle() {
   if (!run_.is_unsettled()) return;
   const StepEnd end{.step = run_.step(),
@@ -219,6 +230,7 @@ CommitRound::Outcome Step::agree_to_load(const std::optional<Failure>& own,
         commit_.agree(agreement_, sequence_, deadline, {.failure = own, .value = identity}, terms);
   } catch (const ProtocolError&) {
     damaged = Failure::current(place("loading a state"));
+    damaged->kind = Failure::Kind::state;  // agreed on below: the run goes on
   }
   const CommitRound::Outcome second =
       commit_.agree(agreement_, sequence_, deadline, {.failure = damaged}, terms);
@@ -290,7 +302,13 @@ void Step::load(std::optional<AggregatorState> state, const std::string& problem
     try {
       join_plans(*loadable, membership_, said);
       const AggregatorState& loaded = loadable->state;
-      identity = mix64(mix64(loaded.step) ^ loadable->plan.hash()) | 1;  // 0 is not compared
+      identity = mix64(mix64(loaded.step) ^ loadable->plan.hash());
+      identity = mix64(identity ^ std::bit_cast<std::uint64_t>(loaded.grad_scale));
+      for (const bool flag :
+           {loaded.learning_rate_decayed, loaded.decay_is_agreed, loaded.unsettled}) {
+        identity = mix64(identity ^ std::uint64_t{flag});
+      }
+      identity |= 1;  // 0 is not compared
     } catch (...) {
       own = Failure::current("");
     }

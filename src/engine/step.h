@@ -43,6 +43,8 @@ class Step {
   std::vector<bool> agree_on_layers(const std::vector<bool>& given,
                                     const std::optional<Failure>& problem);
 
+  bool discard_last();
+
   /// How the message of a failure in this step begins.
   std::string place(const char* doing) const;
 

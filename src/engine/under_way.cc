@@ -38,6 +38,11 @@ void UnderWay::wait_for(std::uint64_t buckets) {
   changed_.wait(lock, [&] { return ended_ == buckets && !is_visited_; });
 }
 
+void UnderWay::wait_for_visitor() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return !is_visited_; });
+}
+
 bool UnderWay::ends_within(std::chrono::seconds time) {
   std::unique_lock lock(mutex_);
   changed_.wait_for(lock, time, [this] { return is_idle(); });

@@ -31,6 +31,9 @@ class UnderWay {
   void bucket_has_ended();
   /// Wait until `buckets` have ended and nobody visits.
   void wait_for(std::uint64_t buckets);
+  /// Wait until nobody visits. REQUIRES: a bucket is submitted that has not ended, so that nobody
+  /// else can begin to.
+  void wait_for_visitor();
   /// Every submitted bucket ends within `time`, and with it its step.
   bool ends_within(std::chrono::seconds time);
 
