@@ -60,8 +60,12 @@ class Aggregator {
 
   // The following change what the coming step means: call them on every rank before the same step.
   // Otherwise that step, and each one until the ranks are alike again, fails on all ranks with the
-  // same MismatchError. They wait for the step in flight, and throw ConfigError in the middle of a
-  // step, and the failure that ended the run, if one did.
+  // same MismatchError. Not where messages would have other sizes, as nobody can tell then what was
+  // meant: the run ends on all ranks with a PeerError at the timeout. That is so of pause() when
+  // anything is compressed, and may be so, with AggregatorOptions::keep_previous, of
+  // discard_last_step() and reset() when a plan or a decision follows the newest step.
+  // They wait for the step in flight, and throw ConfigError in the middle of a step, and the
+  // failure that ended the run, if one did.
 
   /// Gradients are handed over multiplied by `scale` (the loss scale of mixed precision). The first
   /// call says what the scale has been all along; a later one converts what was kept, exactly when
@@ -107,7 +111,8 @@ class Aggregator {
   /// With the current plan.
   MemoryUse memory() const;
   /// The following wait until every complete step has ended; never call them from `done`.
-  /// Thread-safe.
+  /// Thread-safe. With AggregatorOptions::keep_previous, what follows the newest step (plans,
+  /// decisions) comes when the next one begins, and does not show before.
   /// Of this rank's layers; its sums are of all layers that are planned together.
   Plan plan() const;
   /// Accordion: the change of the whole model's norm says that training is in a critical regime.

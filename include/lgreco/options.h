@@ -33,7 +33,8 @@ struct AggregatorOptions {
   /// Steps before this one travel dense.
   std::uint64_t start = 0;
   /// Keep what a step changes as it was before, so that Aggregator::discard_last_step() can take
-  /// the newest step back: the memory of another residual.
+  /// the newest step back: the memory of another residual, and of other factors and Accordion's
+  /// sums. What follows a step (plans, decisions) comes when the next one begins.
   bool keep_previous = false;
   /// Every so many steps the ranks compare their parameters; 0: never.
   std::uint64_t drift_check_every = 100;
@@ -46,8 +47,8 @@ struct AggregatorOptions {
   // -- These change only speed and memory.
 
   /// What a step may take from its first bucket to its end before it fails with PeerError: more
-  /// than 0, and at most kLongestTimeout. Sharing and agreeing on a plan after a step may take as
-  /// long again each.
+  /// than 0, and at most kLongestTimeout. Sharing and agreeing on a plan between two steps, and
+  /// loading a state, may take as long again each.
   std::chrono::milliseconds timeout = std::chrono::minutes(30);
   /// Threads that encode and decode. More helps large models on machines with cores to spare.
   int threads = 1;

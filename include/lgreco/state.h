@@ -62,14 +62,15 @@ struct Notices {
 
 /// Bytes of memory that compression needs on this rank beyond the gradients themselves.
 struct MemoryUse {
-  /// Error feedback: 4 (fp32) or 2 (bf16) bytes an element of a compressed layer.
+  /// Error feedback: 4 (fp32) or 2 (bf16) bytes an element of a compressed layer; as much again, of
+  /// every layer, with AggregatorOptions::keep_previous.
   std::uint64_t residuals = 0;
-  /// Warm low-rank factors.
+  /// Warm low-rank factors; with keep_previous twice.
   std::uint64_t factors = 0;
   /// Messages of one step; of 16-bit gradients their values in fp32, too.
   std::uint64_t staging = 0;
   /// Before a plan is made: 8 bytes an element of the layers that this rank measures. With
-  /// Accordion: 4 bytes an element, always.
+  /// Accordion: 4 bytes an element, always; with keep_previous 8.
   std::uint64_t windows = 0;
 };
 

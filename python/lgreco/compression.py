@@ -99,7 +99,10 @@ class Compression:
 
     @property
     def plan(self) -> Plan:
-        """The plan of the coming step."""
+        """The plan of the coming step.
+
+        With `keep_previous=True` a new plan comes when that step begins, and does not show before.
+        """
         return Plan.from_dict(self._engine.plan())
 
     def stats(self) -> dict[str, Any]:
@@ -119,7 +122,8 @@ class Compression:
         """Bytes that compression needs on this rank beyond the gradients, with the current plan.
 
         `residuals`, `factors`, `staging` (the messages of a step), and `windows` (what plans and
-        Accordion's decisions are made from).
+        Accordion's decisions are made from). With `keep_previous=True` what that keeps is
+        counted, too.
         """
         return self._engine.memory()
 
@@ -128,6 +132,8 @@ class Compression:
         """How many batches to accumulate (under `no_sync()`) before the coming synchronisation.
 
         What `Accordion(micro_batches=...)` decided; 1 under other policies. The same on every rank.
+        With `keep_previous=True` a decision comes when the next step begins: it counts one
+        synchronisation later.
         """
         if not isinstance(self._policy, Accordion):
             return 1
@@ -161,7 +167,9 @@ class Compression:
         For passes whose averaged gradient is not applied: a generator's pass through the
         discriminator, the first pass of SAM. No residual is added or kept, no step is counted, no
         plan is made. Where the average is not needed at all, `ddp.no_sync()` sends nothing. Enter
-        it on every rank for the same passes; raises ConfigError in the middle of a step.
+        it on every rank for the same passes; raises ConfigError in the middle of a step. On one
+        rank only, where anything is compressed: the pass raises PeerError on all of them at the
+        timeout, and the run ends.
         """
         self._engine.pause(True)
         try:
@@ -177,7 +185,9 @@ class Compression:
 
         For skipped steps (a spike, a clipping rule). Call it on every rank, before the next pass.
         Returns False, and does nothing, when the step left no trace anyway: it overflowed, failed,
-        or was taken back already. Raises ConfigError without `keep_previous=True`.
+        or was taken back already. Raises ConfigError without `keep_previous=True`. On one rank
+        only: the next step raises MismatchError on all of them or, when a plan or a decision is
+        due, PeerError at the timeout.
         """
         return self._engine.discard_last_step()
 
@@ -185,7 +195,9 @@ class Compression:
         """Forget what was not sent yet, warm factors, and what the next plan is made from.
 
         When parameters were replaced (another checkpoint, averaged weights) without the state that
-        belongs to them. The plan stays. Call it on every rank before the same step.
+        belongs to them. The plan stays. Call it on every rank before the same step. On one rank
+        only: that step raises MismatchError on all of them or, with `keep_previous=True` when a
+        plan or a decision is due, PeerError at the timeout.
         """
         self._engine.reset()
 
@@ -228,7 +240,8 @@ class Compression:
         others. Collective.
 
         For checkpoints that one rank writes; `load_state_dict` takes the list on every rank. It
-        takes the memory of all states on rank 0. Raises PeerError when a rank does not take part.
+        takes the memory of all states on rank 0. Raises PeerError when a rank does not take part
+        within the timeout of the process group.
         """
         own = self.state_dict()
         rank, size = self._engine.rank(), self._engine.size()
@@ -263,7 +276,7 @@ class Compression:
                 another part of the checkpoint knows.
 
         Raises StateError on another rank's state, another world size, another step, another model,
-        another format, a damaged state.
+        another format, a damaged state; PeerError when a rank does not take part.
         """
         if world_size_change not in ("fail", "mean", "reset"):
             raise ConfigError(

@@ -119,8 +119,8 @@ ENGINE = (
         "plan_solver", "registration", "resize", "schedule", "sharded_sum",
     },
     {
-        "agreement", "cost_table", "background_job", "exchange", "host_layer", "memory_use", "regimes",
-        "state_check",
+        "agreement", "background_job", "cost_table", "exchange", "host_layer", "memory_use",
+        "regimes", "state_check",
     },
     {"exchange_cache", "host_values", "plan_round"},
     {"planning"},

@@ -27,22 +27,26 @@ std::uint64_t message_bytes(const LayerRecord& record, std::uint64_t ranks) {
 MemoryUse memory_use(const std::vector<LayerRecord>& layers, const AggregatorOptions& options,
                      int ranks) {
   MemoryUse memory;
+  // What a step changes, and what it found.
+  const std::uint64_t copies = options.keep_previous ? 2 : 1;
   for (const LayerRecord& record : layers) {
     const std::uint64_t count = record.shape.count();
+    const std::uint64_t residual = count * size_of(options.residual);
     memory.staging += message_bytes(record, static_cast<std::uint64_t>(ranks));
     if (record.spec.dtype != DType::f32) memory.staging += 2 * count * sizeof(float);
     if (record.linear != nullptr) {
       for (int round = 0; round < record.linear->rounds(); ++round) {
         memory.staging += record.linear->round_floats(record.shape, round) * sizeof(float);
       }
-      memory.factors += record.linear->state_floats(record.shape) * sizeof(float);
+      memory.factors += copies * record.linear->state_floats(record.shape) * sizeof(float);
     }
     if (options.error_feedback && record.level.method != Method::dense) {
-      memory.residuals += count * size_of(options.residual);
+      memory.residuals += residual;
     }
+    if (options.keep_previous) memory.residuals += residual;  // taken whatever the level is
     if (record.measured_here) memory.windows += 2 * count * sizeof(float);
     if (std::holds_alternative<AccordionPolicy>(options.policy)) {
-      memory.windows += count * sizeof(float);
+      memory.windows += copies * count * sizeof(float);
     }
   }
   return memory;

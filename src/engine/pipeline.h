@@ -8,9 +8,11 @@
 // With one communicator lane A does lane B's work, too, so that the order of collectives is fixed.
 //
 // What a step changes of run state and counters, it changes at its end, on lane B; the encoder,
-// which takes memory in the layers' records, does not begin the next step before that. Whoever else
-// reads or changes them waits until no bucket is under way, also after a failure, which brings all
-// of them home soon. So a lock is needed for the counters of buckets and the failure alone.
+// which takes memory in the layers' records, does not begin the next step before that. What follows
+// a step (plans, decisions) comes after it on lane B, too, or, while the step may still be taken
+// back, on the encoder's thread before the next one: no bucket of either is on a lane then. Whoever
+// else reads or changes them waits until no bucket is under way, also after a failure, which brings
+// all of them home soon. So a lock is needed for the counters of buckets and the failure alone.
 #pragma once
 
 #include <cstdint>

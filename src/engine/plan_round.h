@@ -22,7 +22,7 @@
 
 namespace lgreco {
 
-/// Everything that the last collective of a step has at hand.
+/// What is at hand between two steps: how the ranks talk, and what they agree on.
 struct StepEnd {
   std::uint64_t step = 0;  // the next one
   Frame frame;

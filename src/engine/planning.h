@@ -39,8 +39,8 @@ class Planning {
   bool collects_windows(std::uint64_t step) const;  // of the layers marked `measured_here`
   bool sums_averages(std::uint64_t step) const;
 
-  /// Call after each committed step, on every rank: the plan from the next step on, if it changes.
-  /// Collective at the steps where a plan is shared and takes effect.
+  /// Call between each committed step and the next, on every rank: the plan from the next step on,
+  /// if it changes. Collective at the steps where a plan is shared and takes effect.
   std::optional<Plan> after_step(const StepEnd& end, const Plan& current, Stats& stats);
 
   bool follows_learning_rate() const { return regimes_.has_value(); }

@@ -1,7 +1,8 @@
 // The end of a step: the ranks agree whether it happened, its results are written and its state
 // taken over, and whoever submitted its buckets is told.
 //
-// Used by the thread that runs the last round, and by others while no bucket is under way.
+// Used by the thread that runs the last round, by the encoder's before the first bucket of a step,
+// and by others while no bucket is under way.
 #pragma once
 
 #include <cstdint>
