@@ -203,6 +203,7 @@ std::vector<bool> layers_of_any(const std::vector<bool>& own, const Membership& 
                                 Deadline deadline) {
   const Place place = membership.place;
   std::vector<std::size_t> sizes;
+  sizes.reserve(static_cast<std::size_t>(place.ranks));
   for (int rank = 0; rank < place.ranks; ++rank) {
     sizes.push_back(membership.group(rank).layers.size());
   }
@@ -237,6 +238,7 @@ Failure describe_drift(std::span<const std::uint64_t> hashes, const Membership& 
                        Communicator& communicator, const Frame& frame, Deadline deadline) {
   const Place place = membership.place;
   std::vector<std::size_t> sizes;
+  sizes.reserve(static_cast<std::size_t>(place.ranks));
   for (int rank = 0; rank < place.ranks; ++rank) {
     sizes.push_back(membership.group(rank).layers.size() * sizeof(std::uint64_t));
   }

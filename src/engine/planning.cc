@@ -167,6 +167,7 @@ std::optional<Plan> Planning::on_learning_rate_decay(std::uint64_t step, const P
 void Planning::share_regimes(const StepEnd& end) {
   const Place place = membership_.place;
   std::vector<std::size_t> sizes;
+  sizes.reserve(static_cast<std::size_t>(place.ranks));
   for (int rank = 0; rank < place.ranks; ++rank) {
     sizes.push_back(sizeof(IntervalSquares) + membership_.group(rank).layers.size());
   }
