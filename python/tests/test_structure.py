@@ -111,16 +111,15 @@ def test_public_headers_need_only_the_standard_library() -> None:
 ENGINE = (
     {
         "accounts", "checkpoint", "codec_rates", "failure", "frame", "gather", "place", "plan",
-        "policy", "queue", "residual", "shard_layout", "trace", "under_way",
-        "worker_pool",
+        "policy", "queue", "residual", "shard_layout", "trace", "under_way", "worker_pool",
     },
     {
         "checkpoint_file", "layer_record", "membership", "messages", "network_probe",
         "plan_solver", "registration", "resize", "schedule", "sharded_sum",
     },
     {
-        "agreement", "cost_table", "background_job", "exchange", "host_layer", "memory_use", "regimes",
-        "state_check",
+        "agreement", "background_job", "cost_table", "exchange", "host_layer", "memory_use",
+        "regimes", "state_check",
     },
     {"exchange_cache", "host_values", "plan_round"},
     {"planning"},
