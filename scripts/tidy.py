@@ -78,7 +78,9 @@ def report_on(file: str, folder: Path, command: list[str]) -> str:
 
 
 def hash_of(file: str, command: list[str]) -> str:
-    content = hashlib.sha256((ROOT / ".clang-tidy").read_bytes() + "\0".join(command).encode())
+    content = hashlib.sha256("\0".join(command).encode())
+    for checks in (ROOT / ".clang-tidy", (ROOT / file).parent / ".clang-tidy"):
+        content.update(checks.read_bytes() if checks.exists() else b"")
     for used in sorted(used_files(command)):
         content.update(used.encode() + (ROOT / used).read_bytes())
     return f"{file.replace('/', '_')}-{content.hexdigest()[:16]}"

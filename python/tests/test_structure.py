@@ -111,8 +111,7 @@ def test_public_headers_need_only_the_standard_library() -> None:
 ENGINE = (
     {
         "accounts", "checkpoint", "codec_rates", "failure", "frame", "gather", "place", "plan",
-        "policy", "queue", "residual", "shard_layout", "trace", "under_way",
-        "worker_pool",
+        "policy", "queue", "residual", "shard_layout", "trace", "under_way", "worker_pool",
     },
     {
         "checkpoint_file", "layer_record", "membership", "messages", "network_probe",

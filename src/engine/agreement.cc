@@ -202,10 +202,7 @@ std::vector<bool> layers_of_any(const std::vector<bool>& own, const Membership& 
                                 Communicator& communicator, std::uint32_t sequence,
                                 Deadline deadline) {
   const Place place = membership.place;
-  std::vector<std::size_t> sizes;
-  for (int rank = 0; rank < place.ranks; ++rank) {
-    sizes.push_back(membership.group(rank).layers.size());
-  }
+  const std::vector<std::size_t> sizes = membership.message_bytes(0, 1);
   Messages messages(Messages::Kind::gather, Phase::commit, place, 0, sizes);
   const auto given = messages.outgoing(place.rank);
   for (std::size_t layer = 0; layer < own.size(); ++layer) given[layer] = std::byte{own[layer]};
@@ -236,10 +233,7 @@ std::uint64_t hash_of(std::span<const std::uint64_t> hashes) {
 Failure describe_drift(std::span<const std::uint64_t> hashes, const Membership& membership,
                        Communicator& communicator, const Frame& frame, Deadline deadline) {
   const Place place = membership.place;
-  std::vector<std::size_t> sizes;
-  for (int rank = 0; rank < place.ranks; ++rank) {
-    sizes.push_back(membership.group(rank).layers.size() * sizeof(std::uint64_t));
-  }
+  const std::vector<std::size_t> sizes = membership.message_bytes(0, sizeof(std::uint64_t));
   Messages messages(Messages::Kind::gather, Phase::commit, place, 0, sizes);
   std::memcpy(messages.outgoing(place.rank).data(), hashes.data(), hashes.size_bytes());
   messages.exchange(communicator, frame, deadline);

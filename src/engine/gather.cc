@@ -21,6 +21,7 @@ std::vector<std::vector<std::byte>> gather(std::span<const std::byte> own,
   }
   communicator.all_gather(own, slots, deadline);
   std::vector<std::vector<std::byte>> messages;
+  messages.reserve(slots.size());
   for (const auto& slot : slots) messages.emplace_back(slot.begin(), slot.end());
   return messages;
 }

@@ -89,6 +89,15 @@ int lowest_in(Communicator& lane, int own, Deadline deadline) {
 
 }  // namespace
 
+std::vector<std::size_t> Membership::message_bytes(std::size_t fixed, std::size_t of_layer) const {
+  std::vector<std::size_t> bytes;
+  bytes.reserve(group_of.size());
+  for (const std::size_t group : group_of) {
+    bytes.push_back(fixed + of_layer * groups[group].layers.size());
+  }
+  return bytes;
+}
+
 Membership one_group(const std::vector<LayerSpec>& layers, Place place) {
   Membership membership{
       .place = place,

@@ -35,6 +35,8 @@ struct Membership {
   const Peers& group(int rank) const { return groups[group_of[static_cast<std::size_t>(rank)]]; }
   /// This rank's layers, as indices of `layers`.
   const std::vector<std::size_t>& here() const { return group(place.rank).layers; }
+  /// By rank, of messages with `fixed` bytes and `of_layer` bytes for each layer of the sender.
+  std::vector<std::size_t> message_bytes(std::size_t fixed, std::size_t of_layer) const;
   /// How many ranks sum a layer.
   int averaging_ranks() const { return static_cast<int>(group(place.rank).ranks.size()); }
 };

@@ -166,10 +166,7 @@ std::optional<Plan> Planning::on_learning_rate_decay(std::uint64_t step, const P
 // Each group has decided on its own layers alone, and of the whole model knows its own part.
 void Planning::share_regimes(const StepEnd& end) {
   const Place place = membership_.place;
-  std::vector<std::size_t> sizes;
-  for (int rank = 0; rank < place.ranks; ++rank) {
-    sizes.push_back(sizeof(IntervalSquares) + membership_.group(rank).layers.size());
-  }
+  const std::vector<std::size_t> sizes = membership_.message_bytes(sizeof(IntervalSquares), 1);
   Messages messages(Messages::Kind::gather, Phase::planning, place, 0, sizes);
   const std::span<std::byte> own = messages.outgoing(place.rank);
   std::memcpy(own.data(), &regimes_->squares(), sizeof(IntervalSquares));

@@ -51,6 +51,7 @@ std::vector<CoreRow> core_of(const Knapsack& knapsack, const Relaxation& relaxat
   std::stable_sort(ranked.begin(), ranked.end(),
                    [](const Ranked& a, const Ranked& b) { return a.detour < b.detour; });
   std::vector<CoreRow> core;
+  core.reserve(ranked.size());
   for (Ranked& entry : ranked) core.push_back(std::move(entry.row));
   return core;
 }
