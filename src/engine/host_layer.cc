@@ -161,7 +161,9 @@ void HostLayer::load(const StepContext& context) {
                  record_.pending_window.data());
   }
   if (context.sum_averages) record_.interval_sum.resize(values_.size());
-  if (settings_.keep_previous) record_.reserve_previous(values_.size());
+  if (settings_.keep_previous) {
+    record_.reserve_previous(settings_.error_feedback ? values_.size() : 0);
+  }
 }
 
 // A factor that overflows makes its layer non-finite, and so do values from which the loss may:
