@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from lgreco import _torch
 from lgreco.compression import Compression
 from lgreco.errors import ConfigError
+from lgreco.frontends.before_pass import BeforePass
 from lgreco.methods import Method
 from lgreco.policies import Policy
 from lgreco.settings import SettingsKeywords, checked_settings, takes_settings
@@ -88,7 +89,7 @@ def compress(
     may_be_unused = ddp.find_unused_parameters or ddp.static_graph
     parameters = [parameter for _, parameter in layers]
     compression._engine.register_hook(reducer, parameters, may_be_unused)
-    ddp.register_forward_pre_hook(_BeforePass(compression))
+    ddp.register_forward_pre_hook(BeforePass(compression))
     join: Any = ddp
     join.join_hook = _JoinHook(ddp)
     _COMPRESSED.add(ddp)
@@ -151,27 +152,6 @@ def _synchronised_parameters(
             "synchronise it, since it was added or unfrozen after DDP was made; wrap the model anew"
         )
     return layers
-
-
-class _BeforePass:
-    """Hook before each forward pass of a compressed model."""
-
-    def __init__(self, compression: Compression) -> None:
-        self._compression = compression  # which lives as long as the model, also when nobody has it
-
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def __call__(self, ddp: DistributedDataParallel, inputs: object) -> None:
-        if torch.is_grad_enabled():
-            self._compression._before_pass()
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """A copy of the model is a plain DDP."""
-        return _NothingBeforePass, ()
-
-
-class _NothingBeforePass:
-    def __call__(self, ddp: DistributedDataParallel, inputs: object) -> None:
-        pass
 
 
 class _JoinHook:
