@@ -91,7 +91,7 @@ def compress(
     compression._engine.register_hook(reducer, parameters, may_be_unused)
     ddp.register_forward_pre_hook(BeforePass(compression))
     join: Any = ddp
-    join.join_hook = _JoinHook(ddp)
+    join.join_hook = _JoinHook(ddp, reads_scale=checked["grad_scaler"] is not None)
     _COMPRESSED.add(ddp)
     return compression
 
@@ -158,13 +158,21 @@ class _JoinHook:
     """`ddp.join_hook` of a compressed model, which torch's Join calls on every rank.
 
     Averages are over all ranks. A hook is not told how many ranks have joined, so that it cannot
-    divide by those that have not.
+    divide by those that have not. A rank that has joined runs no forward pass, before which the
+    loss's scale is read.
     """
 
-    def __init__(self, ddp: DistributedDataParallel) -> None:
+    def __init__(self, ddp: DistributedDataParallel, *, reads_scale: bool) -> None:
         self._ddp = weakref.ref(ddp)
+        self._reads_scale = reads_scale
 
     def __call__(self, **arguments: object) -> object:
+        if self._reads_scale:
+            raise ConfigError(
+                "[compress] Join does not go together with grad_scaler=: a rank that ran out of "
+                "inputs does not read the scale; give every rank as many inputs, or leave "
+                "grad_scaler= away, scale by a constant and say it with set_grad_scale()"
+            )
         if not arguments.get("divide_by_initial_world_size", True):
             raise ConfigError(
                 "[compress] Join(divide_by_initial_world_size=False) needs averages over the ranks "
