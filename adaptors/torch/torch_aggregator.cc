@@ -72,15 +72,26 @@ void TorchAggregator::average(const std::map<std::string, at::Tensor>& tensors) 
 
 void TorchAggregator::submit(const std::string& name, const at::Tensor& tensor) {
   const std::size_t layer = layer_of(name, tensor);
-  engine_->submit({.gradients = {{.layer = layer, .data = tensor.data_ptr()}}, .last = false},
-                  [](const std::exception_ptr&) {});  // finish_step() tells
-  submitted_.push_back(tensor);
+  // detach(): what a thread of the library frees must have no object in Python.
+  submit({.gradients = {{.layer = layer, .data = tensor.data_ptr()}}, .last = false},
+         tensor.detach());
 }
 
+void TorchAggregator::submit(const Bucket& bucket, const at::Tensor& used) {
+  const auto ended = std::make_shared<std::promise<void>>();
+  engine_->submit(bucket, [used, ended](const std::exception_ptr& failure) {
+    failure ? ended->set_exception(failure) : ended->set_value();
+  });
+  open_step_.push_back(ended->get_future());
+}
+
+// After a failure the last bucket ends first: lanes may still be at work on the earlier ones.
 void TorchAggregator::finish_step(const std::string& problem) {
-  const std::vector<at::Tensor> used_until_here = std::move(submitted_);
-  submitted_.clear();
-  engine_->exchange({.gradients = {}, .last = true, .problem = problem});
+  submit({.gradients = {}, .last = true, .problem = problem}, at::Tensor());
+  std::vector<std::future<void>> buckets = std::move(open_step_);
+  open_step_.clear();
+  for (const std::future<void>& bucket : buckets) bucket.wait();
+  buckets.back().get();
 }
 
 std::vector<SynchronisedParameter> synchronised_parameters(const c10d::Reducer& reducer) {

@@ -5,6 +5,7 @@
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 
 #include <functional>
+#include <future>
 #include <map>
 #include <memory>
 #include <optional>
@@ -45,21 +46,24 @@ class TorchAggregator {
 
   // The same for one who gets the tensors one after another. Called by one thread at a time.
 
-  /// Begin to average a contiguous tensor, as a part of the step. It is used until finish_step().
+  /// Begin to average a contiguous tensor, as a part of the step. It is used until finish_step(),
+  /// and kept for as long.
   /// Throws ConfigError, as average() does but here alone, and for a layer that was submitted.
   void submit(const std::string& name, const at::Tensor& tensor);
-  /// End the step and wait: the tensors are averages then. Throws the step's failure. `problem`:
-  /// why this rank's part is not complete; all ranks throw a ConfigError of it.
+  /// End the step and wait: the tensors are averages then, and nothing uses them any more, also
+  /// when this throws the step's failure. `problem`: why this rank's part is not complete; all
+  /// ranks throw a ConfigError of it.
   void finish_step(const std::string& problem);
 
   Aggregator& engine() { return *engine_; }
   const Aggregator& engine() const { return *engine_; }
 
  private:
+  void submit(const Bucket& bucket, const at::Tensor& used);
   std::size_t layer_of(const std::string& name, const at::Tensor& tensor) const;
 
   std::map<std::string, std::size_t> index_;
-  std::vector<at::Tensor> submitted_;  // in this step
+  std::vector<std::future<void>> open_step_;  // its buckets
   std::shared_ptr<Aggregator> engine_;
 };
 

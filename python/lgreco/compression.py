@@ -96,6 +96,8 @@ class Compression:
         self._grad_scaler: Any = settings["grad_scaler"]
         self._grad_scale: float | None = None  # as the scaler said
         self._warned: set[str] = set()
+        self._open_pauses = 0
+        self._is_paused = False  # as the engine was told
 
     @property
     def plan(self) -> Plan:
@@ -169,16 +171,27 @@ class Compression:
         plan is made. Where the average is not needed at all, `ddp.no_sync()` sends nothing. Enter
         it on every rank for the same passes; raises ConfigError in the middle of a step. On one
         rank only, where anything is compressed: the pass raises PeerError on all of them at the
-        timeout, and the run ends.
+        timeout, and the run ends. Blocks may be nested: the outermost counts. When one ends by an
+        exception in the middle of a step, compression goes on with the next pass.
         """
         self._engine.pause(True)
+        self._is_paused = True
+        self._open_pauses += 1
         try:
             yield
         except BaseException:
+            self._open_pauses -= 1
             with contextlib.suppress(Error):  # what happened in the block counts
-                self._engine.pause(False)
+                self._unpause()
             raise
-        self._engine.pause(False)
+        self._open_pauses -= 1
+        self._unpause()
+
+    def _unpause(self) -> None:
+        """When no block is open. In the middle of a step it fails, and is due before the next."""
+        if self._is_paused and not self._open_pauses:
+            self._engine.pause(False)
+            self._is_paused = False
 
     def discard_last_step(self) -> bool:
         """The averages of the last step were not applied: take its state back, exactly.
@@ -203,6 +216,7 @@ class Compression:
 
     def _before_pass(self) -> None:
         """Called by front ends before each pass: the loss's scale, and what there is to say."""
+        self._unpause()
         if self._grad_scaler is not None:
             scale = float(self._grad_scaler.get_scale())
             if scale != self._grad_scale:

@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from lgreco import _torch
 from lgreco.compression import Compression
 from lgreco.errors import ConfigError
+from lgreco.frontends.before_pass import BeforePass
 from lgreco.methods import Method
 from lgreco.policies import Policy
 from lgreco.settings import SettingsKeywords, checked_settings, takes_settings
@@ -88,9 +89,9 @@ def compress(
     may_be_unused = ddp.find_unused_parameters or ddp.static_graph
     parameters = [parameter for _, parameter in layers]
     compression._engine.register_hook(reducer, parameters, may_be_unused)
-    ddp.register_forward_pre_hook(_BeforePass(compression))
+    ddp.register_forward_pre_hook(BeforePass(compression))
     join: Any = ddp
-    join.join_hook = _JoinHook(ddp)
+    join.join_hook = _JoinHook(ddp, reads_scale=checked["grad_scaler"] is not None)
     _COMPRESSED.add(ddp)
     return compression
 
@@ -153,38 +154,25 @@ def _synchronised_parameters(
     return layers
 
 
-class _BeforePass:
-    """Hook before each forward pass of a compressed model."""
-
-    def __init__(self, compression: Compression) -> None:
-        self._compression = compression  # which lives as long as the model, also when nobody has it
-
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def __call__(self, ddp: DistributedDataParallel, inputs: object) -> None:
-        if torch.is_grad_enabled():
-            self._compression._before_pass()
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """A copy of the model is a plain DDP."""
-        return _NothingBeforePass, ()
-
-
-class _NothingBeforePass:
-    def __call__(self, ddp: DistributedDataParallel, inputs: object) -> None:
-        pass
-
-
 class _JoinHook:
     """`ddp.join_hook` of a compressed model, which torch's Join calls on every rank.
 
     Averages are over all ranks. A hook is not told how many ranks have joined, so that it cannot
-    divide by those that have not.
+    divide by those that have not. A rank that has joined runs no forward pass, before which the
+    loss's scale is read.
     """
 
-    def __init__(self, ddp: DistributedDataParallel) -> None:
+    def __init__(self, ddp: DistributedDataParallel, *, reads_scale: bool) -> None:
         self._ddp = weakref.ref(ddp)
+        self._reads_scale = reads_scale
 
     def __call__(self, **arguments: object) -> object:
+        if self._reads_scale:
+            raise ConfigError(
+                "[compress] Join does not go together with grad_scaler=: a rank that ran out of "
+                "inputs does not read the scale; give every rank as many inputs, or leave "
+                "grad_scaler= away, scale by a constant and say it with set_grad_scale()"
+            )
         if not arguments.get("divide_by_initial_world_size", True):
             raise ConfigError(
                 "[compress] Join(divide_by_initial_world_size=False) needs averages over the ranks "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -13,7 +13,8 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
 from lgreco.compression import Compression
-from lgreco.errors import ConfigError
+from lgreco.errors import ConfigError, Error
+from lgreco.frontends.before_pass import BeforePass
 from lgreco.methods import Method
 from lgreco.policies import Policy
 from lgreco.settings import ReplicaSettingsKeywords, checked_settings, takes_settings
@@ -29,6 +30,11 @@ from lgreco.torch_internals import (
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+_GRADIENT_HOOK = (
+    "has a parameter with a hook on its gradient, which is not there before the backward pass has "
+    "ended; step the optimizer after it"
+)
 
 
 @takes_settings(ReplicaSettingsKeywords)
@@ -65,8 +71,10 @@ def compress_replicas(
     Raises:
         ConfigError: not an FSDP module, one sharded over a 2-D mesh (FSDP averages those itself), a
             hook registered before, another device than the CPU, no parameter that requires a
-            gradient, a setting out of range. In the backward pass: a parameter of a group had no
-            gradient, or has a hook that wants its gradient before the pass ends.
+            gradient, one with a hook that wants its gradient before the pass ends, a setting out of
+            range. At the end of the backward pass, on all ranks: on some rank a parameter of a
+            group had no gradient, or got such a hook since. In the backward pass: another one runs
+            inside of it (`torch.utils.checkpoint` with `use_reentrant=True`).
         MismatchError, PeerError: as `compress()`.
     """
     checked = checked_settings("compress_replicas()", settings, ReplicaSettingsKeywords)
@@ -83,6 +91,8 @@ def compress_replicas(
     )
     for group in groups:
         group.module.set_all_reduce_hook(aggregator.hook(group))
+    root: Any = module  # which is an nn.Module, too
+    root.register_forward_pre_hook(BeforePass(aggregator))
     return aggregator
 
 
@@ -100,10 +110,11 @@ class _Group:
 
 @dataclass(frozen=True)
 class _Pass:
-    """A backward pass whose step is open: what is being averaged, by name."""
+    """A backward pass whose step is open."""
 
     number: int
-    averages: dict[str, tuple[_Group, torch.Tensor]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)  # why it cannot be averaged
+    averages: dict[str, tuple[_Group, torch.Tensor]] = field(default_factory=dict)  # by name
 
 
 class ReplicaCompression(Compression):
@@ -120,27 +131,39 @@ class ReplicaCompression(Compression):
 
         def begin(gradients: torch.Tensor) -> None:
             if self._pass is not None and self._pass.number != backward_pass():
-                # An exception ended it, here and on the other ranks.
-                with contextlib.suppress(ConfigError):
-                    self._end("[fsdp] the backward pass ended in an exception")
-            elif self._pass is not None and group.name in self._pass.averages:
+                self._end(
+                    "[fsdp] a backward pass began before another one had ended: use "
+                    "torch.utils.checkpoint with use_reentrant=False, or, when an exception ended "
+                    "the other, a forward pass of the whole model before the next"
+                )
+            if self._pass is not None and group.name in self._pass.averages:
                 self._finish()  # its gradients are reduced in parts
-            try:
-                self._begin(group, gradients)
-            except ConfigError as error:
-                if self._pass is not None:  # what was begun is lost
-                    self._end(str(error))
-                raise
+            self._begin(group, gradients)
 
         return begin
 
-    def _begin(self, group: _Group, gradients: torch.Tensor) -> None:
-        _refuse_gradients(group, gradients)
+    def _before_pass(self) -> None:
+        # A forward pass of training outside of any backward pass: an open one was ended by an
+        # exception, which the caller has got. The other ranks get a ConfigError.
+        if self._pass is not None and backward_pass() < 0:
+            with contextlib.suppress(Error):
+                self._end("[fsdp] the backward pass ended in an exception")
+        # Within a backward pass: a checkpoint that computes again. The step stays as it began.
         if self._pass is None:
-            self._before_pass()
+            super()._before_pass()
+
+    def _begin(self, group: _Group, gradients: torch.Tensor) -> None:
+        problem = _problem_with(group, gradients)
+        if self._pass is None:
+            self._before_pass()  # again: the forward pass need not have been that of the root
             at_end_of_backward_pass(self._finish)
             self._pass = _Pass(backward_pass())
-        averages = gradients.clone()
+        # With a problem, too, all ranks exchange the same layers, and so get the same error.
+        averages = torch.zeros(group.shard.shape, dtype=group.shard.dtype)
+        if problem:
+            self._pass.problems.append(problem)
+        else:
+            averages.copy_(gradients)
         gradients.zero_()
         self._pass.averages[group.name] = (group, averages)
         self._engine.submit(group.name, averages)
@@ -148,7 +171,7 @@ class ReplicaCompression(Compression):
     def _finish(self) -> None:
         if self._pass is None:
             return
-        for group, averages in self._end("").values():
+        for group, averages in self._end("; ".join(self._pass.problems)).values():
             add_reduced(group.module, group.identity, averages)
 
     def _end(self, problem: str) -> dict[str, tuple[_Group, torch.Tensor]]:
@@ -160,18 +183,17 @@ class ReplicaCompression(Compression):
         return averages
 
 
-def _refuse_gradients(group: _Group, gradients: torch.Tensor) -> None:
-    if gradients.shape != group.shard.shape:
-        raise ConfigError(
-            f"[fsdp] group '{group.name}' has {gradients.numel()} gradients instead of "
-            f"{group.shard.numel()}: a parameter was not used; call "
-            "set_reduce_scatter_unused_params(True) on the module"
+def _problem_with(group: _Group, gradients: torch.Tensor) -> str:
+    """Why these cannot be averaged, if so: the other ranks must be told, too."""
+    if (gradients.shape, gradients.dtype) != (group.shard.shape, group.shard.dtype):
+        return (
+            f"[fsdp] group '{group.name}' has {gradients.numel()} gradients of {gradients.dtype} "
+            f"instead of {group.shard.numel()} of {group.shard.dtype}: a parameter was not used "
+            "(call set_reduce_scatter_unused_params(True) on the module), or changed its type"
         )
     if any(has_gradient_hook(parameter) for parameter in group.parameters):
-        raise ConfigError(
-            f"[fsdp] group '{group.name}' has a parameter with a hook on its gradient, which is "
-            "not there before the backward pass has ended; step the optimizer after it"
-        )
+        return f"[fsdp] group '{group.name}' {_GRADIENT_HOOK}"
+    return ""
 
 
 def _parameter_groups(module: FSDPModule) -> list[_Group]:
@@ -215,5 +237,7 @@ def _refuse_what_cannot_be(name: str, module: FSDPModule, group: ShardedGroup) -
         )
     if group.device.type != "cpu":
         raise ConfigError(f"{where} is on {group.device}; this version compresses on the CPU only")
+    if any(has_gradient_hook(parameter) for parameter in group.parameters):
+        raise ConfigError(f"{where} {_GRADIENT_HOOK}")
     if group.has_hook:
         raise ConfigError(f"{where} already has an all-reduce hook; FSDP takes one")

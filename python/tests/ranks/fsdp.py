@@ -7,6 +7,7 @@ from common import process_group
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.utils.checkpoint import checkpoint
 
 import lgreco
 
@@ -246,38 +247,147 @@ def check_wrong_use(mesh, replicas):
     refused(lambda: compress(model), "already has")
     frozen = sharded_model(mesh["shard"]).requires_grad_(False)
     refused(lambda: compress(frozen, lgreco.LGreCo()), "no parameter of the model requires")
-    unused = sharded_model(mesh["shard"])
-    compression = compress(unused)
-    unused[0].bias.requires_grad_(False)
-    refused(lambda: unused(torch.randn(2, 75)).sum().backward(), "was not used")
-    assert compression.stats()["steps"] == 0
+    hooked = sharded_model(mesh["shard"])
+    next(hooked.parameters()).register_post_accumulate_grad_hook(lambda _: None)
+    refused(lambda: compress(hooked), "a hook on its gradient")
+
+
+def backward_with_a_problem(model):
+    """The message of what all ranks must get."""
+    try:
+        model(torch.ones(2, 75)).sum().backward()
+    except lgreco.ConfigError as error:
+        return str(error).partition("[fsdp]")[2]
+    raise AssertionError("not refused")
+
+
+def check_problems_of_some_ranks(mesh, replicas, rank):
+    """A pass that some rank refuses fails with the same error on all, and the next one works."""
+    model = sharded_model(mesh)
+    compression = lgreco.compress_replicas(model, lgreco.Quantize(4), replicate_group=replicas)
+    weight = model[2].weight
+    handle = rank == 1 and weight.register_post_accumulate_grad_hook(lambda _: None)
+    message = backward_with_a_problem(model)
+    assert "a hook on its gradient" in message and set(of_all_ranks(message)) == {message}, message
+    if handle:
+        handle.remove()
+    model.zero_grad()
+    model(torch.ones(2, 75)).sum().backward()
+    if rank < 2:  # of one replica: its shards reduce alike
+        model[0].bias.requires_grad_(False)
+    message = backward_with_a_problem(model)
+    assert "was not used" in message and set(of_all_ranks(message)) == {message}, message
+    assert compression.stats()["steps"] == 1
+
+
+class Checkpointed(nn.Module):
+    """Its second layer is computed again in the backward pass."""
+
+    def __init__(self, layers, use_reentrant):
+        super().__init__()
+        self.layers = layers
+        self.use_reentrant = use_reentrant
+
+    def forward(self, x):
+        x = self.layers[1](self.layers[0](x))
+        x = checkpoint(self.layers[2], x, use_reentrant=self.use_reentrant)
+        return self.layers[4](self.layers[3](x))
+
+
+def check_checkpoints(mesh, replicas):
+    """A backward pass inside of another one is refused, and is no end of that one."""
+    for use_reentrant in (False, True):
+        torch.manual_seed(0)
+        layers = nn.Sequential(
+            nn.Linear(75, 151), nn.ReLU(), nn.Linear(151, 131), nn.Tanh(), nn.Linear(131, 67)
+        )
+        for layer in layers:
+            if isinstance(layer, nn.Linear):
+                fully_shard(layer, mesh=mesh)
+        model = fully_shard(Checkpointed(layers, use_reentrant), mesh=mesh)
+        compression = lgreco.compress_replicas(model, lgreco.Quantize(4), replicate_group=replicas)
+        loss = model(torch.ones(2, 75)).sum()
+        if use_reentrant:
+            refused(loss.backward, "use_reentrant=False")
+        else:
+            loss.backward()
+        assert compression.stats()["steps"] == (0 if use_reentrant else 1)
+
+
+class Scale:
+    """As a GradScaler has it."""
+
+    scale = 1024.0
+
+    def get_scale(self):
+        return self.scale
+
+
+def check_before_each_pass(mesh, replicas):
+    """The loss's scale is read before a forward pass."""
+    model = sharded_model(mesh)
+    scaler = Scale()
+    compression = lgreco.compress_replicas(
+        model, lgreco.Quantize(4), replicate_group=replicas, grad_scaler=scaler
+    )
+    for scale in (1024.0, 512.0):
+        scaler.scale = scale
+        y = model(torch.ones(2, 75))
+        assert compression._grad_scale == scale
+        y.sum().mul(scale).backward()
+
+
+def fail(module, gradients):
+    raise ZeroDivisionError
+
+
+def interrupted_pass(model):
+    """An exception ends it before the gradients of the first layer."""
+    handle = model[0].register_full_backward_pre_hook(fail)
+    try:
+        model(torch.ones(2, 75)).sum().backward()
+    finally:
+        handle.remove()
+        model._get_fsdp_state()._reset_iter_state()
+        model.zero_grad()
+
+
+def check_pauses(mesh, replicas):
+    """The outermost block counts, and one that an exception ends is no longer than its pass."""
+    model = sharded_model(mesh)
+    compression = lgreco.compress_replicas(model, lgreco.Quantize(4), replicate_group=replicas)
+
+    def steps_after_a_pass():
+        model.zero_grad()
+        model(torch.ones(2, 75)).sum().backward()
+        return compression.stats()["steps"]
+
+    with compression.paused():
+        with compression.paused():
+            assert steps_after_a_pass() == 0
+        assert steps_after_a_pass() == 0
+    assert steps_after_a_pass() == 1
+    try:
+        with compression.paused():
+            interrupted_pass(model)
+    except ZeroDivisionError:
+        pass
+    assert steps_after_a_pass() == 2
 
 
 def check_an_interrupted_pass(mesh, replicas):
     """What was begun in it is no part of the next."""
     model = sharded_model(mesh)
     compression = lgreco.compress_replicas(model, lgreco.Quantize(4), replicate_group=replicas)
-
-    def fail(module, gradients):
-        raise ZeroDivisionError
-
-    handle = model[0].register_full_backward_pre_hook(fail)
-    y = model(torch.ones(2, 75))
     try:
-        y.sum().backward()
+        interrupted_pass(model)
     except ZeroDivisionError:
         pass
     else:
         raise AssertionError("nothing was raised")
-    handle.remove()
-    model._get_fsdp_state()._reset_iter_state()
-    model.zero_grad()
     model(torch.ones(2, 75)).sum().backward()
     stats = compression.stats()
     assert (stats["steps"], stats["failed_steps"]) == (1, 1), stats
-    parameter = next(model.parameters())
-    parameter.register_post_accumulate_grad_hook(lambda _: None)
-    refused(lambda: model(torch.ones(2, 75)).sum().backward(), "a hook on its gradient")
 
 
 with process_group() as (rank, size):
@@ -291,6 +401,10 @@ with process_group() as (rank, size):
     check_overflow(mesh["shard"], replicas, rank)
     check_what_fsdp_does(mesh["shard"], replicas, rank)
     check_an_interrupted_pass(mesh["shard"], replicas)
+    check_pauses(mesh["shard"], replicas)
+    check_checkpoints(mesh["shard"], replicas)
+    check_before_each_pass(mesh["shard"], replicas)
+    check_problems_of_some_ranks(mesh["shard"], replicas, rank)
     check_wrong_use(mesh, replicas)
     if rank == 0:
         print("replicas agree")

@@ -28,5 +28,12 @@ with process_group() as (rank, size):
                 raise AssertionError("averages over fewer ranks are not what a hook gives")
         except lgreco.ConfigError as error:
             assert "divide_by_initial_world_size" in str(error), error
+    ddp = DistributedDataParallel(small_model())
+    lgreco.compress(ddp, lgreco.Dense(), grad_scaler=torch.amp.GradScaler("cpu"))
+    try:
+        with Join([ddp]):
+            raise AssertionError("a joined rank does not read the scale")
+    except lgreco.ConfigError as error:
+        assert "set_grad_scale" in str(error), error
     if rank == 0:
         print("uneven inputs are joined")
