@@ -130,7 +130,6 @@ void HostLayer::load(const StepContext& context) {
   }
   largest_gradient_ = context.compare_parameters ? max_magnitude(values_) : 0;
   findings_.has_gradient = largest_gradient_ != 0;
-
   // The residual is best added while encoding, in one pass. Not where the sum itself is needed
   // before, for the window, or where the residual cannot be read as floats.
   const bool sum_is_needed = !is_linear() && collects_window(context);

@@ -10,6 +10,28 @@ namespace {
 // How long the destructor waits for a step that the peers may still finish with us.
 constexpr std::chrono::seconds kGrace(5);
 
+// Marks the bucket's layers in `in_open_step`. Throws ConfigError, marking nothing, for a layer
+// that does not exist, or was there before.
+void mark(const Bucket& bucket, const std::vector<LayerSpec>& layers,
+          std::vector<bool>& in_open_step) {
+  for (const Gradient& gradient : bucket.gradients) {
+    if (gradient.layer >= layers.size()) {
+      throw ConfigError("[aggregator] there is no layer " + std::to_string(gradient.layer));
+    }
+  }
+  for (const Gradient& gradient : bucket.gradients) {
+    if (in_open_step[gradient.layer]) {
+      for (const Gradient* marked = bucket.gradients.data(); marked != &gradient; ++marked) {
+        in_open_step[marked->layer] = false;
+      }
+      throw ConfigError("[aggregator] layer '" + layers[gradient.layer].name +
+                        "' is handed over twice in one step");
+    }
+    in_open_step[gradient.layer] = true;
+  }
+  if (bucket.last) std::fill(in_open_step.begin(), in_open_step.end(), false);
+}
+
 }  // namespace
 
 Pipeline::Pipeline(RunState& run, Step& step, const CountedGroups& groups,
@@ -53,33 +75,13 @@ void Pipeline::end_threads() {
 
 void Pipeline::submit(const Bucket& bucket, Done done) {
   const std::lock_guard lock(submit_mutex_);
-  check(bucket);
+  mark(bucket, run_.specs(), in_open_step_);
   ticket_.bucket = bucket;
   ticket_.done = std::move(done);
   ticket_.submitted = Clock::now();
   // Before the push, or a waiting caller could take the pipeline for idle.
   under_way_.bucket_is_submitted(/*ends_step=*/bucket.last);
   tickets_.push(ticket_);
-}
-
-void Pipeline::check(const Bucket& bucket) {
-  const std::vector<LayerRecord>& layers = run_.layers();
-  for (const Gradient& gradient : bucket.gradients) {
-    if (gradient.layer >= layers.size()) {
-      throw ConfigError("[aggregator] there is no layer " + std::to_string(gradient.layer));
-    }
-  }
-  for (const Gradient& gradient : bucket.gradients) {
-    if (in_open_step_[gradient.layer]) {
-      for (const Gradient* marked = bucket.gradients.data(); marked != &gradient; ++marked) {
-        in_open_step_[marked->layer] = false;
-      }
-      throw ConfigError("[aggregator] layer '" + layers[gradient.layer].spec.name +
-                        "' is handed over twice in one step");
-    }
-    in_open_step_[gradient.layer] = true;
-  }
-  if (bucket.last) std::fill(in_open_step_.begin(), in_open_step_.end(), false);
 }
 
 void Pipeline::abandon(const Failure& failure) {

@@ -90,7 +90,6 @@ class Pipeline {
     Clock::time_point submitted;
   };
 
-  void check(const Bucket& bucket);
   void fail(const Failure& failure);
   void end_threads();
 

@@ -19,6 +19,23 @@ double bytes_of(const std::vector<Level>& levels, const std::vector<ModelLayer>&
   return bytes;
 }
 
+Plan numbered(Plan plan, std::uint64_t step, const Plan& current) {
+  plan.step = step;
+  plan.version = current.version + (plan.levels == current.levels ? 0 : 1);
+  return plan;
+}
+
+std::vector<Window> take_windows(std::vector<LayerRecord>& layers) {
+  std::vector<Window> windows;
+  for (LayerRecord& layer : layers) {
+    windows.push_back({std::move(layer.window), layer.window_steps});
+    layer.window = {};
+    layer.pending_window = {};
+    layer.window_steps = 0;
+  }
+  return windows;
+}
+
 }  // namespace
 
 Planning::Planning(std::vector<LayerRecord>& layers, const AggregatorOptions& options,
@@ -106,12 +123,6 @@ Plan Planning::first_plan() const {
   std::vector<Level> dense;
   for (const ModelLayer& layer : membership_.layers) dense.push_back(resolve(Level{}, layer.spec));
   return uniform_plan(dense);
-}
-
-Plan Planning::numbered(Plan plan, std::uint64_t step, const Plan& current) const {
-  plan.step = step;
-  plan.version = current.version + (plan.levels == current.levels ? 0 : 1);
-  return plan;
 }
 
 // Layers whose reference is another one than `before` get it at once. The rest of a solved plan
@@ -240,15 +251,9 @@ std::optional<Plan> Planning::replan(const StepEnd& end, Stats& stats) {
 }
 
 void Planning::begin_round(const PlanningSteps& at, const StepEnd& end) {
-  std::vector<Window> windows;
-  bool is_empty = true;
-  for (LayerRecord& layer : layers_) {
-    windows.push_back({std::move(layer.window), layer.window_steps});
-    is_empty &= layer.window_steps == 0;
-    layer.window = {};
-    layer.pending_window = {};
-    layer.window_steps = 0;
-  }
+  std::vector<Window> windows = take_windows(layers_);
+  const bool is_empty = std::all_of(windows.begin(), windows.end(),
+                                    [](const Window& window) { return window.steps == 0; });
   round_ = std::make_unique<PlanRound>(*making_, at, std::move(windows), end.grad_scale);
   // Nothing is left to measure since a reset: this rank has nothing to share, and the plan stays.
   const bool was_forgotten = std::exchange(is_forgotten_, false) || end.step > at.measure;

@@ -62,7 +62,6 @@ class Planning {
 
  private:
   Plan uniform_plan(const std::vector<Level>& levels) const;
-  Plan numbered(Plan plan, std::uint64_t step, const Plan& current) const;
   void share_regimes(const StepEnd& end);
   void update_references();
   Plan with_changed_references(const Plan& current, const std::vector<Level>& before) const;

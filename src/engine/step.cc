@@ -12,8 +12,37 @@
 #include "src/engine/gather.h"
 
 namespace lgreco {
-
 namespace {
+
+// 0 is not compared.
+std::uint64_t identity_of(const AggregatorState& state, std::uint64_t plan) {
+  std::uint64_t identity = mix64(mix64(state.step) ^ plan);
+  identity = mix64(identity ^ std::bit_cast<std::uint64_t>(state.grad_scale));
+  for (const bool flag : {state.learning_rate_decayed, state.decay_is_agreed, state.unsettled}) {
+    identity = mix64(identity ^ std::uint64_t{flag});
+  }
+  return identity | 1;
+}
+
+std::uint64_t identity_of(const std::vector<bool>& layers) {
+  std::uint64_t identity = 1;
+  for (const bool one : layers) identity = mix64(identity ^ one);
+  return identity | 1;
+}
+
+/// What the buckets of a step have to say together.
+struct Summary {
+  std::optional<Failure> failure;
+  bool has_gradient = false, overflowed = false;
+
+  explicit Summary(const std::vector<Exchange*>& exchanges) {
+    for (const Exchange* exchange : exchanges) {
+      if (!failure) failure = exchange->failure();
+      has_gradient |= exchange->findings().has_gradient;
+      overflowed |= exchange->overflowed();
+    }
+  }
+};
 
 /// Some numbers of some layers.
 std::uint64_t sample_of_parameters(const AggregatorOptions& options, std::size_t layers) {
@@ -107,35 +136,29 @@ void Step::end() {
 CommitRound::Outcome Step::agree() {
   const StepContext& last = exchanges_.back()->context();
   const TraceSpan span(trace_, "commit", "lane B", run_.step(), last.bucket);
-  std::optional<Failure> own;
-  bool has_gradient = false, overflowed = false;
-  for (const Exchange* exchange : exchanges_) {
-    if (!own) own = exchange->failure();
-    has_gradient |= exchange->findings().has_gradient;
-    overflowed |= exchange->overflowed();
-  }
+  Summary own(exchanges_);
   // In torch's Join, a rank without any gradient does not follow the others' parameters: it is
   // compared only when no rank has one.
   const bool compares = last.compare_parameters;
   std::fill(parameter_hashes_.begin(), parameter_hashes_.end(), 0);
-  if (compares && !own) {
+  if (compares && !own.failure) {
     const Stopwatch watch(accounts_.stats.check_s);
     try {
       hash_parameters(options_, parameter_hashes_);
     } catch (...) {
-      own = Failure::current(place("comparing parameters"));
+      own.failure = Failure::current(place("comparing parameters"));
     }
   }
-  const CommitRound::Opinion opinion{.failure = own,
+  const CommitRound::Opinion opinion{.failure = own.failure,
                                      .value = compares ? hash_of(parameter_hashes_) : 0,
                                      .whose = CommitRound::Opinion::Whose::peers,
-                                     .if_all = !has_gradient,
-                                     .overflowed = overflowed};
+                                     .if_all = !own.has_gradient,
+                                     .overflowed = own.overflowed};
   CommitRound::Outcome outcome =
       commit_.agree(agreement_, sequence_, last.deadline, opinion, run_.terms());
   accounts_.stats.check_s += commit_.check_s();
   if (outcome.failure || !outcome.values_differ) return outcome;
-  if (!has_gradient && !outcome.all_compared) {
+  if (!own.has_gradient && !outcome.all_compared) {
     std::fill(parameter_hashes_.begin(), parameter_hashes_.end(), 0);
   }
   outcome.failure =
@@ -145,8 +168,8 @@ CommitRound::Outcome Step::agree() {
 
 /// false: some gradient was not finite, and the state stays.
 bool Step::commit(bool overflowed) {
-  bool overflowed_here = false, has_large_residual = false;
-  for (const Exchange* exchange : exchanges_) overflowed_here |= exchange->overflowed();
+  const bool overflowed_here = Summary(exchanges_).overflowed;
+  bool has_large_residual = false;
   Stats& stats = accounts_.stats;
   for (Exchange* exchange : exchanges_) {
     // Whoever applies averages looks for what is not finite in them, and has nothing else to see.
@@ -166,18 +189,13 @@ bool Step::commit(bool overflowed) {
     ++stats.overflow_steps;
     return false;
   }
-  look_for_unapplied_step();
+  // Error feedback takes for granted that each average is applied once, which changes parameters.
+  if (options_.parameter) {
+    const std::uint64_t sample = sample_of_parameters(options_, run_.layers().size());
+    if (sample == std::exchange(sample_, sample)) ++stats.unapplied_steps;
+  }
   run_.advance();
   return true;
-}
-
-// Error feedback takes for granted that each average is applied once. Some numbers of some layers
-// tell whether anything was: an optimizer changes all that had a gradient.
-void Step::look_for_unapplied_step() {
-  if (!options_.parameter) return;
-  const std::uint64_t sample = sample_of_parameters(options_, run_.layers().size());
-  if (sample == sample_) ++accounts_.stats.unapplied_steps;
-  sample_ = sample;
 }
 
 bool Step::discard_last() {
@@ -207,12 +225,11 @@ std::vector<bool> Step::agree_on_layers(const std::vector<bool>& given,
   const Deadline deadline = Clock::now() + options_.timeout;
   Terms terms = run_.terms();
   terms.purpose = Terms::Purpose::layers;
-  std::uint64_t identity = 1;
-  for (const bool one : given) identity = mix64(identity ^ one);
-  const auto outcome = commit_.agree(
-      agreement_, sequence_, deadline,
-      {.failure = problem, .value = identity | 1, .whose = CommitRound::Opinion::Whose::peers},
-      terms);
+  const auto outcome = commit_.agree(agreement_, sequence_, deadline,
+                                     {.failure = problem,
+                                      .value = identity_of(given),
+                                      .whose = CommitRound::Opinion::Whose::peers},
+                                     terms);
   if (outcome.failure) std::rethrow_exception(outcome.failure->exception());
   if (!outcome.values_differ) return given;
   return layers_of_any(given, membership_, agreement_, sequence_, deadline);
@@ -301,14 +318,7 @@ void Step::load(std::optional<AggregatorState> state, const std::string& problem
   if (loadable) {
     try {
       join_plans(*loadable, membership_, said);
-      const AggregatorState& loaded = loadable->state;
-      identity = mix64(mix64(loaded.step) ^ loadable->plan.hash());
-      identity = mix64(identity ^ std::bit_cast<std::uint64_t>(loaded.grad_scale));
-      for (const bool flag :
-           {loaded.learning_rate_decayed, loaded.decay_is_agreed, loaded.unsettled}) {
-        identity = mix64(identity ^ std::uint64_t{flag});
-      }
-      identity |= 1;  // 0 is not compared
+      identity = identity_of(loadable->state, loadable->plan.hash());
     } catch (...) {
       own = Failure::current("");
     }
