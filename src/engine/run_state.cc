@@ -161,12 +161,13 @@ void RunState::on_learning_rate_change(double before, double now) {
 }
 
 void RunState::pause(bool paused) {
-  paused_ = paused;
-  if (!paused || !stateless_layers_.empty()) return;
-  std::vector<LayerRecord> stateless = make_records(specs_, DType::f32);
-  std::vector<std::size_t> load(static_cast<std::size_t>(place_.ranks), 0);
-  for (LayerRecord& layer : stateless) layer.use(resolve(Level{}, layer.spec), key(layer), load);
-  stateless_layers_ = std::move(stateless);
+  if (paused && stateless_layers_.empty()) {
+    std::vector<LayerRecord> stateless = make_records(specs_, DType::f32);
+    std::vector<std::size_t> load(static_cast<std::size_t>(place_.ranks), 0);
+    for (LayerRecord& layer : stateless) layer.use(resolve(Level{}, layer.spec), key(layer), load);
+    stateless_layers_ = std::move(stateless);
+  }
+  paused_ = paused;  // last: without memory for the layers, nothing has changed
 }
 
 void RunState::reset() {
