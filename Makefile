@@ -1,7 +1,8 @@
 # Thin targets over scripts/. `make setup` is called by every other target and is quick when nothing changed.
 .PHONY: help setup demo demo-quick test test-faults test-asan test-tsan fuzz bench bench-micro \
   bench-bytes bench-overlap bench-checks bench-analysis bench-planner bench-plans \
-  bench-replanning bench-kernels bench-training bench-allreduce bench-scale bench-simulate lint format
+  bench-replanning bench-kernels bench-training bench-allreduce bench-scale bench-groups \
+  bench-simulate lint format
 
 # Benchmarks one after the other, whatever -j says.
 .NOTPARALLEL:
@@ -29,6 +30,7 @@ help:
 	@echo 'make bench-training whole steps against DDP and its hooks on four links (needs root)'
 	@echo 'make bench-allreduce one tensor against Gloo and MPI, 1 KiB to 256 MiB'
 	@echo 'make bench-scale 2 to 8 ranks, 1 to 1,000 layers: bytes, time, memory'
+	@echo 'make bench-groups FSDP2 in 1 to 16 parameter groups: bytes and time (half a minute)'
 	@echo 'make bench-simulate steps of larger jobs on paper'
 	@echo 'make lint        formatters, linters and types, changing nothing'
 	@echo 'make format      formatters, changing files'
@@ -67,6 +69,9 @@ bench-bytes: setup
 
 bench-overlap: setup
 	@.venv/bin/python -m benchmarks.overlap
+
+bench-groups: setup
+	@.venv/bin/python -m benchmarks.parameter_groups
 
 bench-plans: setup
 	@.venv/bin/python -m benchmarks.plans

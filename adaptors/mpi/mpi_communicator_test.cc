@@ -5,9 +5,13 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <optional>
 #include <thread>
 
+#include "lgreco/compressor.h"
 #include "lgreco/status.h"
+#include "tests/forked_child.h"
+#include "tests/law_of_bytes.h"
 
 namespace lgreco {
 namespace {
@@ -268,6 +272,36 @@ bool is_refused(const char* reason) {
            text.find("MPI_Init_thread(") != std::string::npos;
   }
   return false;
+}
+
+// Every step of a real run, over MPI.
+TEST(MpiCommunicator, SendsWhatTheLawOfBytesSays) {
+  for (const MethodRow& row : method_table()) {
+    for (const std::size_t lanes : {1, 2}) {
+      MpiCommunicator beside(MPI_COMM_WORLD);
+      std::vector<std::unique_ptr<Communicator>> all;
+      while (all.size() < lanes) all.push_back(std::make_unique<MpiCommunicator>(MPI_COMM_WORLD));
+      check_law_of_bytes(std::string(row.example), beside, std::move(all), soon());
+    }
+  }
+}
+
+// MPI itself may not be called in a forked child, so all that the child may do is refuse and drop.
+TEST(MpiCommunicator, IsDroppedInAForkedChild) {
+  std::vector<std::unique_ptr<Communicator>> lanes;
+  lanes.push_back(std::make_unique<MpiCommunicator>(MPI_COMM_WORLD));
+  std::optional<Aggregator> aggregator(
+      std::in_place, std::vector<LayerSpec>{{.name = "w", .shape = {64, 64}}},
+      AggregatorOptions{.method = parse_level("low_rank:2")}, std::move(lanes));
+  std::vector<float> values(64 * 64, 1.0f);
+  const Bucket bucket{.gradients = {{.layer = 0, .data = values.data()}}};
+  aggregator->exchange(bucket);
+  run_in_child([&] {
+    require_refused("exchange", [&] { aggregator->exchange(bucket); });
+    aggregator.reset();
+  });
+  aggregator->exchange(bucket);
+  EXPECT_EQ(aggregator->stats().steps, 2u);
 }
 
 /// The whole test is this: the process has only one MPI_Init.
