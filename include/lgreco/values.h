@@ -17,6 +17,9 @@
 //
 // A bucket in which every layer has one round makes scatter A and gather B alone: its last, and
 // only, round is round 0, and reduce(0) writes gather B.
+//
+// Where every rank adds up what all have, nothing is scattered and nothing reduced: encode(0)
+// writes gather A, and encode(1) gather B, if there is a second round.
 #pragma once
 
 #include <cstddef>
@@ -59,12 +62,12 @@ struct Findings {
 };
 
 /// Bytes of the bodies, by rank: in a scatter of the message to it, in a gather of the one from it.
-/// They follow from the plan alone. The bodies of gather A and scatter B are none (empty vectors)
-/// when no layer has two rounds, and these collectives are not made.
+/// They follow from the plan alone. A collective without bodies (an empty vector) is not made.
 struct MessageSizes {
+  int rounds = 1;  // 2 when some layer has two
   std::vector<std::size_t> scatter_a, gather_a, scatter_b, gather_b;
 
-  int rounds() const { return gather_a.empty() ? 1 : 2; }
+  bool has_scatters() const { return !scatter_a.empty(); }
 };
 
 /// The bodies of the messages of one collective, by rank.
@@ -78,6 +81,7 @@ struct MessageBodies {
 
 /// Of a whole bucket; the same memory in every step. Bodies are at least as long as was asked for.
 /// What arrives in gather B may lie where scatter A was sent from, and arrive as soon as that was.
+/// Those of a collective that is not made have no bodies.
 struct BucketBodies {
   MessageBodies scatter_a, gather_a, scatter_b, gather_b;
 };
@@ -104,7 +108,8 @@ class BucketValues {
   /// Write the first message of `round` (0 or 1). Round 0 takes all memory that the step may need.
   /// Throws ProtocolError naming layer and peer when a payload is refused.
   virtual void encode(int round, const BucketBodies& bodies) = 0;
-  /// Add up what this rank owns and write the means. Throws ProtocolError as encode() does.
+  /// Add up what this rank owns and write the means. Only where there are scatters. Throws
+  /// ProtocolError as encode() does.
   virtual void reduce(int round, const BucketBodies& bodies) = 0;
   /// Look at the averages for overflows, the last time that a layer's presence is raised. Throws
   /// ProtocolError as encode() does.

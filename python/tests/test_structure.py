@@ -110,16 +110,16 @@ def test_public_headers_need_only_the_standard_library() -> None:
 # header and files of the rows before its own, so that no includes go round in circles, either.
 ENGINE = (
     {
-        "accounts", "checkpoint", "codec_rates", "failure", "frame", "gather", "place", "plan",
-        "policy", "queue", "residual", "shard_layout", "trace", "under_way", "worker_pool",
+        "accounts", "algorithm", "checkpoint", "codec_rates", "failure", "frame", "gather", "place",
+        "plan", "policy", "queue", "residual", "shard_layout", "trace", "under_way", "worker_pool",
     },
     {
         "checkpoint_file", "layer_record", "membership", "messages", "network_probe",
-        "plan_solver", "registration", "resize", "schedule", "sharded_sum",
+        "plan_solver", "registration", "resize", "schedule", "sum",
     },
     {
-        "agreement", "background_job", "cost_table", "exchange", "host_layer", "memory_use",
-        "regimes", "state_check",
+        "agreement", "background_job", "cost_table", "exchange", "gathered_sum", "host_layer",
+        "memory_use", "regimes", "sharded_sum", "state_check",
     },
     {"exchange_cache", "host_values", "plan_round"},
     {"planning"},

@@ -22,19 +22,21 @@ Exchange::Exchange(const std::vector<Gradient>& gradients, const std::vector<Lay
   values_ = values.bucket(layers_);
 
   const MessageSizes& sizes = values_->sizes();
-  const auto messages = [&](Messages::Kind kind, Phase phase, const std::vector<std::size_t>& bytes,
-                            Messages* after = nullptr) {
+  const auto make = [&](Messages::Kind kind, Phase phase, const std::vector<std::size_t>& bytes,
+                        Messages* after = nullptr) {
+    if (bytes.empty()) return std::unique_ptr<Messages>();
     return std::make_unique<Messages>(kind, phase, place, layers_.size(), bytes, after);
   };
-  scatter_a_ = messages(Messages::Kind::scatter, Phase::scatter_a, sizes.scatter_a);
-  gather_b_ = messages(Messages::Kind::gather, Phase::gather_b, sizes.gather_b, scatter_a_.get());
-  bodies_.scatter_a = scatter_a_->bodies();
-  bodies_.gather_b = gather_b_->bodies();
-  if (!has_two_rounds()) return;
-  gather_a_ = messages(Messages::Kind::gather, Phase::gather_a, sizes.gather_a);
-  scatter_b_ = messages(Messages::Kind::scatter, Phase::scatter_b, sizes.scatter_b);
-  bodies_.gather_a = gather_a_->bodies();
-  bodies_.scatter_b = scatter_b_->bodies();
+  constexpr auto kScatter = Messages::Kind::scatter, kGather = Messages::Kind::gather;
+  scatter_a_ = make(kScatter, Phase::scatter_a, sizes.scatter_a);
+  gather_a_ = make(kGather, Phase::gather_a, sizes.gather_a);
+  scatter_b_ = make(kScatter, Phase::scatter_b, sizes.scatter_b);
+  gather_b_ = make(kGather, Phase::gather_b, sizes.gather_b, scatter_a_.get());
+  const auto bodies_of = [](const std::unique_ptr<Messages>& messages) {
+    return messages ? messages->bodies() : MessageBodies();
+  };
+  bodies_ = {bodies_of(scatter_a_), bodies_of(gather_a_), bodies_of(scatter_b_),
+             bodies_of(gather_b_)};
 }
 
 bool Exchange::fits(const std::vector<Gradient>& gradients) const {
@@ -99,10 +101,10 @@ void Exchange::run(Messages& messages, const char* name, const char* track,
 
 // Flags are written after every stage, also after one that failed: peers check their range before
 // they learn why the step is lost.
-void Exchange::write_flags(Messages& messages, bool to_all_peers) const {
+void Exchange::write_flags(Messages& messages) const {
   const std::span<const Presence> presence = values_->presence();
   for (int peer = 0; peer < place_.ranks; ++peer) {
-    if ((peer == place_.rank) == to_all_peers) continue;
+    if ((peer == place_.rank) == messages.is_scatter()) continue;
     const std::span<std::byte> flags = messages.outgoing_flags(peer);
     for (std::size_t i = 0; i < presence.size(); ++i) {
       flags[i] = static_cast<std::byte>(presence[i]);
@@ -132,36 +134,38 @@ void Exchange::take_in() {
   const Stopwatch watch(encode_s);
   const TraceSpan span(trace_, "encode", "encode", context_.step, context_.bucket);
   attempt("taking in the gradients", [&] { values_->encode(0, bodies_); });
-  write_flags(*scatter_a_, /*to_all_peers=*/true);
+  write_flags(scatter_a_ ? *scatter_a_ : *gather_a_);
 }
 
 // Both collectives are announced first, so that the peers' gather need not ask either. That of
 // gather B must wait for round B: it arrives where scatter A is sent from.
 void Exchange::round_a(Communicator& communicator) {
   if (layers_.empty()) return;
-  scatter_a_->expect(communicator);
-  if (has_two_rounds()) gather_a_->expect(communicator);
-  run(*scatter_a_, "scatter A", "lane A", communicator);
-  attempt("round A", [&] { read_flags(*scatter_a_); });
-  if (!has_two_rounds()) return;  // lane A goes on to the next bucket, while lane B gathers
-  attempt("round A", [&] {
-    const Stopwatch watch(encode_s);
-    values_->reduce(0, bodies_);
-  });
-  write_flags(*gather_a_, /*to_all_peers=*/false);
+  if (scatter_a_) scatter_a_->expect(communicator);
+  if (gather_a_) gather_a_->expect(communicator);
+  if (scatter_a_) {
+    run(*scatter_a_, "scatter A", "lane A", communicator);
+    attempt("round A", [&] { read_flags(*scatter_a_); });
+    if (!gather_a_) return;  // lane A goes on to the next bucket, while lane B gathers
+    attempt("round A", [&] {
+      const Stopwatch watch(encode_s);
+      values_->reduce(0, bodies_);
+    });
+    write_flags(*gather_a_);
+  }
   run(*gather_a_, "gather A", "lane A", communicator);
 }
 
 void Exchange::expect_round_b(Communicator& communicator) const {
   if (layers_.empty()) return;
-  if (has_two_rounds()) scatter_b_->expect(communicator);
-  gather_b_->expect(communicator);
+  if (scatter_b_) scatter_b_->expect(communicator);
+  if (gather_b_) gather_b_->expect(communicator);
 }
 
 // Three stages, the first only when some layer has two rounds: the second round is encoded from the
 // means of the first; whatever was not reduced in round A is; the averages are checked. After that
-// all ranks know the same of every layer without another message: gather B was the last to bring
-// flags, and what the check looks at are its bytes, which are the same everywhere.
+// all ranks know the same of every layer without another message: the last gather brought flags,
+// and what the check looks at are its bytes, which are the same everywhere.
 void Exchange::round_b(Communicator& communicator) {
   if (layers_.empty()) return;
   if (has_two_rounds()) {
@@ -171,20 +175,22 @@ void Exchange::round_b(Communicator& communicator) {
       read_flags(*gather_a_);
       values_->encode(1, bodies_);
     });
-    write_flags(*scatter_b_, /*to_all_peers=*/true);
-    run(*scatter_b_, "scatter B", "lane B", communicator);
+    write_flags(scatter_b_ ? *scatter_b_ : *gather_b_);
   }
-  attempt("round B", [&] {
-    const Stopwatch watch(encode_s);
-    const TraceSpan span(trace_, "reduce", "lane B", context_.step, context_.bucket);
-    if (has_two_rounds()) read_flags(*scatter_b_);
-    values_->reduce(has_two_rounds() ? 1 : 0, bodies_);
-  });
-  write_flags(*gather_b_, /*to_all_peers=*/false);
-  run(*gather_b_, "gather B", "lane B", communicator);
+  if (scatter_b_) run(*scatter_b_, "scatter B", "lane B", communicator);
+  if (scatter_a_) {
+    attempt("round B", [&] {
+      const Stopwatch watch(encode_s);
+      const TraceSpan span(trace_, "reduce", "lane B", context_.step, context_.bucket);
+      if (scatter_b_) read_flags(*scatter_b_);
+      values_->reduce(has_two_rounds() ? 1 : 0, bodies_);
+    });
+    write_flags(*gather_b_);
+  }
+  if (gather_b_) run(*gather_b_, "gather B", "lane B", communicator);
   attempt("round B", [&] {
     const Stopwatch watch(decode_s);
-    read_flags(*gather_b_);
+    read_flags(last_messages());
     values_->check(bodies_);
   });
 }

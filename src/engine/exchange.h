@@ -5,6 +5,8 @@
 //   round_b   second rounds go to their owners, if there are any; all other means to everybody
 //   finish    write the averages; commit what the next step needs, or leave it as it was
 //
+// Without owners the first message goes to everybody in round A, and second rounds in round B.
+//
 // An exchange conducts: it owns the order of the stages, the messages, the flags of presence, the
 // failures and the traces. What is computed in each stage lies behind BucketValues.
 //
@@ -78,8 +80,10 @@ class Exchange {
   template <typename Work>
   void attempt(const char* doing, const Work& work);
   void run(Messages& messages, const char* name, const char* track, Communicator& communicator);
-  bool has_two_rounds() const { return values_->sizes().rounds() == 2; }
-  void write_flags(Messages& messages, bool to_all_peers) const;
+  bool has_two_rounds() const { return values_->sizes().rounds == 2; }
+  /// The collective that brings the averages, the last one.
+  Messages& last_messages() { return gather_b_ ? *gather_b_ : *gather_a_; }
+  void write_flags(Messages& messages) const;
   void read_flags(const Messages& messages);
 
   std::vector<std::size_t> layers_;  // as in the bucket
@@ -90,7 +94,7 @@ class Exchange {
   std::uint64_t layers_hash_ = 0;  // in every frame, so that only the same layers are summed
 
   std::unique_ptr<BucketValues> values_;
-  std::unique_ptr<Messages> scatter_a_, gather_a_, scatter_b_, gather_b_;
+  std::unique_ptr<Messages> scatter_a_, gather_a_, scatter_b_, gather_b_;  // null: not made
   BucketBodies bodies_;
 
   StepContext context_;

@@ -19,6 +19,7 @@ const std::vector<LayerSpec> kModel = {{.name = "a", .shape = {3}}, {.name = "b"
 /// What happens to a rank's values.
 struct Script {
   int rounds = 1;
+  bool gathered = false;      // everybody sends to everybody, nobody reduces
   std::string throws_in;      // a stage, such as "reduce 0"
   std::string non_finite_in;  // a stage that finds layer 1 non-finite
   std::vector<std::string> calls;
@@ -31,8 +32,12 @@ class Bytes final : public BucketValues {
  public:
   Bytes(Place place, Script& script) : place_(place), script_(script) {
     const std::vector<std::size_t> one(static_cast<std::size_t>(place.ranks), 1);
-    sizes_.scatter_a = sizes_.gather_b = one;
-    if (script.rounds == 2) sizes_.gather_a = sizes_.scatter_b = one;
+    sizes_.rounds = script.rounds;
+    const bool two = script.rounds == 2;
+    if (!script.gathered) sizes_.scatter_a = one;
+    if (script.gathered || two) sizes_.gather_a = one;
+    if (!script.gathered && two) sizes_.scatter_b = one;
+    if (!script.gathered || two) sizes_.gather_b = one;
   }
 
   const MessageSizes& sizes() const override { return sizes_; }
@@ -48,6 +53,11 @@ class Bytes final : public BucketValues {
   void encode(int round, const BucketBodies& bodies) override {
     begin("encode " + std::to_string(round));
     if (round == 1) value_ = sum(bodies.gather_a.in) / place_.ranks;
+    if (script_.gathered) {
+      const MessageBodies& all = round == 0 ? bodies.gather_a : bodies.gather_b;
+      all.out[static_cast<std::size_t>(place_.rank)][0] = static_cast<std::byte>(value_);
+      return;
+    }
     const MessageBodies& to = round == 0 ? bodies.scatter_a : bodies.scatter_b;
     for (int peer = 0; peer < place_.ranks; ++peer) {
       const std::span<std::byte> body = to.out[static_cast<std::size_t>(peer)];
@@ -64,7 +74,9 @@ class Bytes final : public BucketValues {
   }
   void check(const BucketBodies& bodies) override {
     begin("check");
-    script_.result = sum(bodies.gather_b.in) / place_.ranks;
+    const bool in_first = script_.gathered && script_.rounds == 1;
+    const int total = sum(in_first ? bodies.gather_a.in : bodies.gather_b.in);
+    script_.result = script_.gathered ? total : total / place_.ranks;
   }
   void finish(const BucketBodies&, bool commit) override { begin(commit ? "commit" : "leave"); }
 
@@ -111,9 +123,10 @@ struct Outcome {
 
 /// One exchange on three ranks, `script` on the last one.
 Outcome exchange(const Script& script) {
-  Outcome outcome{std::vector<Script>(kRanks, Script{.rounds = script.rounds}),
-                  std::vector<std::optional<Failure>>(kRanks), std::vector<bool>(kRanks),
-                  std::vector<std::uint64_t>(kRanks)};
+  Outcome outcome{
+      std::vector<Script>(kRanks, Script{.rounds = script.rounds, .gathered = script.gathered}),
+      std::vector<std::optional<Failure>>(kRanks), std::vector<bool>(kRanks),
+      std::vector<std::uint64_t>(kRanks)};
   outcome.scripts.back() = script;
   std::mutex mutex;
   run_ranks(kRanks, [&](std::unique_ptr<Communicator> inner) {
@@ -139,18 +152,31 @@ Outcome exchange(const Script& script) {
   return outcome;
 }
 
-std::vector<std::string> stages(int rounds) {
+struct Kind {
+  int rounds;
+  bool gathered;
+
+  std::uint64_t collectives() const {
+    return static_cast<std::uint64_t>(gathered ? rounds : 2 * rounds);
+  }
+};
+constexpr Kind kKinds[] = {{1, false}, {2, false}, {1, true}, {2, true}};
+
+std::vector<std::string> stages(const Kind& kind) {
+  const auto [rounds, gathered] = kind;
+  if (gathered && rounds == 1) return {"start", "encode 0", "check", "commit"};
+  if (gathered) return {"start", "encode 0", "encode 1", "check", "commit"};
   if (rounds == 1) return {"start", "encode 0", "reduce 0", "check", "commit"};
   return {"start", "encode 0", "reduce 0", "encode 1", "reduce 1", "check", "commit"};
 }
 
 TEST(Exchange, StagesComeInOrderAndTheirMessagesArrive) {
-  for (const int rounds : {1, 2}) {
-    const Outcome outcome = exchange({.rounds = rounds});
+  for (const Kind& kind : kKinds) {
+    const Outcome outcome = exchange({.rounds = kind.rounds, .gathered = kind.gathered});
     for (std::size_t rank = 0; rank < kRanks; ++rank) {
-      EXPECT_EQ(outcome.scripts[rank].calls, stages(rounds));
-      EXPECT_EQ(outcome.scripts[rank].result, rounds == 1 ? 6 : 18);
-      EXPECT_EQ(outcome.collectives[rank], rounds == 1 ? 2u : 4u);
+      EXPECT_EQ(outcome.scripts[rank].calls, stages(kind));
+      EXPECT_EQ(outcome.scripts[rank].result, kind.rounds == 1 ? 6 : (kind.gathered ? 6 : 18));
+      EXPECT_EQ(outcome.collectives[rank], kind.collectives());
       EXPECT_FALSE(outcome.failures[rank]);
       EXPECT_FALSE(outcome.overflowed[rank]);
       EXPECT_EQ(outcome.scripts[rank].seen.back(), Presence::present) << "rank 0 has been told";
@@ -159,12 +185,13 @@ TEST(Exchange, StagesComeInOrderAndTheirMessagesArrive) {
 }
 
 TEST(Exchange, AFailureAnywhereEndsTheComputingEverywhereAndNoCollective) {
-  for (const int rounds : {1, 2}) {
-    for (const std::string& stage : stages(rounds)) {
+  for (const Kind& kind : kKinds) {
+    for (const std::string& stage : stages(kind)) {
       if (stage == "start" || stage == "commit") continue;
-      const Outcome outcome = exchange({.rounds = rounds, .throws_in = stage});
+      const Outcome outcome =
+          exchange({.rounds = kind.rounds, .gathered = kind.gathered, .throws_in = stage});
       for (std::size_t rank = 0; rank < kRanks; ++rank) {
-        EXPECT_EQ(outcome.collectives[rank], rounds == 1 ? 2u : 4u) << stage;
+        EXPECT_EQ(outcome.collectives[rank], kind.collectives()) << stage;
         EXPECT_EQ(outcome.failures[rank].has_value(), rank == 2) << stage;
         const std::vector<std::string>& calls = outcome.scripts[rank].calls;
         const std::string& last = calls[calls.size() - (rank == 2 ? 1 : 2)];
@@ -177,10 +204,11 @@ TEST(Exchange, AFailureAnywhereEndsTheComputingEverywhereAndNoCollective) {
 }
 
 TEST(Exchange, WhatAStageFindsNonFiniteEveryRankLeavesOutOfTheNext) {
-  for (const int rounds : {1, 2}) {
-    const std::vector<std::string> order = stages(rounds);
+  for (const Kind& kind : kKinds) {
+    const std::vector<std::string> order = stages(kind);
     for (std::size_t found = 1; order[found] != "check"; ++found) {
-      const Outcome outcome = exchange({.rounds = rounds, .non_finite_in = order[found]});
+      const Outcome outcome = exchange(
+          {.rounds = kind.rounds, .gathered = kind.gathered, .non_finite_in = order[found]});
       for (const Script& script : outcome.scripts) {
         EXPECT_EQ(script.calls.back(), "leave");
         for (std::size_t stage = 1; stage < order.size(); ++stage) {

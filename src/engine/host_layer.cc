@@ -99,13 +99,13 @@ Addend HostLayer::addend(int round) const {
   return addend;
 }
 
-void HostLayer::join(std::span<ShardedSum> sums, std::size_t index) {
+void HostLayer::join(std::span<const std::unique_ptr<Sum>> sums, std::size_t index) {
   sums_ = sums;
   index_ = index;
 }
 
 Addend& HostLayer::joined(int round) {
-  return sums_[static_cast<std::size_t>(round)].addends()[index_];
+  return sums_[static_cast<std::size_t>(round)]->addends()[index_];
 }
 
 std::span<const std::span<float>> HostLayer::means() const {
@@ -204,7 +204,7 @@ void HostLayer::take_over_overflow() {
 void HostLayer::check(const MessageBodies& gather) {
   if (presence_ == Presence::non_finite) return;
   if (is_linear()) {
-    sums_.back().decode_into(index_, gather, means().back());
+    sums_.back()->decode_into(index_, gather, means().back());
     const double bound = record_.linear->result_bound(means());
     if (!(bound <= kLargestToKeep)) presence_ = Presence::non_finite;  // NaN: not known
   }
@@ -239,7 +239,7 @@ void HostLayer::decode(const MessageBodies& gather, std::span<float> result) con
   if (is_linear()) {
     record_.linear->decode(record_.shape, key_, means(), result);
   } else {
-    sums_[0].decode_into(index_, gather, result);
+    sums_[0]->decode_into(index_, gather, result);
   }
 }
 

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -14,7 +15,7 @@
 #include "lgreco/values.h"
 #include "src/engine/layer_record.h"
 #include "src/engine/place.h"
-#include "src/engine/sharded_sum.h"
+#include "src/engine/sum.h"
 
 namespace lgreco {
 
@@ -39,7 +40,7 @@ class HostLayer {
   /// What `round` sums: the values of a coded layer, or a factor of a linear one.
   Addend addend(int round) const;
   /// The sums of the rounds, in each of which the addend is at `index`.
-  void join(std::span<ShardedSum> sums, std::size_t index);
+  void join(std::span<const std::unique_ptr<Sum>> sums, std::size_t index);
 
   /// Begin a step.
   void start(const Gradient& gradient);
@@ -85,8 +86,8 @@ class HostLayer {
   std::span<float> result_;  // 16-bit gradients only: the average
   std::vector<float> wide_;  // values and result of a 16-bit gradient
   std::vector<float> factor_memory_;
-  std::array<std::span<float>, 2> factors_;  // of a linear layer, by round
-  std::span<ShardedSum> sums_;               // by round
+  std::array<std::span<float>, 2> factors_;     // of a linear layer, by round
+  std::span<const std::unique_ptr<Sum>> sums_;  // by round
   std::size_t index_ = 0;
   Findings findings_;
   float largest_gradient_ = 0;  // in magnitude, when parameters are compared

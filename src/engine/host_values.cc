@@ -1,7 +1,12 @@
 #include "src/engine/host_values.h"
 
 #include <array>
+#include <memory>
 #include <utility>
+
+#include "src/engine/algorithm.h"
+#include "src/engine/gathered_sum.h"
+#include "src/engine/sharded_sum.h"
 
 namespace lgreco {
 namespace {
@@ -13,9 +18,9 @@ std::vector<std::size_t> sum_of(const std::vector<std::size_t>& a,
   return sums;
 }
 
-// Three sums: what is summed in one round, from scatter A to gather B, and both rounds of what is
-// summed in two. Means of one round wait for gather B, so that gather A is as short as can be: the
-// second round cannot begin before it has ended.
+// Three sums: what is summed in one round, and both rounds of what is summed in two. Sharded means
+// of one round wait for gather B, so that gather A is as short as can be: the second round cannot
+// begin before it has ended. What is only gathered is all in gather A, but for second rounds.
 class HostBucket final : public BucketValues {
  public:
   HostBucket(std::span<const std::size_t> layers, std::vector<LayerRecord>& records,
@@ -51,8 +56,8 @@ class HostBucket final : public BucketValues {
     if (round == 0) {
       for_each_layer([&](HostLayer& layer) { layer.load(context_); });
       leave_out_non_finite();
-      in_one_round().encode(key(), bodies.scatter_a, pool_);
-      first_of_two().encode(key(), bodies.scatter_a, pool_);
+      in_one_round().encode(key(), route_of_one(bodies), pool_);
+      first_of_two().encode(key(), route_of_first(bodies), pool_);
     } else {
       leave_out_non_finite();
       first_of_two().decode(bodies.gather_a, pool_);
@@ -60,28 +65,29 @@ class HostBucket final : public BucketValues {
         if (layer.rounds() == 2) layer.encode_second_round();
       });
       leave_out_non_finite();
-      second_of_two().encode(key(), bodies.scatter_b, pool_);
+      second_of_two().encode(key(), route_of_second(bodies), pool_);
     }
     take_over_overflows();
   }
 
   void reduce(int round, const BucketBodies& bodies) override {
     leave_out_non_finite();
-    if (round + 1 < sizes_.rounds()) {
-      first_of_two().reduce(key(), bodies.scatter_a, bodies.gather_a, pool_);
+    if (round + 1 < sizes_.rounds) {
+      first_of_two().reduce(key(), route_of_first(bodies), pool_);
     } else {
-      in_one_round().reduce(key(), bodies.scatter_a, bodies.gather_b, pool_);
-      second_of_two().reduce(key(), bodies.scatter_b, bodies.gather_b, pool_);
+      in_one_round().reduce(key(), route_of_one(bodies), pool_);
+      second_of_two().reduce(key(), route_of_second(bodies), pool_);
     }
     take_over_overflows();
   }
 
   void check(const BucketBodies& bodies) override {
-    for_each_layer([&](HostLayer& layer) { layer.check(bodies.gather_b); });
+    for_each_layer([&](HostLayer& layer) { layer.check(means_of(layer, bodies)); });
   }
 
   void finish(const BucketBodies& bodies, bool commit) override {
-    for_each_layer([&](HostLayer& layer) { layer.finish(context_, bodies.gather_b, commit); });
+    for_each_layer(
+        [&](HostLayer& layer) { layer.finish(context_, means_of(layer, bodies), commit); });
   }
 
   Findings findings() const override {
@@ -97,26 +103,67 @@ class HostBucket final : public BucketValues {
  private:
   static std::size_t first_sum(const HostLayer& layer) { return layer.rounds() == 1 ? 0 : 1; }
 
-  // In the bodies of scatter A and gather B, what is summed in one round comes first.
   void make_sums(std::array<std::vector<Addend>, 3> addends) {
-    const bool two_rounds = !addends[1].empty();
-    const Place place = settings_.place;
-    const std::vector<std::size_t> start(static_cast<std::size_t>(place.ranks), 0);
-    sums_.reserve(addends.size());
-    sums_.emplace_back(std::move(addends[0]), place, start, start);
-    const std::vector<std::size_t>& once = in_one_round().message_bytes();
-    sums_.emplace_back(std::move(addends[1]), place, once, start);
-    sums_.emplace_back(std::move(addends[2]), place, start, once);
-    sizes_.scatter_a = sum_of(once, first_of_two().message_bytes());
-    sizes_.gather_b = sum_of(once, second_of_two().message_bytes());
-    if (!two_rounds) return;
-    sizes_.gather_a = first_of_two().message_bytes();
-    sizes_.scatter_b = second_of_two().message_bytes();
+    sizes_.rounds = addends[1].empty() ? 1 : 2;
+    if (algorithm_for(settings_.place.ranks) == Algorithm::sharded) {
+      make_sharded(std::move(addends));
+    } else {
+      make_gathered(std::move(addends));
+    }
   }
 
-  ShardedSum& in_one_round() { return sums_[0]; }
-  ShardedSum& first_of_two() { return sums_[1]; }
-  ShardedSum& second_of_two() { return sums_[2]; }
+  // In the bodies of scatter A and gather B, what is summed in one round comes first.
+  void make_sharded(std::array<std::vector<Addend>, 3> addends) {
+    const Place place = settings_.place;
+    const std::vector<std::size_t> start(static_cast<std::size_t>(place.ranks), 0);
+    const auto add = [&](std::vector<Addend>& own, const std::vector<std::size_t>& scatter_first,
+                         const std::vector<std::size_t>& gather_first) {
+      auto sum = std::make_unique<ShardedSum>(std::move(own), place, scatter_first, gather_first);
+      const std::vector<std::size_t>& bytes = sum->message_bytes();
+      sums_.push_back(std::move(sum));
+      return bytes;
+    };
+    const std::vector<std::size_t> once = add(addends[0], start, start);
+    const std::vector<std::size_t> first = add(addends[1], once, start);
+    const std::vector<std::size_t> second = add(addends[2], start, once);
+    sizes_.scatter_a = sum_of(once, first);
+    sizes_.gather_b = sum_of(once, second);
+    if (sizes_.rounds == 1) return;
+    sizes_.gather_a = first;
+    sizes_.scatter_b = second;
+  }
+
+  void make_gathered(std::array<std::vector<Addend>, 3> addends) {
+    const auto add = [&](std::vector<Addend>& own, std::size_t at) {
+      auto sum = std::make_unique<GatheredSum>(std::move(own), settings_.place, at);
+      const std::size_t bytes = sum->message_bytes();
+      sums_.push_back(std::move(sum));
+      return bytes;
+    };
+    const auto ranks = static_cast<std::size_t>(settings_.place.ranks);
+    const std::size_t once = add(addends[0], 0);
+    sizes_.gather_a.assign(ranks, once + add(addends[1], once));
+    const std::size_t second = add(addends[2], 0);
+    if (sizes_.rounds == 2) sizes_.gather_b.assign(ranks, second);
+  }
+
+  Sum& in_one_round() { return *sums_[0]; }
+  Sum& first_of_two() { return *sums_[1]; }
+  Sum& second_of_two() { return *sums_[2]; }
+
+  Route route_of_one(const BucketBodies& bodies) const {
+    return {bodies.scatter_a, sizes_.has_scatters() ? bodies.gather_b : bodies.gather_a};
+  }
+  static Route route_of_first(const BucketBodies& bodies) {
+    return {bodies.scatter_a, bodies.gather_a};
+  }
+  static Route route_of_second(const BucketBodies& bodies) {
+    return {bodies.scatter_b, bodies.gather_b};
+  }
+  /// Where the means of its last round are.
+  const MessageBodies& means_of(const HostLayer& layer, const BucketBodies& bodies) const {
+    return (layer.rounds() == 1 ? route_of_one(bodies) : route_of_second(bodies)).gather;
+  }
 
   /// Each sum puts the layer's own into it.
   RandomKey key() const { return {settings_.seed, context_.step, 0}; }
@@ -138,7 +185,7 @@ class HostBucket final : public BucketValues {
   MessageSizes sizes_;
   std::vector<Presence> presence_;
   std::vector<HostLayer> layers_;
-  std::vector<ShardedSum> sums_;
+  std::vector<std::unique_ptr<Sum>> sums_;
 };
 
 }  // namespace

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "src/engine/algorithm.h"
+
 namespace lgreco {
 namespace {
 
@@ -10,15 +12,14 @@ std::uint64_t message_bytes(const LayerRecord& record, std::uint64_t ranks) {
   // Scattered: all but the own share is sent, and the own share comes from each peer. Gathered: all
   // of it, the others' shares where scattered ones were sent from.
   const auto scattered = [&](std::uint64_t bytes) { return bytes * (ranks - 1) / ranks; };
-  if (record.linear == nullptr) {
-    const std::uint64_t payload = record.coded->payload_bytes(record.shape.count());
-    return 2 * scattered(payload) + payload / ranks;
-  }
   const auto bytes_of = [&](int round) -> std::uint64_t {
+    if (record.linear == nullptr) return record.coded->payload_bytes(record.shape.count());
     return record.factor_codec->payload_bytes(record.linear->round_floats(record.shape, round));
   };
-  if (record.linear->rounds() == 1) return 2 * scattered(bytes_of(0)) + bytes_of(0) / ranks;
-  const std::uint64_t p = bytes_of(0), q = bytes_of(1);
+  const int rounds = record.linear == nullptr ? 1 : record.linear->rounds();
+  const std::uint64_t p = bytes_of(0), q = rounds == 2 ? bytes_of(1) : 0;
+  if (algorithm_for(static_cast<int>(ranks)) == Algorithm::gathered) return ranks * (p + q);
+  if (rounds == 1) return 2 * scattered(p) + p / ranks;
   return scattered(p) + p + 2 * scattered(q) + scattered(std::max(p, q)) + q / ranks;
 }
 

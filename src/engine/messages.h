@@ -30,6 +30,8 @@ class Messages {
   Messages(const Messages&) = delete;
   Messages& operator=(const Messages&) = delete;
 
+  bool is_scatter() const { return kind_ == Kind::scatter; }
+
   /// What is sent: to `peer`, or, of a gather, to everybody (`peer` is this rank then).
   std::span<std::byte> outgoing_flags(int peer);
   std::span<std::byte> outgoing(int peer);
