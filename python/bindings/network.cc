@@ -17,8 +17,8 @@ void bind_network(py::module_& module) {
       },
       py::arg("payload_bytes"), py::arg("collectives"), py::arg("ranks"), py::arg("bandwidth"),
       py::arg("latency"));
-  module.attr("CODED_COLLECTIVES") = kCodedCollectives;
-  module.attr("LINEAR_COLLECTIVES") = kLinearCollectives;
+  module.def("collectives_of_bucket", &collectives_of_bucket, py::arg("has_two_rounds"),
+             py::arg("ranks"));
   module.attr("GLOO_MESSAGE_BYTES") = kGlooMessageBytes;
   module.attr("FRAME_BYTES") = kFrameBytes;
   module.def("coding_seconds", &coding_seconds, py::arg("encode"), py::arg("decode"),

@@ -8,8 +8,6 @@ import numpy.typing as npt
 
 __version__: str
 LONGEST_TIMEOUT_SECONDS: float
-CODED_COLLECTIVES: int
-LINEAR_COLLECTIVES: int
 GLOO_MESSAGE_BYTES: int
 FRAME_BYTES: int
 
@@ -80,4 +78,5 @@ def solve_plan(
 def wire_seconds(
     payload_bytes: float, collectives: int, ranks: int, bandwidth: float, latency: float
 ) -> float: ...
+def collectives_of_bucket(has_two_rounds: bool, ranks: int) -> int: ...
 def coding_seconds(encode: float, decode: float, ranks: int) -> float: ...

@@ -51,9 +51,9 @@ def collectives_of_ddp(buckets: int) -> int:
     return HALVES_OF_AN_ALL_REDUCE * buckets
 
 
-def collectives_of(level: str, buckets: int) -> int:
+def collectives_of(level: str, buckets: int, ranks: int) -> int:
     """In a compressed step at one level."""
-    in_bucket = _core.CODED_COLLECTIVES if _is_coded(level) else _core.LINEAR_COLLECTIVES
+    in_bucket = _core.collectives_of_bucket(not _is_coded(level), ranks)
     return in_bucket * buckets + _COLLECTIVES_TO_COMMIT
 
 
@@ -184,7 +184,7 @@ def simulate(
 ) -> SimulatedStep:
     """A step with every layer at `level`, or dense where it does not suit. `encode`, `decode`:
     seconds for the whole gradient once."""
-    collectives = collectives_of(level, len(workload.buckets))
+    collectives = collectives_of(level, len(workload.buckets), cluster.ranks)
     # Every collective is a message to every other rank, with a flag for each layer.
     in_bucket = (collectives - _COLLECTIVES_TO_COMMIT) // len(workload.buckets)
     framing = (cluster.ranks - 1) * (MESSAGE_BYTES * collectives + workload.layers * in_bucket)

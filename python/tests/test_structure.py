@@ -110,7 +110,7 @@ def test_public_headers_need_only_the_standard_library() -> None:
 # header and files of the rows before its own, so that no includes go round in circles, either.
 ENGINE = (
     {
-        "accounts", "algorithm", "checkpoint", "codec_rates", "failure", "frame", "gather", "place",
+        "accounts", "checkpoint", "codec_rates", "failure", "frame", "gather", "place",
         "plan", "policy", "queue", "residual", "shard_layout", "trace", "under_way", "worker_pool",
     },
     {

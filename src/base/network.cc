@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "lgreco/algorithm.h"
 #include "lgreco/status.h"
 
 namespace lgreco {
@@ -15,6 +16,11 @@ void check(const Network& network) {
   }
 }
 
+int collectives_of_bucket(bool has_two_rounds, int ranks) {
+  const int a_round = algorithm_for(ranks) == Algorithm::gathered ? 1 : 2;
+  return has_two_rounds ? 2 * a_round : a_round;
+}
+
 double wire_seconds(double payload_bytes, int collectives, int ranks, const Network& network) {
   if (ranks < 2) return 0;
   const double sent = 2.0 * (ranks - 1) / ranks * payload_bytes;
@@ -22,7 +28,8 @@ double wire_seconds(double payload_bytes, int collectives, int ranks, const Netw
 }
 
 double coding_seconds(double encode, double decode, int ranks) {
-  return encode + decode * (2 - 1.0 / ranks);
+  const bool gathered = algorithm_for(ranks) == Algorithm::gathered;
+  return encode + decode * (gathered ? ranks : 2 - 1.0 / ranks);
 }
 
 }  // namespace lgreco

@@ -16,9 +16,16 @@ TEST(Network, WireSecondsAreLatencyAndBytes) {
   EXPECT_EQ(wire_seconds(2000, 4, 1, network), 0);
 }
 
+TEST(Network, TwoRanksTakeHalfTheCollectives) {
+  EXPECT_EQ(collectives_of_bucket(/*has_two_rounds=*/false, 2), 1);
+  EXPECT_EQ(collectives_of_bucket(/*has_two_rounds=*/true, 2), 2);
+  EXPECT_EQ(collectives_of_bucket(/*has_two_rounds=*/false, 8), 2);
+  EXPECT_EQ(collectives_of_bucket(/*has_two_rounds=*/true, 8), 4);
+}
+
 TEST(Network, CodingIsOnceEncodingAndUpToTwiceDecoding) {
   EXPECT_DOUBLE_EQ(coding_seconds(3, 1, 1), 3 + 1);
-  EXPECT_DOUBLE_EQ(coding_seconds(3, 1, 2), 3 + 1.5);
+  EXPECT_DOUBLE_EQ(coding_seconds(3, 1, 2), 3 + 2);
   EXPECT_DOUBLE_EQ(coding_seconds(3, 1, 4), 3 + 1.75);
 }
 

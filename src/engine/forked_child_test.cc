@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "lgreco/aggregator.h"
+#include "lgreco/algorithm.h"
 #include "src/base/random.h"
 #include "tests/forked_child.h"
 #include "tests/frame_of.h"
@@ -17,7 +18,6 @@
 namespace lgreco {
 namespace {
 
-constexpr int kRanks = 2;
 constexpr std::uint64_t kSteps = 6;
 
 const std::vector<LayerSpec> kModel = {{.name = "matrix", .shape = {96, 128}},
@@ -83,7 +83,7 @@ class GatedCommunicator final : public Communicator {
   void abort() override { inner_->abort(); }
   void all_to_all(std::span<const std::span<const std::byte>> send,
                   std::span<const std::span<std::byte>> receive, Deadline deadline) override {
-    look_at(send[static_cast<std::size_t>(1 - rank())]);
+    look_at(send[static_cast<std::size_t>((rank() + 1) % size())]);
     inner_->all_to_all(send, receive, deadline);
   }
   void all_gather(std::span<const std::byte> send, std::span<const std::span<std::byte>> receive,
@@ -146,9 +146,9 @@ void submit(Aggregator& aggregator, Values& values, std::latch& done) {
 /// What rank 0 gets in all steps. `fork_in(step, aggregator)` runs there, after the step's buckets
 /// were handed over.
 template <typename Wrap, typename ForkIn>
-std::vector<Values> train(int lanes, const Wrap& wrap, const ForkIn& fork_in) {
+std::vector<Values> train(int ranks, int lanes, const Wrap& wrap, const ForkIn& fork_in) {
   std::vector<Values> results;
-  run_ranks_on_lanes(kRanks, lanes, [&](Communicators communicators) {
+  run_ranks_on_lanes(ranks, lanes, [&](Communicators communicators) {
     const int rank = communicators[0]->rank();
     if (rank == 0) wrap(communicators);
     std::optional<Aggregator> aggregator(std::in_place, kModel, options(),
@@ -165,24 +165,29 @@ std::vector<Values> train(int lanes, const Wrap& wrap, const ForkIn& fork_in) {
   return results;
 }
 
-std::vector<Values> undisturbed(int lanes) {
+std::vector<Values> undisturbed(int ranks, int lanes) {
   return train(
-      lanes, [](Communicators&) {}, [](std::uint64_t, std::optional<Aggregator>&) {});
+      ranks, lanes, [](Communicators&) {}, [](std::uint64_t, std::optional<Aggregator>&) {});
 }
 
 struct Case {
   Phase phase;
+  int ranks;
   int lanes;
 };
 void PrintTo(const Case& c, std::ostream* out) {
-  *out << name_of(c.phase) << ", " << c.lanes << " lanes";
+  *out << name_of(c.phase) << ", " << c.ranks << " ranks, " << c.lanes << " lanes";
 }
 
 std::vector<Case> cases() {
   std::vector<Case> cases;
   for (Phase phase : {Phase::scatter_a, Phase::gather_a, Phase::scatter_b, Phase::gather_b,
                       Phase::commit, Phase::planning}) {
-    for (int lanes : {1, 2}) cases.push_back({phase, lanes});
+    for (int ranks : {2, 3}) {
+      const bool scatters = phase == Phase::scatter_a || phase == Phase::scatter_b;
+      if (scatters && algorithm_for(ranks) == Algorithm::gathered) continue;
+      for (int lanes : {1, 2}) cases.push_back({phase, ranks, lanes});
+    }
   }
   return cases;
 }
@@ -191,13 +196,13 @@ class ForkedChildTest : public testing::TestWithParam<Case> {};
 INSTANTIATE_TEST_SUITE_P(Phases, ForkedChildTest, testing::ValuesIn(cases()));
 
 TEST_P(ForkedChildTest, LeavesTheParentAlone) {
-  const auto [phase, lanes] = GetParam();
+  const auto [phase, ranks, lanes] = GetParam();
   // A plan that takes effect at step 3 is made between two steps, when 3 have been committed.
   const std::uint64_t step = phase == Phase::planning ? 3 : 2;
   Gate gate;
   bool was_forked = false;
   const auto results = train(
-      lanes,
+      ranks, lanes,
       [&, phase = phase](Communicators& communicators) {
         for (auto& lane : communicators) {
           lane = std::make_unique<GatedCommunicator>(std::move(lane), phase, step, gate);
@@ -210,17 +215,17 @@ TEST_P(ForkedChildTest, LeavesTheParentAlone) {
         gate.open();
       });
   EXPECT_TRUE(was_forked) << "the phase did not come";
-  EXPECT_EQ(results, undisturbed(lanes));
+  EXPECT_EQ(results, undisturbed(ranks, lanes));
 }
 
 // The encoder and the planner send nothing that could be held up: fork again and again.
 TEST(ForkedChild, LeavesTheParentAloneAtAnyMoment) {
   const auto results = train(
-      2, [](Communicators&) {},
+      2, 2, [](Communicators&) {},
       [](std::uint64_t, std::optional<Aggregator>& aggregator) {
         for (int fork = 0; fork < 4; ++fork) run_in_child([&] { use_and_drop(aggregator); });
       });
-  EXPECT_EQ(results, undisturbed(2));
+  EXPECT_EQ(results, undisturbed(2, 2));
 }
 
 TEST(ForkedChild, MayDropAnAggregatorInTheMiddleOfAStep) {
@@ -247,7 +252,7 @@ TEST(ForkedChild, MayDropAnAggregatorInTheMiddleOfAStep) {
 // What a child makes itself is its own.
 TEST(ForkedChild, MayMakeItsOwn) {
   run_in_child([] {
-    run_ranks(kRanks, [](std::unique_ptr<Communicator> communicator) {
+    run_ranks(2, [](std::unique_ptr<Communicator> communicator) {
       Communicators lanes;
       lanes.push_back(std::move(communicator));
       Aggregator aggregator(kModel, {}, std::move(lanes));

@@ -4,7 +4,7 @@
 #include <memory>
 #include <utility>
 
-#include "src/engine/algorithm.h"
+#include "lgreco/algorithm.h"
 #include "src/engine/gathered_sum.h"
 #include "src/engine/sharded_sum.h"
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "src/engine/algorithm.h"
+#include "lgreco/algorithm.h"
 
 namespace lgreco {
 namespace {

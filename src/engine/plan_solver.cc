@@ -123,9 +123,9 @@ Choice choose(const PlanProblem& problem, const std::vector<Row>& rows, double b
     linear |= !is_coded(rows[i].layer->levels[candidate].method);
   }
   // The commit comes on top of either, and does not decide anything.
-  choice.seconds += static_cast<double>(problem.buckets) *
-                    wire_seconds(0, linear ? kLinearCollectives : kCodedCollectives, problem.ranks,
-                                 problem.network);
+  choice.seconds +=
+      static_cast<double>(problem.buckets) *
+      wire_seconds(0, collectives_of_bucket(linear, problem.ranks), problem.ranks, problem.network);
   return choice;
 }
 

@@ -203,7 +203,7 @@ def _predict(
     overlap: float,
     plain_s: float,
 ) -> Prediction:
-    collectives = step_time.collectives_of(timing.level, measured.buckets)
+    collectives = step_time.collectives_of(timing.level, measured.buckets, ranks)
     wire = step_time.wire_seconds(
         timing.payload_bytes, collectives, ranks, network.bandwidth, network.latency
     )
