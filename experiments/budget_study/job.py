@@ -66,6 +66,7 @@ def run_all(task: Task, seed: int, settings: list[Setting], log: Path) -> None:
                 **asdict(setting),
                 "task": task.name,
                 "seed": seed,
+                "ranks": dist.get_world_size(),
                 "steps": task.steps,
                 "payload": payload(window.shapes, plan),
                 "dense_payload": 4 * sum(g[0, 0].size for g in window.layers.values()),

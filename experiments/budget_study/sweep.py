@@ -18,14 +18,14 @@ from experiments.budget_study.settings import RATIOS, UNIFORM, Setting
 from experiments.tasks import TASKS
 from tools.ranks import on_loopback, torchrun
 
-RANKS = 2
 
-
-def run_job(task: str, seed: int, settings: list[Setting], log: Path, steps: int = 0) -> int:
+def run_job(
+    task: str, seed: int, settings: list[Setting], log: Path, steps: int = 0, ranks: int = 2
+) -> int:
     """One group of ranks that trains all settings; returns its exit status."""
     arguments = [log, task, str(seed), "--steps", str(steps)]
     arguments += ["--settings", json.dumps([asdict(setting) for setting in settings])]
-    command = torchrun(RANKS, "-m", "experiments.budget_study.job", *arguments)
+    command = torchrun(ranks, "-m", "experiments.budget_study.job", *arguments)
     return subprocess.run(command, env=on_loopback(), check=False).returncode
 
 
@@ -53,6 +53,7 @@ def main(
     ] = "norm,squared,debt_bound,horizon",
     ratios: Annotated[str, typer.Option()] = ",".join(f"{ratio:g}" for ratio in RATIOS),
     steps: Annotated[int, typer.Option(min=0, help="0: the task's own.")] = 0,
+    ranks: Annotated[int, typer.Option(min=1, help="Each with a batch of its own.")] = 2,
     output: Annotated[Path, typer.Option(help="Folder of the logs.")] = Path("runs/budget_study"),
 ) -> None:
     """Run the sweep, seed after seed."""
@@ -61,7 +62,7 @@ def main(
     settings = chosen_settings(levels, measures, ratios)
     output.mkdir(parents=True, exist_ok=True)
     for seed in range(first_seed, first_seed + seeds):
-        if run_job(task, seed, settings, output / f"{task}-{seed}.jsonl", steps) != 0:
+        if run_job(task, seed, settings, output / f"{task}-{seed}.jsonl", steps, ranks) != 0:
             raise typer.Exit(1)
 
 
