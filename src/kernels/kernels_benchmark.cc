@@ -8,6 +8,7 @@
 
 #include "src/kernels/elementwise.h"
 #include "src/kernels/gram.h"
+#include "src/kernels/lloyd_max.h"
 #include "src/kernels/low_rank.h"
 #include "src/kernels/quantize.h"
 #include "src/kernels/rounding_loss.h"
@@ -83,6 +84,40 @@ void UnpackDequantizeAdd(benchmark::State& state) {
   count_bytes(state);
 }
 BENCHMARK(UnpackDequantizeAdd)->Arg(2)->Arg(4)->Arg(8);
+
+void LloydMaxPackKeepLoss(benchmark::State& state) {
+  const LloydMaxGrid grid{static_cast<int>(state.range(0)), Law::normal, false, 1.0f};
+  std::vector<std::uint8_t> packed(packed_bytes(kCount, grid.bits));
+  std::vector<float> values = gradient();
+  for (auto _ : state) {
+    lloyd_max_pack_keep_loss(values.data(), kCount, grid, packed.data(),
+                             {values.data(), values.data()});
+    benchmark::ClobberMemory();
+  }
+  count_bytes(state);
+}
+BENCHMARK(LloydMaxPackKeepLoss)->DenseRange(1, 8);
+
+void LloydMaxUnpackAdd(benchmark::State& state) {
+  const LloydMaxGrid grid{static_cast<int>(state.range(0)), Law::normal, false, 1.0f};
+  const std::vector<std::uint8_t> packed(packed_bytes(kCount, grid.bits), 0x5A);
+  std::vector<float> out(kCount);
+  for (auto _ : state) {
+    lloyd_max_unpack_add(packed.data(), kCount, grid, out.data());
+    benchmark::ClobberMemory();
+  }
+  count_bytes(state);
+}
+BENCHMARK(LloydMaxUnpackAdd)->DenseRange(1, 8);
+
+void LloydMaxLoss(benchmark::State& state) {
+  const LloydMaxGrid grid{static_cast<int>(state.range(0)), Law::normal, false, 1.0f};
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(lloyd_max_loss(gradient().data(), kCount, grid));
+  }
+  count_bytes(state);
+}
+BENCHMARK(LloydMaxLoss)->DenseRange(1, 8);
 
 void SelectTopK(benchmark::State& state) {
   const std::size_t k = kCount / static_cast<std::size_t>(state.range(0));

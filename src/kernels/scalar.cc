@@ -6,6 +6,8 @@
 #include <functional>
 #include <vector>
 
+#include "src/kernels/lloyd_max_table.h"
+
 namespace lgreco::kernels::scalar {
 namespace {
 
@@ -50,6 +52,29 @@ float f16_value(std::uint16_t bits) {
     return std::bit_cast<float>(std::bit_cast<std::uint32_t>(value) | sign);
   }
   return std::bit_cast<float>(sign | ((magnitude << 13) + 0x38000000u));
+}
+
+template <typename CodeOf>
+void pack(std::size_t count, int bits, std::uint8_t* packed, const CodeOf& code_of) {
+  std::fill_n(packed, packed_bytes(count, bits), std::uint8_t{0});
+  for (std::size_t i = 0; i < count; ++i) {
+    const unsigned code = code_of(i);
+    const std::size_t bit = i * static_cast<std::size_t>(bits);
+    packed[bit / 8] |= static_cast<std::uint8_t>(code << (bit % 8));
+    const std::size_t spill = bit % 8 + static_cast<std::size_t>(bits);
+    if (spill > 8) packed[bit / 8 + 1] |= static_cast<std::uint8_t>(code >> (8 - bit % 8));
+  }
+}
+
+template <typename Take>
+void unpack(const std::uint8_t* packed, std::size_t count, int bits, const Take& take) {
+  const auto width = static_cast<std::size_t>(bits);
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::size_t bit = i * width;
+    unsigned word = packed[bit / 8];
+    if (bit % 8 + width > 8) word |= unsigned{packed[bit / 8 + 1]} << 8;
+    take(i, (word >> (bit % 8)) & ((1u << bits) - 1u));
+  }
 }
 
 std::uint32_t magnitude_of(float value) {
@@ -150,14 +175,9 @@ float value_of(unsigned code, const Grid& grid) {
 
 void quantize_pack(const float* values, std::size_t count, const Grid& grid,
                    const RandomStream* stream, std::uint32_t first, std::uint8_t* packed) {
-  std::fill_n(packed, packed_bytes(count, grid.bits), std::uint8_t{0});
-  for (std::size_t i = 0; i < count; ++i) {
-    const unsigned code = code_of(values[i], grid, stream, first + static_cast<std::uint32_t>(i));
-    const std::size_t bit = i * static_cast<std::size_t>(grid.bits);
-    packed[bit / 8] |= static_cast<std::uint8_t>(code << (bit % 8));
-    const std::size_t spill = bit % 8 + static_cast<std::size_t>(grid.bits);
-    if (spill > 8) packed[bit / 8 + 1] |= static_cast<std::uint8_t>(code >> (8 - bit % 8));
-  }
+  pack(count, grid.bits, packed, [&](std::size_t i) {
+    return code_of(values[i], grid, stream, first + static_cast<std::uint32_t>(i));
+  });
 }
 
 void quantize_pack_keep_loss(float* values, std::size_t count, const Grid& grid,
@@ -170,13 +190,88 @@ void quantize_pack_keep_loss(float* values, std::size_t count, const Grid& grid,
 
 void unpack_dequantize_add(const std::uint8_t* packed, std::size_t count, const Grid& grid,
                            float* accumulator) {
-  const auto bits = static_cast<std::size_t>(grid.bits);
-  for (std::size_t i = 0; i < count; ++i) {
-    const std::size_t bit = i * bits;
-    unsigned word = packed[bit / 8];
-    if (bit % 8 + bits > 8) word |= unsigned{packed[bit / 8 + 1]} << 8;
-    accumulator[i] += value_of((word >> (bit % 8)) & ((1u << bits) - 1u), grid);
-  }
+  unpack(packed, count, grid.bits,
+         [&](std::size_t i, unsigned code) { accumulator[i] += value_of(code, grid); });
+}
+
+namespace {
+
+// In units of the scale.
+float units_of(float value, const LloydMaxGrid& grid) {
+  return (std::abs(value) - grid.offset) * grid.inverse();
+}
+
+std::size_t magnitude_index_of(float units, const LloydMaxGrid& grid) {
+  const auto thresholds = lloyd_max_thresholds(grid.law, grid.has_zero, grid.bits);
+  const auto above = std::upper_bound(thresholds.begin(), thresholds.end(), units);
+  return static_cast<std::size_t>(above - thresholds.begin());
+}
+
+}  // namespace
+
+std::uint8_t code_of(float value, const LloydMaxGrid& grid) {
+  const std::size_t sign = std::signbit(value) ? grid.magnitudes().size() : 0;
+  return static_cast<std::uint8_t>(sign + magnitude_index_of(units_of(value, grid), grid));
+}
+
+float value_of(unsigned code, const LloydMaxGrid& grid) {
+  const auto magnitudes = grid.magnitudes();
+  const float magnitude = magnitudes[code % magnitudes.size()] * grid.scale + grid.offset;
+  return code < magnitudes.size() ? magnitude : -magnitude;
+}
+
+void lloyd_max_pack(const float* values, std::size_t count, const LloydMaxGrid& grid,
+                    std::uint8_t* packed) {
+  pack(count, grid.bits, packed, [&](std::size_t i) { return code_of(values[i], grid); });
+}
+
+void lloyd_max_pack_keep_loss(float* values, std::size_t count, const LloydMaxGrid& grid,
+                              std::uint8_t* packed) {
+  scalar::lloyd_max_pack(values, count, grid, packed);
+  unpack(packed, count, grid.bits,
+         [&](std::size_t i, unsigned code) { values[i] -= value_of(code, grid); });
+}
+
+void lloyd_max_unpack_add(const std::uint8_t* packed, std::size_t count, const LloydMaxGrid& grid,
+                          float* accumulator) {
+  unpack(packed, count, grid.bits,
+         [&](std::size_t i, unsigned code) { accumulator[i] += value_of(code, grid); });
+}
+
+float lloyd_max_loss_of(float value, const LloydMaxGrid& grid) {
+  const float units = units_of(value, grid);
+  const float loss = units - grid.magnitudes()[magnitude_index_of(units, grid)];
+  return loss * loss;
+}
+
+float lloyd_max_loss(const float* values, std::size_t count, const LloydMaxGrid& grid) {
+  float sums[16] = {};
+  for (std::size_t i = 0; i < count; ++i) sums[i % 16] += lloyd_max_loss_of(values[i], grid);
+  return fold(sums);
+}
+
+bool moments_of(const float* values, std::size_t count, Moments& moments) {
+  if (!all_finite(values, count)) return false;
+  const float largest = max_magnitude(values, count);
+  const auto sum_up = [&](float unit) {
+    float sums[16] = {}, squares[16] = {};
+    for (std::size_t i = 0; i < count; ++i) {
+      const float magnitude = std::abs(values[i]) * (1 / unit);
+      sums[i % 16] += magnitude;
+      squares[i % 16] += magnitude * magnitude;
+    }
+    const auto zeros = static_cast<std::size_t>(std::count(values, values + count, 0.0f));
+    moments = {count - zeros, unit, largest * (1 / unit), fold(sums), fold(squares)};
+  };
+  sum_up(1);
+  if (largest == 0 || (largest >= 0x1p-40f && std::isfinite(moments.sum_squares))) return true;
+  sum_up(std::ldexp(1.0f, std::max(std::ilogb(largest), -126)));
+  return true;
+}
+
+bool add_and_find_moments(const float* addend, std::size_t count, float* values, Moments& moments) {
+  if (addend != nullptr) add(values, addend, count, values);
+  return scalar::moments_of(values, count, moments);
 }
 
 TopKThreshold find_threshold(const float* values, std::size_t count, std::size_t k) {

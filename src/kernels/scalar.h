@@ -5,7 +5,9 @@
 #include "src/kernels/cast.h"
 #include "src/kernels/elementwise.h"
 #include "src/kernels/gram.h"
+#include "src/kernels/lloyd_max.h"
 #include "src/kernels/low_rank.h"
+#include "src/kernels/moments.h"
 #include "src/kernels/quantize.h"
 #include "src/kernels/rounding_loss.h"
 #include "src/kernels/topk.h"
@@ -38,6 +40,20 @@ void quantize_pack_keep_loss(float* values, std::size_t count, const Grid& grid,
                              const RandomStream* stream, std::uint32_t first, std::uint8_t* packed);
 void unpack_dequantize_add(const std::uint8_t* packed, std::size_t count, const Grid& grid,
                            float* accumulator);
+
+bool moments_of(const float* values, std::size_t count, Moments& moments);
+bool add_and_find_moments(const float* addend, std::size_t count, float* values, Moments& moments);
+
+std::uint8_t code_of(float value, const LloydMaxGrid& grid);
+float value_of(unsigned code, const LloydMaxGrid& grid);
+void lloyd_max_pack(const float* values, std::size_t count, const LloydMaxGrid& grid,
+                    std::uint8_t* packed);
+void lloyd_max_pack_keep_loss(float* values, std::size_t count, const LloydMaxGrid& grid,
+                              std::uint8_t* packed);
+void lloyd_max_unpack_add(const std::uint8_t* packed, std::size_t count, const LloydMaxGrid& grid,
+                          float* accumulator);
+float lloyd_max_loss_of(float value, const LloydMaxGrid& grid);
+float lloyd_max_loss(const float* values, std::size_t count, const LloydMaxGrid& grid);
 
 TopKThreshold find_threshold(const float* values, std::size_t count, std::size_t k);
 bool add_and_find_threshold(const float* addend, std::size_t count, std::size_t k, float* values,

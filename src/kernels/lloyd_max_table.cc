@@ -1,0 +1,121 @@
+#include "src/kernels/lloyd_max_table.h"
+
+namespace lgreco::kernels {
+namespace {
+
+constexpr std::size_t kLaws = 4;
+constexpr int kMostBits = 8;
+
+// Those of 1 to 8 bits, one after the other; 2^(bits - 1) - 1 come before those of `bits`.
+constexpr float kMagnitudes[kLaws][2][(1 << kMostBits) - 1] = {
+#include "src/kernels/lloyd_max_levels.inc"
+};
+
+constexpr std::size_t first_of(int bits) { return (std::size_t{1} << (bits - 1)) - 1; }
+constexpr std::size_t count_of(int bits) { return std::size_t{1} << (bits - 1); }
+
+// Half a cell for each step from one magnitude to the next near zero, where they are closest.
+constexpr int shift_of(int bits) { return 24 - bits; }
+
+constexpr std::int32_t cell_of(float y, int bits) {
+  return (std::bit_cast<std::int32_t>(y + 1.0f) - LloydMaxCells::kOne) >> shift_of(bits);
+}
+
+// Behind magnitude i of `bits` is threshold i; places of last magnitudes are empty.
+struct Thresholds {
+  float of[kLaws][2][(1 << kMostBits) - 1] = {};
+};
+
+constexpr Thresholds kThresholds = [] {
+  Thresholds thresholds;
+  for (std::size_t law = 0; law < kLaws; ++law) {
+    for (std::size_t zero = 0; zero < 2; ++zero) {
+      const auto& magnitudes = kMagnitudes[law][zero];
+      for (int bits = 1; bits <= kMostBits; ++bits) {
+        for (std::size_t i = first_of(bits); i + 1 < first_of(bits + 1); ++i) {
+          const float middle = (magnitudes[i] + magnitudes[i + 1]) / 2;
+          const auto kept = std::bit_cast<std::int32_t>(middle) & ~LloydMaxCells::kBelowMask;
+          thresholds.of[law][zero][i] = std::bit_cast<float>(kept);
+        }
+      }
+    }
+  }
+  return thresholds;
+}();
+
+constexpr std::span<const float> thresholds_of(std::size_t law, std::size_t zero, int bits) {
+  return std::span(kThresholds.of[law][zero]).subspan(first_of(bits), count_of(bits) - 1);
+}
+
+constexpr std::size_t kBitsOfCells = kMostBits - kLeastBitsOfCells + 1;
+
+struct Places {
+  std::size_t first[kLaws][2][kBitsOfCells] = {};  // entry
+  std::int32_t last[kLaws][2][kBitsOfCells] = {};  // cell
+  std::size_t count = 0;                           // entries in all
+};
+
+constexpr Places kPlaces = [] {
+  Places places;
+  for (std::size_t law = 0; law < kLaws; ++law) {
+    for (std::size_t zero = 0; zero < 2; ++zero) {
+      for (std::size_t b = 0; b < kBitsOfCells; ++b) {
+        const int bits = kLeastBitsOfCells + static_cast<int>(b);
+        const std::int32_t last = cell_of(thresholds_of(law, zero, bits).back(), bits) + 1;
+        places.first[law][zero][b] = places.count;
+        places.last[law][zero][b] = last;
+        places.count += static_cast<std::size_t>(last) + 1;
+      }
+    }
+  }
+  return places;
+}();
+
+constexpr std::array<std::int32_t, kPlaces.count> kEntries = [] {
+  std::array<std::int32_t, kPlaces.count> entries{};
+  for (std::size_t law = 0; law < kLaws; ++law) {
+    for (std::size_t zero = 0; zero < 2; ++zero) {
+      for (std::size_t b = 0; b < kBitsOfCells; ++b) {
+        const int bits = kLeastBitsOfCells + static_cast<int>(b);
+        const auto thresholds = thresholds_of(law, zero, bits);
+        std::int32_t* of_cell = entries.data() + kPlaces.first[law][zero][b];
+        std::size_t below = 0;
+        for (std::int32_t cell = 0; cell <= kPlaces.last[law][zero][b]; ++cell) {
+          of_cell[cell] = LloydMaxCells::kNone | static_cast<std::int32_t>(below);
+          if (below == thresholds.size() || cell_of(thresholds[below], bits) != cell) continue;
+          of_cell[cell] =
+              std::bit_cast<std::int32_t>(thresholds[below]) | static_cast<std::int32_t>(below);
+          ++below;
+          if (below < thresholds.size() && cell_of(thresholds[below], bits) == cell) {
+            throw "two thresholds in one cell";
+          }
+        }
+      }
+    }
+  }
+  return entries;
+}();
+
+}  // namespace
+
+std::span<const float> LloydMaxGrid::magnitudes() const {
+  return lloyd_max_magnitudes(law, has_zero, bits);
+}
+
+std::span<const float> lloyd_max_magnitudes(Law law, bool has_zero, int bits) {
+  const auto& all = kMagnitudes[static_cast<std::size_t>(law)][has_zero ? 1 : 0];
+  return std::span(all).subspan(first_of(bits), count_of(bits));
+}
+
+std::span<const float> lloyd_max_thresholds(Law law, bool has_zero, int bits) {
+  return thresholds_of(static_cast<std::size_t>(law), has_zero ? 1 : 0, bits);
+}
+
+LloydMaxCells lloyd_max_cells(Law law, bool has_zero, int bits) {
+  const auto l = static_cast<std::size_t>(law);
+  const std::size_t zero = has_zero ? 1 : 0;
+  const auto b = static_cast<std::size_t>(bits - kLeastBitsOfCells);
+  return {shift_of(bits), kPlaces.last[l][zero][b], kEntries.data() + kPlaces.first[l][zero][b]};
+}
+
+}  // namespace lgreco::kernels
