@@ -1,7 +1,7 @@
 // A level: a method with its parameter, such as `quantize:4`, `topk:0.01` or `low_rank:4`.
 //
 // The spelling is the same in C++, Python, plans, docs and the command line. Settings that differ
-// from their default follow the parameter: `quantize:4:bucket=512:rounding=nearest`,
+// from their default follow the parameter: `quantize:4:bucket=512:rounding=stochastic`,
 // `topk:0.01:values=fp32`, `low_rank:4:min_ratio=1:factors=bf16`.
 #pragma once
 
@@ -20,6 +20,7 @@ namespace lgreco {
 /// 0 to 127 belong to the library; methods from elsewhere take 128 to 255 (lgreco/method.h).
 enum class Method : std::uint8_t { dense = 0, cast = 1, quantize = 2, topk = 3, low_rank = 4 };
 
+/// Stochastic is unbiased; nearest loses far less, and is for error feedback.
 enum class Rounding : std::uint8_t { stochastic = 0, nearest = 1 };
 
 /// A method uses the settings that its row names (lgreco/method.h); the others keep their defaults.
@@ -27,9 +28,9 @@ struct Level {
   Method method = Method::dense;
   /// quantize: bits; topk: density; low_rank: rank; cast and dense: 0.
   double parameter = 0;
-  /// quantize: values that share one range.
+  /// quantize: values that share one grid.
   std::uint32_t bucket = 1024;
-  Rounding rounding = Rounding::stochastic;
+  Rounding rounding = Rounding::nearest;
   /// cast: the type cast to; topk: the type of the values sent.
   DType values = DType::bf16;
   /// low_rank: a layer takes part when min_ratio * (rows + cols) * rank < rows * cols.

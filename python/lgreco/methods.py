@@ -51,15 +51,16 @@ class Cast(Method):
 
 @dataclass(frozen=True)
 class Quantize(Method):
-    """`bits` (1 to 8) per value, with one range per `bucket` values (QSGD, min-max).
+    """`bits` (1 to 8) per value, with one grid per `bucket` values.
 
-    `rounding` is "stochastic", which is unbiased, or "nearest".
+    `rounding` is "nearest" (Lloyd-Max grids, for error feedback) or "stochastic", which is unbiased
+    and loses far more (uniform grids as in QSGD).
     """
 
     name = "quantize"
     bits: int = 4
     bucket: int = 1024
-    rounding: str = "stochastic"
+    rounding: str = "nearest"
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
-// All bit widths in one pass over the layer: a bucket's range is found once, and while the bucket
-// is in the cache every width adds what its grid loses. No bits are packed and no numbers drawn.
+// All bit widths in one pass over the layer: a bucket's moments are found once, and while the
+// bucket is in the cache every width adds what its grid loses. No bits are packed and no numbers
+// drawn.
 
 #include <algorithm>
 #include <limits>
 
 #include "src/compressors/analyze.h"
+#include "src/compressors/bucket_grid.h"
 #include "src/compressors/quantize_grid.h"
 #include "src/kernels/rounding_loss.h"
 
@@ -13,27 +15,33 @@ namespace {
 
 constexpr std::size_t kRun = 1024;  // values whose losses are summed in fp32
 
-double squared_loss(std::span<const float> values, const kernels::Grid& grid, bool stochastic) {
+double squared_loss(std::span<const float> values, const kernels::Grid& grid) {
   const double unit = static_cast<double>(std::max(grid.unit_below, grid.unit_above));
   if (unit == 0) return 0;  // so are all values
   double loss = 0;
   for (std::size_t at = 0; at < values.size(); at += kRun) {
     const std::size_t count = std::min(kRun, values.size() - at);
-    loss +=
-        static_cast<double>(kernels::rounding_loss(values.data() + at, count, grid, stochastic));
+    loss += static_cast<double>(kernels::rounding_loss(values.data() + at, count, grid, true));
   }
   return loss * unit * unit;
 }
 
+double stochastic_loss(std::span<const float> bucket, int bits) {
+  const auto header = QuantizeGrid::enclosing(kernels::range_of(bucket.data(), bucket.size()));
+  return header.is_valid() ? squared_loss(bucket, header.grid(bits))
+                           : std::numeric_limits<double>::infinity();
+}
+
 void add_bucket(std::span<const float> bucket, std::span<const Level> levels,
                 std::span<const std::size_t> members, std::span<double> sums) {
-  const auto header = QuantizeGrid::enclosing(kernels::range_of(bucket.data(), bucket.size()));
+  kernels::Moments moments;
+  kernels::moments_of(bucket.data(), bucket.size(), moments);  // true: values are finite
   for (std::size_t member : members) {
-    const Level& level = levels[member];
-    const int bits = static_cast<int>(level.parameter);
-    sums[member] += header.is_valid() ? squared_loss(bucket, header.grid(bits),
-                                                     level.rounding == Rounding::stochastic)
-                                      : std::numeric_limits<double>::infinity();
+    const int bits = static_cast<int>(levels[member].parameter);
+    sums[member] += levels[member].rounding == Rounding::stochastic
+                        ? stochastic_loss(bucket, bits)
+                        : BucketGrid::of(moments, bucket.data(), bucket.size(), bits)
+                              .squared_loss(bucket.data(), bucket.size());
   }
 }
 

@@ -1,17 +1,18 @@
-// Uniform quantisation per bucket (QSGD, Alistarh et al. 2017; min-max layout as in CGX).
+// Quantisation per bucket: to nearest on Lloyd-Max grids (quantize_nearest.cc), or stochastic on
+// uniform grids (QSGD, Alistarh et al. 2017; min-max layout as in CGX), which is unbiased.
 //
-// Payload, per bucket of B values: its range, which says the grid (quantize_grid.h), then the
-// packed b-bit codes. Zero is on every grid, so what is zero stays zero, under error feedback and
-// in means over the ranks, too.
+// Payload of the latter, per bucket of B values: its range, which says the grid (quantize_grid.h),
+// then the packed b-bit codes. Zero is on every grid, so what is zero stays zero, under error
+// feedback and in means over the ranks, too.
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <optional>
 
 #include "src/base/random.h"
 #include "src/compressors/analyze.h"
 #include "src/compressors/compressors.h"
+#include "src/compressors/quantize.h"
 #include "src/compressors/quantize_grid.h"
 #include "src/compressors/spelling.h"
 #include "src/kernels/quantize.h"
@@ -20,12 +21,10 @@
 namespace lgreco {
 namespace {
 
-class Quantize final : public CodedCompressor {
+class QuantizeStochastic final : public CodedCompressor {
  public:
-  explicit Quantize(const Level& level)
-      : bits_(static_cast<int>(level.parameter)),
-        bucket_(level.bucket),
-        stochastic_(level.rounding == Rounding::stochastic) {}
+  explicit QuantizeStochastic(const Level& level)
+      : bits_(static_cast<int>(level.parameter)), bucket_(level.bucket) {}
 
   std::size_t payload_bytes(std::size_t count) const override {
     const std::size_t full = count / bucket_;
@@ -39,7 +38,7 @@ class Quantize final : public CodedCompressor {
       const float* bucket_values = values.data() + bucket.at;
       const auto header = QuantizeGrid::enclosing(kernels::range_of(bucket_values, bucket.count));
       if (!write(header, bucket)) return false;
-      kernels::quantize_pack(bucket_values, bucket.count, header.grid(bits_), bucket.random(),
+      kernels::quantize_pack(bucket_values, bucket.count, header.grid(bits_), &bucket.stream,
                              bucket.first, bucket.codes());
       return true;
     });
@@ -59,7 +58,7 @@ class Quantize final : public CodedCompressor {
       const std::size_t next = is_last ? 0 : bucket.count;
       const float* next_addend = addend == nullptr ? bucket_values : addend + next;
       kernels::quantize_pack_keep_loss(bucket_values, bucket.count, header.grid(bits_),
-                                       bucket.random(), bucket.first, bucket.codes(),
+                                       &bucket.stream, bucket.first, bucket.codes(),
                                        {bucket_values + next, next_addend});
       return true;
     });
@@ -102,10 +101,9 @@ class Quantize final : public CodedCompressor {
     std::size_t at;
     std::size_t count;
     std::uint32_t first;  // counter of the random numbers
-    std::optional<RandomStream> stream;
+    RandomStream stream;
     std::byte* payload;
 
-    const RandomStream* random() const { return stream ? &*stream : nullptr; }
     std::uint8_t* codes() const {
       return reinterpret_cast<std::uint8_t*>(payload + sizeof(QuantizeGrid));
     }
@@ -117,13 +115,12 @@ class Quantize final : public CodedCompressor {
                        std::byte* payload, const EncodeBucket& encode_bucket) const {
     for (std::size_t at = 0; at < count; at += bucket_) {
       const std::size_t element = first_element + at;
-      Bucket bucket{.at = at,
-                    .count = std::min<std::size_t>(bucket_, count - at),
-                    .first = static_cast<std::uint32_t>(element),
-                    .stream = std::nullopt,
-                    .payload = payload};
       // The counter has 32 bits; what is above goes into the key.
-      if (stochastic_) bucket.stream = stream_of({key.seed ^ (element >> 32), key.step, key.layer});
+      const Bucket bucket{.at = at,
+                          .count = std::min<std::size_t>(bucket_, count - at),
+                          .first = static_cast<std::uint32_t>(element),
+                          .stream = stream_of({key.seed ^ (element >> 32), key.step, key.layer}),
+                          .payload = payload};
       if (!encode_bucket(bucket)) return false;
       payload += bucket_bytes(bucket.count);
     }
@@ -138,7 +135,6 @@ class Quantize final : public CodedCompressor {
 
   int bits_;
   std::uint32_t bucket_;
-  bool stochastic_;
 };
 
 std::string spell_bucket(const Level& level) { return std::to_string(level.bucket); }
@@ -179,14 +175,15 @@ double elements_sent(const Level& level, const MatrixShape& shape) {
 }
 
 std::unique_ptr<CodedCompressor> make_quantize(const Level& level) {
-  return std::make_unique<Quantize>(level);
+  if (level.rounding == Rounding::nearest) return make_quantize_nearest(level);
+  return std::make_unique<QuantizeStochastic>(level);
 }
 
 }  // namespace
 
 constinit const MethodEntry kQuantize{.row = {.method = Method::quantize,
                                               .name = "quantize",
-                                              .wire_version = 2,
+                                              .wire_version = 3,
                                               .coded = true,
                                               .min_parameter = 1,
                                               .max_parameter = 8,

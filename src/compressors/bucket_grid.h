@@ -1,0 +1,45 @@
+// The grid on which `quantize` puts the values of one bucket, to nearest, wire version 3.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "src/kernels/lloyd_max.h"
+#include "src/kernels/moments.h"
+
+namespace lgreco {
+
+/// A Lloyd-Max grid; with one bit and a zero, nothing but zero and `scale`, or zero and `-scale`.
+/// Scale 0: all values are zero.
+class BucketGrid {
+ public:
+  /// That which loses little of values with these moments. Has a zero where there are zeros.
+  static BucketGrid of(const kernels::Moments& moments, const float* values, std::size_t count,
+                       int bits);
+
+  /// The grid of a header; nothing where it says what no encoder does. docs/wire_format.md
+  static std::optional<BucketGrid> read(std::uint16_t header, int bits);
+  std::uint16_t header() const;
+  /// False when a value of it would overflow, so that it cannot be sent.
+  bool is_valid() const;
+
+  /// As the kernels; REQUIRES: is_valid().
+  void pack(const float* values, std::size_t count, std::uint8_t* packed) const;
+  void pack_keep_loss(float* values, std::size_t count, std::uint8_t* packed,
+                      const kernels::Upcoming& upcoming) const;
+  void unpack_add(const std::uint8_t* packed, std::size_t count, float* accumulator) const;
+  /// The squared error; infinite when the grid is not valid.
+  double squared_loss(const float* values, std::size_t count) const;
+
+ private:
+  explicit BucketGrid(const kernels::LloydMaxGrid& levels) : levels_(levels) {}
+
+  bool is_one_sided() const { return levels_.bits == 1 && levels_.has_zero; }
+  kernels::Grid one_side() const;
+
+  kernels::LloydMaxGrid levels_;
+  bool is_negative_ = false;  // the side, where there is one
+};
+
+}  // namespace lgreco
