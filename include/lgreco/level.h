@@ -2,7 +2,7 @@
 //
 // The spelling is the same in C++, Python, plans, docs and the command line. Settings that differ
 // from their default follow the parameter: `quantize:4:bucket=512:rounding=stochastic`,
-// `topk:0.01:values=fp32`, `low_rank:4:min_ratio=1:factors=bf16`.
+// `topk:0.01:values=3`, `topk:0.01:values=fp32`, `low_rank:4:min_ratio=1:factors=bf16`.
 #pragma once
 
 #include <cstddef>
@@ -29,10 +29,12 @@ struct Level {
   /// quantize: bits; topk: density; low_rank: rank; cast and dense: 0.
   double parameter = 0;
   /// quantize: values that share one grid.
-  std::uint32_t bucket = 1024;
+  std::uint32_t bucket = 512;
   Rounding rounding = Rounding::nearest;
   /// cast: the type cast to; topk: the type of the values sent.
   DType values = DType::bf16;
+  /// topk: bits of a value sent, 2 to 8; 0: it is sent as `values`.
+  std::uint8_t value_bits = 0;
   /// low_rank: a layer takes part when min_ratio * (rows + cols) * rank < rows * cols.
   double min_ratio = 2.0;
   /// Linear methods: the type of what they sum on the wire; low_rank: f32 or bf16.

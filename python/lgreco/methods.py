@@ -59,13 +59,13 @@ class Quantize(Method):
 
     name = "quantize"
     bits: int = 4
-    bucket: int = 1024
+    bucket: int = 512
     rounding: str = "nearest"
 
 
 @dataclass(frozen=True)
 class TopK(Method):
-    """The `density` share of largest magnitudes, with `values` as "bf16" or "fp32"."""
+    """The `density` share of largest magnitudes, with `values` as "bf16", "fp32" or "2" to "8" bits."""
 
     name = "topk"
     density: float = 0.01

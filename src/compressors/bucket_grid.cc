@@ -70,7 +70,9 @@ bool is_better_with_zero(const Moments& moments, int bits) {
   return moments.sum < ratio * std::sqrt(moments.sum_squares * count);
 }
 
-LloydMaxGrid choose(const Moments& moments, bool has_zero, int bits) {
+}  // namespace
+
+LloydMaxGrid choose_grid(const Moments& moments, bool has_zero, int bits) {
   const auto count = static_cast<float>(moments.count);
   const float rms = std::sqrt(moments.sum_squares / count);
   const float mean = moments.sum / count;
@@ -91,15 +93,24 @@ LloydMaxGrid choose(const Moments& moments, bool has_zero, int bits) {
   return grid;
 }
 
-}  // namespace
+std::uint16_t header_of(const LloydMaxGrid& grid) {
+  const std::uint32_t scale = std::bit_cast<std::uint32_t>(grid.scale) >> 16;
+  const auto law = static_cast<unsigned>(grid.law);
+  return static_cast<std::uint16_t>(scale | law | (grid.has_zero ? kZeroBit : 0u));
+}
+
+LloydMaxGrid grid_of(std::uint16_t header, int bits) {
+  return {bits, static_cast<Law>(header & kLawBits), (header & kZeroBit) != 0,
+          std::bit_cast<float>(std::uint32_t{header & kScaleBits} << 16)};
+}
 
 BucketGrid BucketGrid::of(const Moments& moments, const float* values, std::size_t count,
                           int bits) {
   if (moments.count == 0) return BucketGrid({bits, Law::normal, false, 0});
   const bool has_zero = moments.count < count || is_better_with_zero(moments, bits);
-  if (bits > 1 || !has_zero) return BucketGrid(choose(moments, has_zero, bits));
+  if (bits > 1 || !has_zero) return BucketGrid(choose_grid(moments, has_zero, bits));
   // One side of the best grid of three levels.
-  const LloydMaxGrid both = choose(moments, has_zero, 2);
+  const LloydMaxGrid both = choose_grid(moments, has_zero, 2);
   BucketGrid grid({bits, Law::normal, true, rounded_scale(both.largest())});
   const kernels::Range range = kernels::range_of(values, count);
   grid.is_negative_ = -range.low > range.high;
@@ -107,26 +118,19 @@ BucketGrid BucketGrid::of(const Moments& moments, const float* values, std::size
 }
 
 std::optional<BucketGrid> BucketGrid::read(std::uint16_t header, int bits) {
-  const bool has_zero = (header & kZeroBit) != 0;
-  const float scale = std::bit_cast<float>(std::uint32_t{header & kScaleBits} << 16);
-  BucketGrid grid({bits, Law::normal, has_zero, scale});
-  const unsigned low_bits = header & kLawBits;
-  if (bits > 1) {
-    grid.levels_.law = static_cast<Law>(low_bits);
-  } else if (has_zero && low_bits <= 1) {
-    grid.is_negative_ = low_bits == 1;
-  } else if (low_bits != 0) {
-    return {};
+  BucketGrid grid(grid_of(header, bits));
+  if (bits == 1) {  // in the place of the law is the side
+    const unsigned side = header & kLawBits;
+    if (side > (grid.levels_.has_zero ? 1 : 0)) return {};
+    grid.is_negative_ = side == 1;
+    grid.levels_.law = Law::normal;
   }
   if (!grid.is_valid()) return {};
   return grid;
 }
 
 std::uint16_t BucketGrid::header() const {
-  const unsigned low_bits =
-      is_one_sided() ? (is_negative_ ? 1u : 0u) : static_cast<unsigned>(levels_.law);
-  const std::uint32_t scale = std::bit_cast<std::uint32_t>(levels_.scale) >> 16;
-  return static_cast<std::uint16_t>(scale | low_bits | (levels_.has_zero ? kZeroBit : 0u));
+  return static_cast<std::uint16_t>(header_of(levels_) | (is_negative_ ? 1u : 0u));
 }
 
 bool BucketGrid::is_valid() const {

@@ -1,4 +1,5 @@
-// The grid on which `quantize` puts the values of one bucket, to nearest, wire version 3.
+// Which Lloyd-Max grid is the best for some values, how its 2 bytes in a payload say it, and the
+// grid on which `quantize` puts the values of one bucket, to nearest.
 #pragma once
 
 #include <cstddef>
@@ -10,6 +11,15 @@
 
 namespace lgreco {
 
+/// The grid that loses little of values with these moments. REQUIRES: moments.count > 0; 2 bits at
+/// least when it is to have a zero.
+kernels::LloydMaxGrid choose_grid(const kernels::Moments& moments, bool has_zero, int bits);
+
+/// Law, scale and zero of a grid made by choose_grid().
+std::uint16_t header_of(const kernels::LloydMaxGrid& grid);
+/// The inverse, of any header; its values may be infinite.
+kernels::LloydMaxGrid grid_of(std::uint16_t header, int bits);
+
 /// A Lloyd-Max grid; with one bit and a zero, nothing but zero and `scale`, or zero and `-scale`.
 /// Scale 0: all values are zero.
 class BucketGrid {
@@ -18,7 +28,7 @@ class BucketGrid {
   static BucketGrid of(const kernels::Moments& moments, const float* values, std::size_t count,
                        int bits);
 
-  /// The grid of a header; nothing where it says what no encoder does. docs/wire_format.md
+  /// The grid of a header; nothing where it says what no encoder does.
   static std::optional<BucketGrid> read(std::uint16_t header, int bits);
   std::uint16_t header() const;
   /// False when a value of it would overflow, so that it cannot be sent.
