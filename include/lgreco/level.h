@@ -2,7 +2,7 @@
 //
 // The spelling is the same in C++, Python, plans, docs and the command line. Settings that differ
 // from their default follow the parameter: `quantize:4:bucket=512:rounding=stochastic`,
-// `topk:0.01:values=3`, `topk:0.01:values=fp32`, `low_rank:4:min_ratio=1:factors=bf16`.
+// `topk:0.01:values=2`, `topk:0.01:values=fp32`, `low_rank:4:min_ratio=1:factors=bf16`.
 #pragma once
 
 #include <cstddef>
@@ -34,7 +34,7 @@ struct Level {
   /// cast: the type cast to; topk: the type of the values sent.
   DType values = DType::bf16;
   /// topk: bits of a value sent, 2 to 8; 0: it is sent as `values`.
-  std::uint8_t value_bits = 0;
+  std::uint8_t value_bits = 4;
   /// low_rank: a layer takes part when min_ratio * (rows + cols) * rank < rows * cols.
   double min_ratio = 2.0;
   /// Linear methods: the type of what they sum on the wire; low_rank: f32 or bf16.
@@ -73,7 +73,7 @@ std::vector<Level> neighbours(const Level& reference);
 /// Levels of all families, for a planner that may mix them; each once, `dense` last:
 /// low_rank: each rank from 1 to 4 times the reference's (to 16 when it is of another family), but
 /// not beyond 64 or the reference's own rank, whichever is larger; quantize: 1 to 8 bits; topk:
-/// densities from 0.001 to 0.5 in steps of about 2; cast:bf16. Levels of the reference's family
+/// densities from 0.001 to 0.5 in steps of about 2, with values of 2, 4 and 6 bits unless the reference has others; cast:bf16. Levels of the reference's family
 /// have its other settings. Registered methods come first.
 std::vector<Level> mixed_levels(const Level& reference);
 

@@ -65,11 +65,12 @@ class Quantize(Method):
 
 @dataclass(frozen=True)
 class TopK(Method):
-    """The `density` share of largest magnitudes, with `values` as "bf16", "fp32" or "2" to "8" bits."""
+    """The `density` share of largest magnitudes, with values of "2" to "8" bits, "bf16" or
+    "fp32"."""
 
     name = "topk"
     density: float = 0.01
-    values: str = "bf16"
+    values: str = "4"
 
 
 @dataclass(frozen=True)

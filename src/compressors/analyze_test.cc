@@ -73,11 +73,16 @@ const std::vector<std::string> kQuantize = {"quantize:1",
                                             "quantize:6",
                                             "quantize:7",
                                             "quantize:8",
-                                            "quantize:2:rounding=nearest",
-                                            "quantize:8:rounding=nearest",
                                             "quantize:1:bucket=64",
-                                            "quantize:4:bucket=64:rounding=nearest",
-                                            "quantize:3:bucket=65536"};
+                                            "quantize:4:bucket=64",
+                                            "quantize:3:bucket=65536",
+                                            "quantize:1:bucket=64:rounding=stochastic",
+                                            "quantize:1:rounding=stochastic",
+                                            "quantize:2:rounding=stochastic",
+                                            "quantize:3:bucket=65536:rounding=stochastic",
+                                            "quantize:4:rounding=stochastic",
+                                            "quantize:5:rounding=stochastic",
+                                            "quantize:8:rounding=stochastic"};
 const std::vector<std::string> kTopK = {"topk:0.5",
                                         "topk:0.001",
                                         "topk:0.3",
@@ -92,7 +97,14 @@ const std::vector<std::string> kTopK = {"topk:0.5",
                                         "topk:0.1:values=fp32",
                                         "topk:0.1",
                                         "topk:0.00001",
+                                        "topk:0.01:values=bf16",
+                                        "topk:0.01:values=2",
+                                        "topk:0.1:values=2",
+                                        "topk:0.1:values=3",
+                                        "topk:0.3:values=8",
                                         "topk:1",
+                                        "topk:1:values=2",
+                                        "topk:1:values=bf16",
                                         "topk:1:values=fp32"};
 const std::vector<std::string> kCast = {"cast:bf16", "cast:fp16"};
 
@@ -134,7 +146,7 @@ TEST(Analyze, CountsWhatTheTypeCannotHoldAsInfinite) {
   values[17] = std::numeric_limits<float>::max();
   values[1700] = std::numeric_limits<float>::lowest();
   expect_agreement(values, {"cast:bf16", "cast:fp16", "topk:0.01", "topk:1", "quantize:1"}, 0.02);
-  EXPECT_TRUE(std::isinf(errors_of(values, {"topk:0.01"})[0]));
+  EXPECT_TRUE(std::isinf(errors_of(values, {"topk:0.01:values=bf16"})[0]));
   EXPECT_FALSE(std::isinf(errors_of(values, {"topk:0.01:values=fp32"})[0]));
 }
 
@@ -144,14 +156,14 @@ TEST(Analyze, ShortVectors) {
     const auto values = random_values(count, 3);
     expect_agreement(values, kTopK, 0.008);
     expect_agreement(values, kCast, 1e-9);
-    expect_agreement(values, {"quantize:8:rounding=nearest", "quantize:2:rounding=nearest"}, 1e-3);
+    expect_agreement(values, {"quantize:8", "quantize:2", "quantize:1"}, 1e-3);
   }
 }
 
 // Each draw of a short bucket is far from its expectation, many together are not.
 TEST(Analyze, IsTheExpectationOverTheDraws) {
   const auto values = random_values(11, 1);
-  const auto codec = coded_compressor(parse_level("quantize:2"));
+  const auto codec = coded_compressor(parse_level("quantize:2:rounding=stochastic"));
   std::vector<std::byte> payload(codec->payload_bytes(values.size()));
   constexpr std::uint64_t kDraws = 20'000;
   double squares = 0;
@@ -161,7 +173,7 @@ TEST(Analyze, IsTheExpectationOverTheDraws) {
     squares += norm(lost) * norm(lost) / kDraws;
   }
   const double expected = std::sqrt(squares);
-  EXPECT_NEAR(errors_of(values, {"quantize:2"})[0], expected, 0.01 * expected);
+  EXPECT_NEAR(errors_of(values, {"quantize:2:rounding=stochastic"})[0], expected, 0.01 * expected);
 }
 
 TEST(Analyze, ZeroLayerLosesNothing) {
@@ -200,7 +212,7 @@ TEST(Analyze, Ties) {
   expect_agreement(values, kTopK, 1e-6);
   std::fill(values.begin(), values.end(), 0.3f);
   expect_agreement(values, kTopK, 1e-6);
-  expect_agreement(values, {"quantize:1:rounding=nearest", "quantize:8:rounding=nearest"}, 1e-3);
+  expect_agreement(values, {"quantize:1", "quantize:8"}, 1e-3);
 }
 
 // The values of a bin of magnitudes count as equal; here they are as unequal as they can be.

@@ -50,9 +50,29 @@ std::string as_identifier(const testing::TestParamInfo<std::string>& info) {
 
 std::vector<std::string> coded_spellings() {
   std::vector<std::string> spellings = examples(/*coded=*/true);
-  for (const char* more : {"cast:fp16", "quantize:1", "quantize:2:rounding=nearest",
-                           "quantize:3:bucket=64", "quantize:5", "quantize:8",
-                           "quantize:8:rounding=nearest", "topk:0.5:values=fp32", "topk:1"}) {
+  for (const char* more : {"cast:fp16",
+                           "quantize:1",
+                           "quantize:2",
+                           "quantize:3:bucket=64",
+                           "quantize:5",
+                           "quantize:6",
+                           "quantize:7:bucket=4096",
+                           "quantize:8",
+                           "quantize:1:rounding=stochastic",
+                           "quantize:2:rounding=stochastic",
+                           "quantize:3:bucket=64:rounding=stochastic",
+                           "quantize:4:rounding=stochastic",
+                           "quantize:5:rounding=stochastic",
+                           "quantize:8:rounding=stochastic",
+                           "topk:0.01:values=bf16",
+                           "topk:0.5:values=fp32",
+                           "topk:0.2:values=2",
+                           "topk:0.001:values=3",
+                           "topk:0.5:values=5",
+                           "topk:0.7:values=8",
+                           "topk:1:values=2",
+                           "topk:1:values=bf16",
+                           "topk:1"}) {
     spellings.emplace_back(more);
   }
   return spellings;
@@ -84,11 +104,13 @@ TEST_P(CodedTest, RoundTripLosesAtMostWhatTheMethodMay) {
     const auto decoded = decode(encode(values), count);
     std::vector<float> lost(count);
     for (std::size_t i = 0; i < count; ++i) lost[i] = values[i] - decoded[i];
-    // One-bit codes on a Gaussian lose more than the signal has; nothing loses twice the range.
-    const double bound = level_.method == Method::quantize
-                             ? 8.0 * std::sqrt(static_cast<double>(count)) /
-                                   ((1 << static_cast<int>(level_.parameter)) - 1)
-                             : norm(values);
+    // Drawn one-bit codes on a Gaussian lose more than the signal has; nothing loses twice the
+    // range.
+    const double bound =
+        level_.method == Method::quantize && level_.rounding == Rounding::stochastic
+            ? 8.0 * std::sqrt(static_cast<double>(count)) /
+                  ((1 << static_cast<int>(level_.parameter)) - 1)
+            : norm(values);
     EXPECT_LE(norm(lost), bound) << count;
   }
 }
@@ -420,7 +442,7 @@ TEST_P(LinearTest, ZeroRowsAndColumnsStayZero) {
 
 // Two points are one beside zero: the farther side is sent, the other one waits in the residual.
 TEST(Quantize, OneBitSendsTheFartherSide) {
-  const auto codec = coded_compressor(parse_level("quantize:1"));
+  const auto codec = coded_compressor(parse_level("quantize:1:bucket=1024:rounding=stochastic"));
   for (float sign : {1.0f, -1.0f}) {
     auto values = gaussian(1024, 11);
     values[5] = 4 * sign;
@@ -434,8 +456,57 @@ TEST(Quantize, OneBitSendsTheFartherSide) {
   }
 }
 
+std::vector<float> decoded_with(const char* level, std::span<const float> values) {
+  const auto codec = coded_compressor(parse_level(level));
+  std::vector<std::byte> payload(codec->payload_bytes(values.size()));
+  EXPECT_TRUE(codec->encode(values, {1, 2, 3}, 0, payload));
+  std::vector<float> decoded(values.size(), 0.0f);
+  EXPECT_TRUE(codec->decode_add(payload, decoded).is_ok());
+  return decoded;
+}
+
+// Scaled signs, within what 5 bits of a mantissa can say.
+TEST(Quantize, OneBitToNearestIsTheMeanWithItsSign) {
+  const auto values = gaussian(512, 11);
+  double mean = 0;
+  for (float value : values) mean += std::abs(static_cast<double>(value)) / 512;
+  const auto decoded = decoded_with("quantize:1", values);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    EXPECT_NEAR(decoded[i], std::copysign(mean, values[i]), mean / 50);
+  }
+}
+
+// Where there are zeros, one of the sides waits, and it is not always the same.
+TEST(Quantize, OneBitWithZerosSendsOneSide) {
+  for (float sign : {1.0f, -1.0f}) {
+    auto values = gaussian(512, 11);
+    values[5] = 4 * sign;
+    values[7] = 0;
+    const auto decoded = decoded_with("quantize:1", values);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      ASSERT_TRUE(decoded[i] == 0 || (decoded[i] == decoded[5] && values[i] * sign > 0)) << i;
+    }
+    EXPECT_GT(decoded[5] * sign, 1);
+    EXPECT_EQ(decoded[7], 0);
+  }
+}
+
+// Shares of the energy that are left: Max 1960, table I, but for what 2 bytes a bucket cannot say.
+TEST(Quantize, ToNearestLosesWhatALloydMaxQuantiserDoes) {
+  const auto values = gaussian(1 << 18, 31);
+  const double of_normal[] = {.3634, .1175, .03454, .009497, .002499, .0006442, .0001635, .0000412};
+  for (int bits = 1; bits <= 8; ++bits) {
+    auto lost = values;
+    const auto codec = coded_compressor(parse_level("quantize:" + std::to_string(bits)));
+    std::vector<std::byte> payload(codec->payload_bytes(values.size()));
+    ASSERT_TRUE(codec->encode_keep_loss(lost, {}, {}, 0, payload));
+    const double share = std::pow(norm(lost) / norm(values), 2);
+    EXPECT_LT(share, (bits < 8 ? 1.01 : 1.15) * of_normal[bits - 1]) << bits;
+  }
+}
+
 TEST(Quantize, StochasticRoundingIsUnbiased) {
-  const auto codec = coded_compressor(parse_level("quantize:2"));
+  const auto codec = coded_compressor(parse_level("quantize:2:rounding=stochastic"));
   const auto values = gaussian(256, 8);
   constexpr int kTrials = 4000;
   std::vector<double> mean(values.size(), 0.0);
@@ -459,13 +530,37 @@ TEST(Quantize, StochasticRoundingIsUnbiased) {
 
 // Cutting a layer in pieces changes the ranges, never the random numbers.
 TEST(Quantize, ElementDrawsTheSameNumberInAnyPiece) {
-  const auto codec = coded_compressor(parse_level("quantize:3"));
+  const auto codec = coded_compressor(parse_level("quantize:3:rounding=stochastic"));
   const auto values = gaussian(2048, 9);
   std::vector<std::byte> whole(codec->payload_bytes(2048));
   ASSERT_TRUE(codec->encode(values, {5, 6, 7}, 0, whole));
   std::vector<std::byte> half(codec->payload_bytes(1024));
   ASSERT_TRUE(codec->encode(std::span(values).subspan(1024), {5, 6, 7}, 1024, half));
   EXPECT_TRUE(std::equal(half.begin(), half.end(), whole.begin() + static_cast<long>(half.size())));
+}
+
+// One value, equal values, values that differ by orders of magnitude, zeros that are kept.
+TEST(TopK, FewBitsSayAnyMagnitudes) {
+  const auto of = [](std::size_t count, auto value_of) {
+    std::vector<float> values(count);
+    for (std::size_t i = 0; i < count; ++i) values[i] = (i % 3 == 0 ? -1.0f : 1.0f) * value_of(i);
+    return values;
+  };
+  for (float scale : {1e-38f, 1e-20f, 1.0f, 1e20f, 1e37f}) {
+    for (const char* level : {"topk:0.5:values=2", "topk:0.5:values=3", "topk:0.5:values=8"}) {
+      SCOPED_TRACE(std::string(level) + " of " + std::to_string(scale));
+      EXPECT_NEAR(decoded_with(level, std::vector{0.0f, 3.3f * scale})[1] / scale, 3.3f, 0.05f);
+      const auto equal = decoded_with(level, of(2000, [&](std::size_t) { return 3.3f * scale; }));
+      for (std::size_t i = 0; i < 1000; ++i) {
+        ASSERT_NEAR(equal[i] / scale, i % 3 == 0 ? -3.3f : 3.3f, 0.05f);
+      }
+      const auto sparse = of(2000, [&](std::size_t i) { return i % 7 == 0 ? scale : 0.0f; });
+      const auto decoded = decoded_with(level, sparse);
+      for (std::size_t i = 0; i < sparse.size(); ++i) {
+        ASSERT_TRUE(sparse[i] != 0 || decoded[i] == 0) << i;
+      }
+    }
+  }
 }
 
 TEST(TopK, KeepsTheLargest) {

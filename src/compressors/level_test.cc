@@ -17,8 +17,9 @@ LayerSpec layer(std::vector<std::int64_t> shape, DType dtype = DType::f32) {
 
 TEST(Level, SpellingsRoundTrip) {
   for (const char* spelling :
-       {"dense", "cast:bf16", "cast:fp16", "quantize:1", "quantize:4:bucket=512:rounding=nearest",
-        "quantize:8:rounding=nearest", "topk:0.01", "topk:0.001:values=fp32", "low_rank:4",
+       {"dense", "cast:bf16", "cast:fp16", "quantize:1",
+        "quantize:4:bucket=1024:rounding=stochastic", "quantize:8:rounding=stochastic", "topk:0.01",
+        "topk:0.001:values=fp32", "topk:0.01:values=2", "topk:0.01:values=bf16", "low_rank:4",
         "low_rank:32:min_ratio=1.5", "low_rank:4:factors=bf16",
         "low_rank:4:min_ratio=1:factors=bf16"}) {
     EXPECT_EQ(to_string(parse_level(spelling)), spelling);
@@ -30,7 +31,8 @@ TEST(Level, SpellingsRoundTrip) {
 }
 
 TEST(Level, DefaultsAreNotSpelled) {
-  EXPECT_EQ(to_string(parse_level("quantize:4:bucket=1024:rounding=stochastic")), "quantize:4");
+  EXPECT_EQ(to_string(parse_level("quantize:4:bucket=512:rounding=nearest")), "quantize:4");
+  EXPECT_EQ(to_string(parse_level("topk:0.1:values=4")), "topk:0.1");
   EXPECT_EQ(to_string(parse_level("low_rank:4:factors=fp32")), "low_rank:4");
 }
 
@@ -49,6 +51,9 @@ TEST(Level, RefusesWhatItDoesNotKnow) {
                                "quantize:4:rounding=up",
                                "topk:0",
                                "topk:1.5",
+                               "topk:0.1:values=1",
+                               "topk:0.1:values=9",
+                               "topk:0.1:values=2.5",
                                "topk:-1",
                                "topk:nan",
                                "low_rank:0",
@@ -91,8 +96,8 @@ TEST(Resolve, CodedLayersMustBeWorthIt) {
   EXPECT_EQ(resolve(bits4, layer({512})).method, Method::dense) << "a bias";
   EXPECT_EQ(resolve(bits4, layer({100'000})), bits4);
   EXPECT_EQ(resolve(bits4, layer({32, 16})), bits4);
-  EXPECT_EQ(resolve(bits4, layer({1, 2})).method, Method::dense);
-  EXPECT_EQ(resolve(parse_level("topk:0.9"), layer({100, 100})).method, Method::dense);
+  EXPECT_EQ(resolve(bits4, layer({1, 1})).method, Method::dense);
+  EXPECT_EQ(resolve(parse_level("topk:0.9:values=bf16"), layer({100, 100})).method, Method::dense);
 }
 
 TEST(Resolve, SixteenBitLayersTravelInTheirOwnType) {
@@ -131,12 +136,17 @@ std::vector<std::string> spellings(const std::vector<Level>& levels) {
 }
 
 TEST(MixedLevels, HoldEveryFamilyAndEndWithDense) {
-  const std::vector<std::string> expected = {
-      "low_rank:1", "low_rank:2", "low_rank:3", "low_rank:4", "low_rank:5", "low_rank:6",
-      "low_rank:7", "low_rank:8", "quantize:1", "quantize:2", "quantize:3", "quantize:4",
-      "quantize:5", "quantize:6", "quantize:7", "quantize:8", "topk:0.001", "topk:0.002",
-      "topk:0.005", "topk:0.01",  "topk:0.02",  "topk:0.05",  "topk:0.1",   "topk:0.2",
-      "topk:0.3",   "topk:0.5",   "cast:bf16",  "dense"};
+  std::vector<std::string> expected = {"low_rank:1", "low_rank:2", "low_rank:3", "low_rank:4",
+                                       "low_rank:5", "low_rank:6", "low_rank:7", "low_rank:8",
+                                       "quantize:1", "quantize:2", "quantize:3", "quantize:4",
+                                       "quantize:5", "quantize:6", "quantize:7", "quantize:8"};
+  for (const char* density :
+       {"0.001", "0.002", "0.005", "0.01", "0.02", "0.05", "0.1", "0.2", "0.3", "0.5"}) {
+    for (const char* values : {":values=2", "", ":values=6"}) {
+      expected.push_back(std::string("topk:") + density + values);
+    }
+  }
+  expected.insert(expected.end(), {"cast:bf16", "dense"});
   EXPECT_EQ(spellings(mixed_levels(parse_level("low_rank:2"))), expected);
 }
 
@@ -154,7 +164,7 @@ TEST(MixedLevels, RanksReachFourTimesTheReference) {
 
 TEST(MixedLevels, KeepTheSettingsOfTheReference) {
   for (const char* reference : {"low_rank:4:min_ratio=1:factors=bf16", "topk:0.01:values=fp32",
-                                "quantize:4:bucket=512:rounding=nearest"}) {
+                                "quantize:4:bucket=256:rounding=stochastic"}) {
     const Level wanted = parse_level(reference);
     for (Level level : mixed_levels(wanted)) {
       if (level.method != wanted.method) continue;
@@ -181,11 +191,12 @@ TEST(PayloadBytes, FollowsTheFormats) {
   EXPECT_EQ(payload_bytes(parse_level("dense"), {10, 10}), 400u);
   EXPECT_EQ(payload_bytes(parse_level("cast:bf16"), {10, 10}), 200u);
   EXPECT_EQ(payload_bytes(parse_level("low_rank:4"), {512, 4608}), 4u * 4 * (512 + 4608));
-  EXPECT_EQ(payload_bytes(parse_level("quantize:4"), {1024, 3}), 3u * (4 + 512));
+  EXPECT_EQ(payload_bytes(parse_level("quantize:4"), {1024, 3}), 3u * 2 * (2 + 256));
   EXPECT_EQ(payload_bytes(parse_level("low_rank:4:factors=bf16"), {512, 4608}),
             2u * 4 * (512 + 4608));
   // 100 of 10000: 6 low bits each, then 100 + 9999 / 64 bits.
-  EXPECT_EQ(payload_bytes(parse_level("topk:0.01"), {100, 100}), 75u + 32 + 2 * 100);
+  EXPECT_EQ(payload_bytes(parse_level("topk:0.01"), {100, 100}), 75u + 32 + 2 + 2 + 50);
+  EXPECT_EQ(payload_bytes(parse_level("topk:0.01:values=bf16"), {100, 100}), 75u + 32 + 2 * 100);
   EXPECT_EQ(payload_bytes(parse_level("topk:0.01:values=fp32"), {100, 100}), 75u + 32 + 4 * 100);
   const double four_bits =
       static_cast<double>(payload_bytes(parse_level("quantize:4"), {1000, 1000}));
@@ -194,8 +205,9 @@ TEST(PayloadBytes, FollowsTheFormats) {
 
 TEST(PayloadBytes, TopKNeedsLittleForPositions) {
   const double entries = 1e5;
-  EXPECT_LE(static_cast<double>(payload_bytes(parse_level("topk:0.01"), {10'000, 1000})),
-            3.1 * entries);
+  EXPECT_LE(
+      static_cast<double>(payload_bytes(parse_level("topk:0.01:values=bf16"), {10'000, 1000})),
+      3.1 * entries);
 }
 
 TEST(PayloadBytes, HasNoLimitAt32Bits) {
@@ -208,9 +220,9 @@ TEST(PayloadBytes, HasNoLimitAt32Bits) {
     EXPECT_EQ(bytes("cast:bf16"), 2 * n);
     EXPECT_NEAR(bytes("quantize:4"), n * (0.5 + 4.0 / 1024), 5);
     // 1 %: two bits and the logarithm of 100 at most, one bit and it at least.
-    EXPECT_LE(bytes("topk:0.01"), 0.01 * n * (2 + (2 + std::log2(100.0)) / 8) + 16);
-    EXPECT_GE(bytes("topk:0.01"), 0.01 * n * (2 + (1 + std::log2(100.0)) / 8) - 16);
-    EXPECT_EQ(bytes("topk:1"), 2 * n + std::ceil((2 * n - 1) / 8));
+    EXPECT_LE(bytes("topk:0.01:values=bf16"), 0.01 * n * (2 + (2 + std::log2(100.0)) / 8) + 16);
+    EXPECT_GE(bytes("topk:0.01:values=bf16"), 0.01 * n * (2 + (1 + std::log2(100.0)) / 8) - 16);
+    EXPECT_EQ(bytes("topk:1:values=bf16"), 2 * n + std::ceil((2 * n - 1) / 8));
     EXPECT_EQ(bytes("low_rank:2"), 8 * (n + 1));
   }
 }
@@ -218,7 +230,8 @@ TEST(PayloadBytes, HasNoLimitAt32Bits) {
 TEST(Level, WhatCannotBeSpelledIsRefused) {
   for (const Level& level :
        {Level{.method = Method::cast, .values = DType::f32},
-        Level{.method = Method::topk, .parameter = 0.1, .values = DType::f16},
+        Level{.method = Method::topk, .parameter = 0.1, .values = DType::f16, .value_bits = 0},
+        Level{.method = Method::topk, .parameter = 0.1, .value_bits = 9},
         Level{.method = Method::low_rank, .parameter = 4, .factors = DType::f16},
         Level{.method = Method::quantize, .parameter = 4, .bucket = 1 << 25},
         Level{.method = Method::quantize, .parameter = 4, .bucket = 0}}) {

@@ -87,7 +87,8 @@ TEST(MethodTable, ElementsAreCountedAsPapersDo) {
   EXPECT_EQ(elements("dense"), 20'000);
   EXPECT_EQ(elements("cast:bf16"), 10'000);
   EXPECT_EQ(elements("quantize:4"), 2500);
-  EXPECT_EQ(elements("topk:0.01"), 200);
+  EXPECT_EQ(elements("topk:0.01"), 25);
+  EXPECT_EQ(elements("topk:0.01:values=bf16"), 200);
   EXPECT_EQ(elements("low_rank:4"), 4 * (100 + 200));
 }
 

@@ -237,12 +237,20 @@ void family(const Level& reference, std::vector<Level>& levels) {
   Level level = reference;
   for (const double density : {0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5}) {
     level.parameter = density;
-    levels.push_back(level);
+    if (reference.value_bits != Level{}.value_bits) {
+      levels.push_back(level);
+      continue;
+    }
+    for (const std::uint8_t bits : {2, 4, 6}) {
+      level.value_bits = bits;
+      levels.push_back(level);
+    }
   }
 }
 
 double elements_sent(const Level& level, const MatrixShape& shape) {
-  return static_cast<double>(topk_count(level.parameter, shape.count()));
+  const auto kept = static_cast<double>(topk_count(level.parameter, shape.count()));
+  return level.value_bits == 0 ? kept : kept * level.value_bits / 32;
 }
 
 std::unique_ptr<CodedCompressor> make_topk(const Level& level) {

@@ -1,6 +1,6 @@
 // The values that `topk` keeps, in few bits: a sign, and how far a magnitude exceeds the least one.
 //
-// Payload: the base, a bf16 that is at most every magnitude, then for each block of 512 values a
+// Payload: the base, a bf16 that is at most every magnitude, then for each block of 256 values a
 // header that says a grid (bucket_grid.h), whose magnitudes begin at the base, and the codes.
 #pragma once
 
@@ -12,7 +12,7 @@ namespace lgreco {
 
 class TopKValues {
  public:
-  static constexpr std::size_t kBlock = 512;
+  static constexpr std::size_t kBlock = 256;
 
   /// Of the blocks of `count` values, of which only the last may be short; `bits` is 2 to 8.
   static std::size_t bytes(std::size_t count, int bits);

@@ -3,7 +3,7 @@
 // Per case two files lie beside this one: NAME.payload, what `encode` writes for input(count), and
 // NAME.values, the fp32 values that `decode_add` makes of it. They change only together with the
 // wire version of the method, and docs/wire_format.md. LGRECO_WRITE_GOLDEN=1 rewrites them. Those
-// of earlier versions stay, in a folder of their own (v1), to show that they are refused.
+// of earlier versions stay, in folders of their own (v1, v2), to show that they are refused.
 
 #include <gtest/gtest.h>
 
@@ -37,20 +37,27 @@ constexpr Case kCases[] = {
     {"dense", "dense", 200},
     {"cast_bf16", "cast:bf16", 200},
     {"cast_fp16", "cast:fp16", 200},
-    {"quantize_1_stochastic", "quantize:1:bucket=64", 203},
-    {"quantize_2_stochastic", "quantize:2:bucket=64", 203},
-    {"quantize_3_stochastic", "quantize:3:bucket=64", 203},
-    {"quantize_4_stochastic", "quantize:4:bucket=64", 203},
-    {"quantize_8_stochastic", "quantize:8:bucket=64", 203},
-    {"quantize_1_nearest", "quantize:1:bucket=64:rounding=nearest", 203},
-    {"quantize_2_nearest", "quantize:2:bucket=64:rounding=nearest", 203},
-    {"quantize_3_nearest", "quantize:3:bucket=64:rounding=nearest", 203},
-    {"quantize_4_nearest", "quantize:4:bucket=64:rounding=nearest", 203},
-    {"quantize_8_nearest", "quantize:8:bucket=64:rounding=nearest", 203},
-    {"topk_bf16_1_of_1", "topk:1", 1},
-    {"topk_bf16_20_of_200", "topk:0.1", 200},
-    {"topk_bf16_21_of_2077", "topk:0.01", 2077},
-    {"topk_bf16_150_of_200", "topk:0.75", 200},
+    {"quantize_1_stochastic", "quantize:1:bucket=64:rounding=stochastic", 203},
+    {"quantize_2_stochastic", "quantize:2:bucket=64:rounding=stochastic", 203},
+    {"quantize_3_stochastic", "quantize:3:bucket=64:rounding=stochastic", 203},
+    {"quantize_4_stochastic", "quantize:4:bucket=64:rounding=stochastic", 203},
+    {"quantize_8_stochastic", "quantize:8:bucket=64:rounding=stochastic", 203},
+    {"quantize_1_nearest", "quantize:1:bucket=64", 203},
+    {"quantize_2_nearest", "quantize:2:bucket=64", 203},
+    {"quantize_3_nearest", "quantize:3:bucket=64", 203},
+    {"quantize_4_nearest", "quantize:4:bucket=64", 203},
+    {"quantize_5_nearest", "quantize:5:bucket=64", 203},
+    {"quantize_6_nearest", "quantize:6:bucket=64", 203},
+    {"quantize_7_nearest", "quantize:7:bucket=64", 203},
+    {"quantize_8_nearest", "quantize:8:bucket=64", 203},
+    {"topk_bf16_1_of_1", "topk:1:values=bf16", 1},
+    {"topk_bf16_20_of_200", "topk:0.1:values=bf16", 200},
+    {"topk_bf16_21_of_2077", "topk:0.01:values=bf16", 2077},
+    {"topk_bf16_150_of_200", "topk:0.75:values=bf16", 200},
+    {"topk_2_bits_1_of_1", "topk:1:values=2", 1},
+    {"topk_2_bits_20_of_200", "topk:0.1:values=2", 200},
+    {"topk_4_bits_600_of_2000", "topk:0.3", 2000},
+    {"topk_5_bits_150_of_200", "topk:0.75:values=5", 200},
     {"topk_fp32_20_of_200", "topk:0.1:values=fp32", 200},
     {"topk_fp32_4_of_4001", "topk:0.001:values=fp32", 4001},
 };
@@ -186,37 +193,46 @@ class Damaged {
   Bytes payload_;
 };
 
-// Of every bucket, whatever was in it: the header of a version is no header of the next.
+// Of every bucket, whatever was in it: the header of version 1 is none of a uniform grid of later
+// ones. Those of nearest rounding are of another length.
 TEST(EarlierVersion, OfQuantizeIsRefusedByName) {
-  std::size_t files = 0;
-  for (const Case& golden : kCases) {
-    const std::string path = path_of(golden, ".payload", "/v1/");
-    if (!std::filesystem::exists(path)) continue;
-    ++files;
-    const Level level = parse_level(golden.level);
-    ASSERT_EQ(level.method, Method::quantize);
-    const Bytes payload = read(path);
-    const Bytes present = read(path_of(golden, ".payload"));
-    ASSERT_EQ(payload.size(), present.size());
-    const std::size_t bucket = 4 + static_cast<std::size_t>(8 * level.parameter);  // of 64 values
-    for (std::size_t at = 0; at < payload.size(); at += bucket) {
-      Bytes mixed = present;
-      std::copy_n(payload.begin() + static_cast<long>(at), 4,
-                  mixed.begin() + static_cast<long>(at));
+  std::size_t stochastic = 0, nearest = 0;
+  for (const char* folder : {"/v1/", "/v2/"}) {
+    for (const Case& golden : kCases) {
+      const std::string path = path_of(golden, ".payload", folder);
+      if (!std::filesystem::exists(path)) continue;
+      const Level level = parse_level(golden.level);
+      ASSERT_EQ(level.method, Method::quantize);
+      const Bytes payload = read(path);
+      const Bytes present = read(path_of(golden, ".payload"));
       std::vector<float> values;
-      const std::string reason = decode(golden, mixed, values).reason();
-      EXPECT_TRUE(contains(reason, "[quantize]")) << path << " at " << at;
-      EXPECT_TRUE(contains(reason, "wire version 2")) << path << " at " << at;
+      if (level.rounding == Rounding::nearest) {
+        ++nearest;
+        EXPECT_TRUE(contains(decode(golden, payload, values).reason(), "[quantize] payload has"));
+        continue;
+      }
+      ++stochastic;
+      ASSERT_EQ(payload.size(), present.size());
+      const std::size_t bucket = 4 + static_cast<std::size_t>(8 * level.parameter);  // 64 values
+      for (std::size_t at = 0; at < payload.size(); at += bucket) {
+        Bytes mixed = present;
+        std::copy_n(payload.begin() + static_cast<long>(at), 4,
+                    mixed.begin() + static_cast<long>(at));
+        const std::string reason = decode(golden, mixed, values).reason();
+        EXPECT_TRUE(contains(reason, "[quantize]")) << path << " at " << at;
+        EXPECT_TRUE(contains(reason, "wire version 3")) << path << " at " << at;
+      }
     }
   }
-  EXPECT_EQ(files, 10u);
+  EXPECT_EQ(stochastic, 5u);
+  EXPECT_EQ(nearest, 10u);
 }
 
 // What version 1 made of a bucket of equal values: unit 0, and `low` of either sign or none.
 TEST(EarlierVersion, OfQuantizeIsRefusedForEqualValues) {
   for (std::uint16_t low : {std::uint16_t{0}, std::uint16_t{0x3F80}, std::uint16_t{0xBF80}}) {
-    Damaged payload("quantize_4_nearest");
-    EXPECT_TRUE(contains(payload.put(0, low).put(2, std::uint16_t{0}).reason(), "wire version 2"));
+    Damaged payload("quantize_4_stochastic");
+    EXPECT_TRUE(contains(payload.put(0, low).put(2, std::uint16_t{0}).reason(), "wire version 3"));
   }
 }
 
@@ -235,7 +251,7 @@ TEST(CorruptedCast, Value) {
 }
 
 // Buckets of 64 three-bit codes: 4 + 24 bytes, three times, then 4 + 5 bytes for 11 codes.
-constexpr const char* kQuantize = "quantize_3_nearest";
+constexpr const char* kQuantize = "quantize_3_stochastic";
 constexpr std::uint16_t kZero = 0, kMinusZero = 0x8000;
 
 TEST(CorruptedQuantize, High) {
@@ -261,6 +277,33 @@ TEST(CorruptedQuantize, SpareBits) {
   EXPECT_EQ(Damaged(kQuantize).flip(3 * 28 + 4 + 4, 0).reason(), "") << "the last code";
   for (unsigned bit : {1u, 7u}) {  // 33 bits are used
     EXPECT_TRUE(contains(Damaged(kQuantize).flip(3 * 28 + 4 + 4, bit).reason(), "spare"));
+  }
+}
+
+// Buckets of 64 codes: 2 + 24 bytes of three bits, three times, then 2 + 5 for 11 codes.
+TEST(CorruptedQuantizeNearest, Grid) {
+  const char* name = "quantize_3_nearest";
+  for (std::size_t bucket : {0, 3}) {
+    // Infinite and NaN scales, and one whose largest value would be infinite.
+    for (unsigned bad : {0x7F80u, 0xFF80u, 0x7FC0u, 0x7F7Cu}) {
+      const auto header = static_cast<std::uint16_t>(bad);
+      EXPECT_TRUE(contains(Damaged(name).put(26 * bucket, header).reason(), "grid"));
+    }
+    EXPECT_EQ(Damaged(name).put(26 * bucket, kZero).reason(), "");
+  }
+  // With one bit, the last two bits of a header say at most which side there is.
+  EXPECT_EQ(Damaged("quantize_1_nearest").put(0, std::uint16_t{0xBF81}).reason(), "");
+  for (unsigned bad : {0x3F81u, 0xBF82u, 0xBF83u}) {
+    const auto header = static_cast<std::uint16_t>(bad);
+    EXPECT_TRUE(contains(Damaged("quantize_1_nearest").put(0, header).reason(), "grid"));
+  }
+}
+
+TEST(CorruptedQuantizeNearest, SpareBits) {
+  const char* name = "quantize_3_nearest";
+  EXPECT_EQ(Damaged(name).flip(3 * 26 + 2 + 4, 0).reason(), "") << "the last code";
+  for (unsigned bit : {1u, 7u}) {  // 33 bits are used
+    EXPECT_TRUE(contains(Damaged(name).flip(3 * 26 + 2 + 4, bit).reason(), "spare"));
   }
 }
 
@@ -319,6 +362,23 @@ TEST(CorruptedTopK, PositionBehindTheLayer) {
   if (last != 52) damaged.flip(16 + last / 8, last % 8).flip(16 + 52 / 8, 52 % 8);
   EXPECT_EQ(Damaged(damaged).put(15, std::uint8_t{0}).reason(), "") << "2048 exists";
   EXPECT_TRUE(contains(damaged.put(15, std::uint8_t{0x3F}).reason(), "out of the layer"));
+}
+
+// Behind 14 bytes of positions the base, the header of the only block, 5 bytes of codes.
+TEST(CorruptedTopK, FewBits) {
+  const char* name = "topk_2_bits_20_of_200";
+  for (std::uint16_t bad : {kBf16Infinity, kBf16Nan, kMinusZero, std::uint16_t{0xBF80}}) {
+    EXPECT_TRUE(contains(Damaged(name).put(14, bad).reason(), "base"));
+  }
+  for (std::uint16_t bad :
+       {kBf16Infinity, kBf16Nan, std::uint16_t{0x7F7C}, std::uint16_t{0xBF80}}) {
+    EXPECT_TRUE(contains(Damaged(name).put(16, bad).reason(), "grid"));
+  }
+  EXPECT_EQ(Damaged(name).put(14, kZero).put(16, std::uint16_t{0xBF80}).reason(), "");
+  EXPECT_TRUE(
+      contains(Damaged(name).put(14, kZero).put(16, std::uint16_t{0x3F80}).reason(), "grid"));
+  // The positions of 150 of 200 are 44 bytes; 150 codes of 5 bits leave 2 bits of the last byte.
+  EXPECT_TRUE(contains(Damaged("topk_5_bits_150_of_200").flip(48 + 93, 6).reason(), "spare"));
 }
 
 TEST(CorruptedTopK, Value) {
