@@ -34,10 +34,13 @@ LEVELS = [
     "dense",
     "cast:bf16",
     "cast:fp16",
-    *(f"quantize:{bits}" for bits in (1, 2, 3, 4, 8)),
-    "quantize:4:rounding=nearest",
+    *(f"quantize:{bits}" for bits in range(1, 9)),
+    "quantize:4:rounding=stochastic",
+    "quantize:8:rounding=stochastic",
     "topk:0.01",
     "topk:0.001",
+    "topk:0.1:values=2",
+    "topk:0.01:values=bf16",
 ]
 KERNELS = [
     *("add", "scale", "all_finite", "max_magnitude", "sum_squares", "range_of"),
@@ -47,6 +50,7 @@ KERNELS = [
         for name in ("quantize_pack", "unpack_dequantize_add")
         for bits in (1, 4, 8)
     ),
+    *(f"lloyd_max_loss {bits}" for bits in (2, 4, 8)),
     *("rounding_loss", "find_threshold", "select_block"),
     *(
         f"{name} {rank}"
@@ -197,7 +201,7 @@ def comparisons(library: Library) -> list[Comparison]:
                 "torch.topk(x.abs(), k)", torch_topk(0.001), 20),
         compare("step low_rank:4", library.passing("step low_rank:4"),
                 "local work of powerSGD_hook", torch_power_sgd(), 2),
-        compare("encode quantize:8 nearest", library.passing("encode quantize:8:rounding=nearest"),
+        compare("encode quantize:8 nearest", library.passing("encode quantize:8"),
                 "torch.quantize_per_channel", torch_quantize(), None),
     ]  # fmt: skip
 

@@ -21,6 +21,7 @@
 #include "src/compressors/quantize_grid.h"
 #include "src/kernels/cast.h"
 #include "src/kernels/elementwise.h"
+#include "src/kernels/lloyd_max.h"
 #include "src/kernels/low_rank.h"
 #include "src/kernels/quantize.h"
 #include "src/kernels/rounding_loss.h"
@@ -61,10 +62,14 @@ class Cases {
     add_kernels();
     for (const char* level :
          {"dense", "cast:bf16", "cast:fp16", "quantize:1", "quantize:2", "quantize:3", "quantize:4",
-          "quantize:4:rounding=nearest", "quantize:8", "quantize:8:rounding=nearest"}) {
+          "quantize:5", "quantize:6", "quantize:7", "quantize:8", "quantize:4:rounding=stochastic",
+          "quantize:8:rounding=stochastic"}) {
       add_coded(level, kCount);
     }
-    for (const char* level : {"topk:0.01", "topk:0.001"}) add_coded(level, kTopKCount);
+    for (const char* level :
+         {"topk:0.01", "topk:0.001", "topk:0.1:values=2", "topk:0.01:values=bf16"}) {
+      add_coded(level, kTopKCount);
+    }
     for (int rank : {1, 2, 3, 4, 6, 8, 16}) {
       const std::string level = "low_rank:" + std::to_string(rank);
       add_linear("step " + level, level);
@@ -121,6 +126,14 @@ class Cases {
         sink_ = kernels::rounding_loss(g + at, kBlock, grid, true);
       }
     });
+    for (int bits : {2, 4, 8}) {
+      add_kernel("lloyd_max_loss " + std::to_string(bits), [=, this] {
+        const kernels::LloydMaxGrid grid{bits, kernels::Law::normal, false, 1.0f};
+        for (std::size_t at = 0; at < kCount; at += kBlock) {
+          sink_ = kernels::lloyd_max_loss(g + at, kBlock, grid);
+        }
+      });
+    }
     add_kernel("find_threshold", [=, this] {
       kernels::TopKCandidates candidates(kCount);
       sink_ = kernels::find_threshold(g, kCount, kCount / 100, candidates).magnitude;

@@ -28,7 +28,7 @@ class AggregatorTest : public testing::TestWithParam<Case> {};
 std::vector<Case> cases() {
   std::vector<Case> cases;
   for (const char* method :
-       {"dense", "cast:bf16", "cast:fp16", "quantize:4", "quantize:2:rounding=nearest", "topk:0.01",
+       {"dense", "cast:bf16", "cast:fp16", "quantize:4", "quantize:2:rounding=stochastic", "topk:0.01",
         "topk:0.1:values=fp32", "low_rank:2:min_ratio=1"}) {
     for (int ranks : {1, 2, 3, 4}) cases.push_back({method, ranks});
   }

@@ -21,7 +21,7 @@ void PrintTo(const Run& run, std::ostream* out) { *out << run.name; }
 
 std::vector<Run> runs() {
   std::vector<Run> runs;
-  for (const char* method : {"dense", "cast:bf16", "quantize:4", "quantize:2:rounding=nearest",
+  for (const char* method : {"dense", "cast:bf16", "quantize:4", "quantize:2:rounding=stochastic",
                              "topk:0.05", "low_rank:2:min_ratio=1"}) {
     for (const bool feedback : {true, false}) {
       AggregatorOptions settings = options(method);

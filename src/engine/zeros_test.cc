@@ -56,7 +56,7 @@ std::vector<std::string> coded_levels() {
   for (const MethodRow& row : method_table()) {
     if (row.coded) levels.emplace_back(row.example);
   }
-  for (const char* more : {"quantize:1", "quantize:2", "quantize:2:rounding=nearest",
+  for (const char* more : {"quantize:1", "quantize:2", "quantize:2:rounding=stochastic",
                            "quantize:3:bucket=64", "quantize:8", "topk:0.3"}) {
     levels.emplace_back(more);
   }

@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 import lgreco
 
 METHODS = [
-    "dense", "cast:bf16", "cast:fp16", "quantize:4", "quantize:2:rounding=nearest", "topk:0.01",
+    "dense", "cast:bf16", "cast:fp16", "quantize:4", "quantize:2:rounding=stochastic", "topk:0.01",
     "topk:0.05:values=fp32", "low_rank:2", "low_rank:4:factors=bf16",
 ]  # fmt: skip
 POLICIES = {
