@@ -3,7 +3,7 @@
 // falls is estimated: its values count as equal, and they differ by less than 1 in 128. The error
 // of a level is therefore right within 0.8 % whatever the values, and mostly within 0.01 %.
 //
-// What few bits lose of the kept values depends on their order, and is found by encoding them.
+// What few bits lose of the kept values depends on their order, and is found by selecting them.
 
 #include <algorithm>
 #include <bit>
@@ -15,7 +15,6 @@
 #include "src/compressors/topk_count.h"
 #include "src/compressors/topk_values.h"
 #include "src/kernels/cast.h"
-#include "src/kernels/elementwise.h"
 #include "src/kernels/topk.h"
 
 namespace lgreco {
@@ -96,8 +95,8 @@ std::vector<float> kept_values(std::span<const float> values, std::size_t k,
   kernels::TopKCandidates candidates(values.size());
   threshold = kernels::find_threshold(values.data(), values.size(), k, candidates);
   kernels::TopKThreshold rest = threshold;
-  std::vector<float> kept;
-  kept.reserve(k);
+  std::vector<float> kept(k);
+  float* next = kept.data();
   std::uint32_t indices[kBlock];
   for (std::size_t at = 0; at < values.size(); at += kBlock) {
     const std::uint64_t runs = candidates.runs(at / kBlock);
@@ -105,35 +104,23 @@ std::vector<float> kept_values(std::span<const float> values, std::size_t k,
     const auto block = values.subspan(at, std::min(kBlock, values.size() - at));
     const std::size_t found =
         kernels::select_block(block.data(), block.size(), runs, rest, indices);
-    for (std::size_t i = 0; i < found; ++i) kept.push_back(block[indices[i]]);
+    for (std::size_t i = 0; i < found; ++i) *next++ = block[indices[i]];
   }
   return kept;
 }
 
-double few_bits_loss(std::span<const float> kept, float least, int bits,
-                     std::vector<std::byte>& payload) {
-  payload.resize(TopKValues::bytes(kept.size(), bits));
-  std::vector<float> sent(kept.begin(), kept.end());
-  if (!TopKValues(bits, least).encode(sent, payload.data())) {
-    return std::numeric_limits<double>::infinity();
-  }
-  kernels::subtract(kept.data(), sent.data(), kept.size(), sent.data());
-  return kernels::sum_squares(sent.data(), sent.size());
-}
-
-// What few bits say of the kept values. They are looked for once for each density.
+// What few bits lose of the kept values, which are among those of the larger density before.
 // `order` is by_density(levels).
 void add_few_bits(std::span<const float> values, std::span<const Level> levels,
                   std::span<const std::size_t> order, std::span<double> sums) {
   std::vector<float> kept;
-  std::vector<std::byte> payload;
   kernels::TopKThreshold threshold;
   for (std::size_t i : order) {
     if (levels[i].value_bits == 0) continue;
     const std::size_t k = topk_count(levels[i].parameter, values.size());
-    if (kept.size() != k) kept = kept_values(values, k, threshold);
-    sums[i] += few_bits_loss(kept, std::bit_cast<float>(threshold.magnitude), levels[i].value_bits,
-                             payload);
+    if (kept.size() != k) kept = kept_values(kept.empty() ? values : kept, k, threshold);
+    const float least = std::bit_cast<float>(threshold.magnitude);
+    sums[i] += TopKValues(levels[i].value_bits, least).squared_loss(kept);
   }
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "src/compressors/bucket_grid.h"
 #include "src/kernels/cast.h"
@@ -41,34 +42,51 @@ bool TopKValues::encode(std::span<float> values, std::byte* out) const {
   return true;
 }
 
-bool TopKValues::encode_block(std::span<float> values, std::byte* out) const {
+std::optional<kernels::LloydMaxGrid> TopKValues::grid_of_block(
+    std::span<const float> values) const {
   const float base = kernels::bf16_value(base_);
   const bool has_zero = base == 0;  // so that zeros that are kept stay zero
   float excess[kBlock];
   std::transform(values.begin(), values.end(), excess,
                  [&](float value) { return std::abs(value) - base; });
   kernels::Moments moments;
-  if (!kernels::moments_of(excess, values.size(), moments)) return false;
+  if (!kernels::moments_of(excess, values.size(), moments)) return {};
   kernels::LloydMaxGrid grid{bits_, kernels::Law::normal, has_zero, 0};
   if (moments.count > 0) {
     if (!has_zero) moments.count = values.size();
     grid = choose_grid(moments, has_zero, bits_);
   }
   grid.offset = base;
-  if (!std::isfinite(grid.largest())) return false;
-  const std::uint16_t header = header_of(grid);
+  if (!std::isfinite(grid.largest())) return {};
+  return grid;
+}
+
+bool TopKValues::encode_block(std::span<float> values, std::byte* out) const {
+  const auto grid = grid_of_block(values);
+  if (!grid) return false;
+  const std::uint16_t header = header_of(*grid);
   std::memcpy(out, &header, sizeof header);
   auto* codes = reinterpret_cast<std::uint8_t*>(out) + sizeof header;
-  if (grid.scale == 0) {  // any magnitude is the base
-    kernels::LloydMaxGrid signs = grid;
-    signs.scale = 1;
-    kernels::lloyd_max_pack(values.data(), values.size(), signs, codes);
-  } else {
-    kernels::lloyd_max_pack(values.data(), values.size(), grid, codes);
-  }
+  kernels::LloydMaxGrid places = *grid;
+  if (places.scale == 0) places.scale = 1;  // of no matter: all magnitudes are the base
+  kernels::lloyd_max_pack(values.data(), values.size(), places, codes);
   std::fill(values.begin(), values.end(), 0.0f);
-  kernels::lloyd_max_unpack_add(codes, values.size(), grid, values.data());
+  kernels::lloyd_max_unpack_add(codes, values.size(), *grid, values.data());
   return true;
+}
+
+double TopKValues::squared_loss(std::span<const float> values) const {
+  double loss = 0;
+  for (std::size_t at = 0; at < values.size(); at += kBlock) {
+    const auto block = values.subspan(at, std::min(kBlock, values.size() - at));
+    const auto grid = grid_of_block(block);
+    if (!grid) return std::numeric_limits<double>::infinity();
+    if (grid->scale == 0) continue;  // magnitudes are exactly the base
+    const auto scale = static_cast<double>(grid->scale);
+    loss += static_cast<double>(kernels::lloyd_max_loss(block.data(), block.size(), *grid)) *
+            scale * scale;
+  }
+  return loss;
 }
 
 bool TopKValues::decode(const std::byte* in, std::span<float> values) const {

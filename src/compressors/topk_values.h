@@ -6,7 +6,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
+
+#include "src/kernels/lloyd_max.h"
 
 namespace lgreco {
 
@@ -29,12 +32,16 @@ class TopKValues {
   /// Writes bytes(values.size(), bits) bytes, and leaves in `values` what they say. False when that
   /// overflows.
   bool encode(std::span<float> values, std::byte* out) const;
+  /// The squared error of encode(), without it; infinite where that overflows.
+  double squared_loss(std::span<const float> values) const;
   /// The inverse, of one block: REQUIRES: values.size() <= kBlock. False when a value is not
   /// finite, or the block is none that encode() writes.
   bool decode(const std::byte* in, std::span<float> values) const;
 
  private:
   bool encode_block(std::span<float> values, std::byte* out) const;
+  /// Nothing when a magnitude overflows. Scale 0: all of them are the base.
+  std::optional<kernels::LloydMaxGrid> grid_of_block(std::span<const float> values) const;
 
   int bits_;
   std::uint16_t base_;  // bf16
