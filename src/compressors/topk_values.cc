@@ -7,6 +7,7 @@
 
 #include "src/compressors/bucket_grid.h"
 #include "src/kernels/cast.h"
+#include "src/kernels/elementwise.h"
 #include "src/kernels/spare_bits.h"
 
 namespace lgreco {
@@ -82,9 +83,11 @@ double TopKValues::squared_loss(std::span<const float> values) const {
     const auto grid = grid_of_block(block);
     if (!grid) return std::numeric_limits<double>::infinity();
     if (grid->scale == 0) continue;  // magnitudes are exactly the base
-    const auto scale = static_cast<double>(grid->scale);
-    loss += static_cast<double>(kernels::lloyd_max_loss(block.data(), block.size(), *grid)) *
-            scale * scale;
+    float lost[kBlock];
+    std::uint8_t codes[kBlock];
+    std::copy(block.begin(), block.end(), lost);
+    kernels::lloyd_max_pack_keep_loss(lost, block.size(), *grid, codes, {lost, lost});
+    loss += kernels::sum_squares(lost, block.size());
   }
   return loss;
 }

@@ -470,7 +470,7 @@ TEST(Aggregator, Bf16ResidualsLoseNothingOnAverage) {
   double applied = 0, truth = 0, squares = 0;
   std::mutex mutex;
   run_ranks_on_lanes(2, 1, [&](Communicators lanes) {
-    AggregatorOptions settings = options("quantize:2");
+    AggregatorOptions settings = options("quantize:2:bucket=1024:rounding=stochastic");
     settings.residual = DType::bf16;
     Trainer trainer(std::move(lanes), settings);
     double sum = 0;
