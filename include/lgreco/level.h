@@ -73,8 +73,9 @@ std::vector<Level> neighbours(const Level& reference);
 /// Levels of all families, for a planner that may mix them; each once, `dense` last:
 /// low_rank: each rank from 1 to 4 times the reference's (to 16 when it is of another family), but
 /// not beyond 64 or the reference's own rank, whichever is larger; quantize: 1 to 8 bits; topk:
-/// densities from 0.001 to 0.5 in steps of about 2, with values of 2, 4 and 6 bits unless the reference has others; cast:bf16. Levels of the reference's family
-/// have its other settings. Registered methods come first.
+/// densities from 0.001 to 0.5 in steps of about 2, with values of 2, 4 and 6 bits unless the
+/// reference has others; cast:bf16. Levels of the reference's family have its other settings.
+/// Registered methods come first.
 std::vector<Level> mixed_levels(const Level& reference);
 
 /// Payload bytes of one layer at a level: what a rank would hand over for the whole layer in all of
