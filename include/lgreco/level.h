@@ -18,14 +18,21 @@
 namespace lgreco {
 
 /// 0 to 127 belong to the library; methods from elsewhere take 128 to 255 (lgreco/method.h).
-enum class Method : std::uint8_t { dense = 0, cast = 1, quantize = 2, topk = 3, low_rank = 4 };
+enum class Method : std::uint8_t {
+  dense = 0,
+  cast = 1,
+  quantize = 2,
+  topk = 3,
+  low_rank = 4,
+  entropy = 5
+};
 
 enum class Rounding : std::uint8_t { stochastic = 0, nearest = 1 };
 
 /// A method uses the settings that its row names (lgreco/method.h); the others keep their defaults.
 struct Level {
   Method method = Method::dense;
-  /// quantize: bits; topk: density; low_rank: rank; cast and dense: 0.
+  /// quantize: bits; topk: density; low_rank: rank; entropy: bits a value, on average; cast and dense: 0.
   double parameter = 0;
   /// quantize: values that share one range.
   std::uint32_t bucket = 1024;
