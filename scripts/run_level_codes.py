@@ -15,10 +15,10 @@ from pathlib import Path
 
 SHAPES = (2.0, 1.0, 0.6, 0.35)
 ZERO_SHARES = [1 / (1 + math.exp(2 - 8.5 * k / 15)) for k in range(16)]
-RUN_CLASSES, LEVEL_CLASSES = 26, 8
+RUN_CLASSES, LEVEL_CLASSES = 26, 16
 ESCAPED_BITS = 11  # both classes, plainly
-LONGEST = 11
-SYMBOLS_PER_LINE = 104
+LONGEST = 12
+DIGITS_PER_LINE = 96
 
 
 def class_range(index: int) -> tuple[int, int]:
@@ -123,9 +123,8 @@ def main() -> None:
         for zero_share in ZERO_SHARES:
             table = table_of(law, zero_share)
             lines.append(f"// shape {shape}, zeros {zero_share:.4f}")
-            parts = [
-                table[i : i + 96] for i in range(0, len(table), 96)
-            ]
+            starts = range(0, len(table), DIGITS_PER_LINE)
+            parts = [table[i : i + DIGITS_PER_LINE] for i in starts]
             lines.extend(f'"{part}"' for part in parts)
             lines[-1] += ","
     path = Path(__file__).parents[1] / "src/kernels/run_level_codes.inc"

@@ -9,7 +9,7 @@
 namespace lgreco::kernels {
 namespace {
 
-constexpr int kLongest = 11;  // bits of a word
+constexpr int kLongest = 12;  // bits of a word
 constexpr int kRunClassBits = 6, kLevelClassBits = 5;
 constexpr unsigned kWords = kRunClasses * kLevelClasses + 1;
 constexpr unsigned kEscape = kWords - 1;
@@ -48,7 +48,7 @@ std::array<Word, kWords> words_of(int table) {
   return words;
 }
 
-constexpr std::uint32_t kQuickRuns = 64, kQuickMagnitudes = 8;
+constexpr std::uint32_t kQuickRuns = 64, kQuickMagnitudes = 16;
 
 }  // namespace
 

@@ -58,7 +58,7 @@ struct NumberClass {
 /// The tables are for `kLevelShapes` laws, from light to heavy tails, and for each of them for
 /// `kZeroShares` shares of zeros, from few to many.
 constexpr int kLevelShapes = 4, kZeroShares = 16, kLevelTables = kLevelShapes * kZeroShares;
-constexpr unsigned kRunClasses = 26, kLevelClasses = 8;  // that have words of their own
+constexpr unsigned kRunClasses = 26, kLevelClasses = 16;  // that have words of their own
 
 /// The lengths of the words.
 struct RunLevelLengths {
