@@ -36,6 +36,7 @@ LEVELS = [
     "cast:fp16",
     *(f"quantize:{bits}" for bits in (1, 2, 3, 4, 8)),
     "quantize:4:rounding=nearest",
+    *(f"entropy:{rate}" for rate in (0.1, 0.5, 1, 2, 4, 8)),
     "topk:0.01",
     "topk:0.001",
 ]

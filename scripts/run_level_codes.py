@@ -15,10 +15,10 @@ from pathlib import Path
 
 SHAPES = (2.0, 1.0, 0.6, 0.35)
 ZERO_SHARES = [1 / (1 + math.exp(2 - 8.5 * k / 15)) for k in range(16)]
-RUN_CLASSES, LEVEL_CLASSES = 26, 16
+RUN_CLASSES, LEVEL_CLASSES = 26, 22
 ESCAPED_BITS = 11  # both classes, plainly
 LONGEST = 12
-DIGITS_PER_LINE = 96
+DIGITS_PER_LINE = 88
 
 
 def class_range(index: int) -> tuple[int, int]:

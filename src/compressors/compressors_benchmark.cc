@@ -61,7 +61,8 @@ class Cases {
     add_kernels();
     for (const char* level :
          {"dense", "cast:bf16", "cast:fp16", "quantize:1", "quantize:2", "quantize:3", "quantize:4",
-          "quantize:4:rounding=nearest", "quantize:8", "quantize:8:rounding=nearest"}) {
+          "quantize:4:rounding=nearest", "quantize:8", "quantize:8:rounding=nearest", "entropy:0.1",
+          "entropy:0.5", "entropy:1", "entropy:2", "entropy:4", "entropy:8"}) {
       add_coded(level, kCount);
     }
     for (const char* level : {"topk:0.01", "topk:0.001"}) add_coded(level, kTopKCount);

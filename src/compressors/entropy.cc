@@ -105,7 +105,7 @@ class Entropy final : public CodedCompressor {
       const double used = write_levels(values, choice, code);
       if (used > capacity) {
         excessive = std::min(excessive, wanted);
-      } else if (used >= 0.99 * capacity || tries >= 3 || choice.is_finest) {
+      } else if (used >= 0.98 * choice.bits || tries >= 3 || choice.is_finest) {
         return choice;
       } else {
         fits = std::max(fits, wanted);

@@ -31,7 +31,6 @@ double bin_middle(std::size_t bin) { return (bin_begin(bin) + bin_begin(bin + 1)
 // The shares of the classes of runs, where each number is zero with this probability.
 struct RunShares {
   double of[kernels::kRunClasses];
-  double beyond;         // of longer ones
   double extra_bits = 0;
 
   explicit RunShares(double zero) {
@@ -47,7 +46,6 @@ struct RunShares {
       of[i] = at_least(i) - (i + 1 < kernels::kRunClasses ? at_least(i + 1) : 0.0);
       extra_bits += of[i] * NumberClass::at(i).extra_bits;
     }
-    beyond = 0;
   }
 };
 
@@ -106,27 +104,38 @@ float EntropyStep::rounding_for(double rate) const {
   return static_cast<float>(std::min(most, low + (0.5 - low) * near));
 }
 
+// Raw bits where zeros are few, unless the values crowd around zero even then. One alone would
+// leave more positive levels than negative ones.
 EntropyStep::Cost EntropyStep::cost_of(float step, float rounding) const {
-  const double unit = static_cast<double>(step);
-  const auto levels_from = [&](int raw_bits, std::uint32_t magnitude) {
-    const double zone = raw_bits == 0 ? 1 - static_cast<double>(rounding) : 0.5;
-    return above((magnitude + zone) * (1 << raw_bits) * unit);
-  };
-  // Raw bits where zeros are few; one alone would leave more positive levels than negative ones.
-  int raw_bits = 0;
-  double levels = levels_from(0, 0);
-  if (levels > 0.87 * count_) {
-    raw_bits = 2;
-    while (raw_bits < 7 && (levels = levels_from(raw_bits, 0)) > 0.7 * count_) ++raw_bits;
+  double rest = levels_from(step, rounding, 0, 0);
+  if (rest == 0) return {0, 0, 0};
+  Cost best = cost_with(step, rounding, 0);
+  if (rest <= 0.87 * count_) return best;
+  for (int raw_bits = 2; raw_bits < 8 && rest > 0.7 * count_; ++raw_bits) {
+    const Cost cost = cost_with(step, rounding, raw_bits);
+    if (cost.bits < best.bits) best = cost;
+    rest = levels_from(step, rounding, raw_bits, 0);
   }
-  if (levels == 0) return {0, 0, 0};
+  return best;
+}
+
+// How many values have a level of a larger magnitude than this.
+double EntropyStep::levels_from(float step, float rounding, int raw_bits,
+                                std::uint32_t magnitude) const {
+  const double zone = raw_bits == 0 ? 1 - static_cast<double>(rounding) : 0.5;
+  return above((magnitude + zone) * (1 << raw_bits) * static_cast<double>(step));
+}
+
+EntropyStep::Cost EntropyStep::cost_with(float step, float rounding, int raw_bits) const {
+  const double levels = levels_from(step, rounding, raw_bits, 0);
+  if (levels == 0) return {raw_bits * count_, 0, raw_bits};
   const double zero = 1 - levels / count_;
   const RunShares runs(zero);
   double of_class[kMagnitudeClasses];
   double extra_bits = 0, rest = levels;
   unsigned classes = 0;
   for (; classes < kMagnitudeClasses && rest > 0; ++classes) {
-    const double next = levels_from(raw_bits, NumberClass::at(classes + 1).first);
+    const double next = levels_from(step, rounding, raw_bits, NumberClass::at(classes + 1).first);
     of_class[classes] = (rest - next) / levels;
     extra_bits += of_class[classes] * NumberClass::at(classes).extra_bits;
     rest = next;
@@ -180,9 +189,9 @@ EntropyHeader EntropyStep::header_of(std::uint32_t step_bits, float rounding,
 }
 
 double EntropyStep::capacity_of(double rate) const {
-  constexpr double kEnds = 24;
-  const auto bytes = entropy_code_bytes(rate, static_cast<std::size_t>(count_));
-  return 8 * static_cast<double>(bytes) - kEnds;
+  constexpr double kEnds = 16;
+  const double bits = 8 * static_cast<double>(entropy_code_bytes(rate, static_cast<std::size_t>(count_)));
+  return bits - kEnds - std::sqrt(bits) / 2;
 }
 
 EntropyChoice EntropyStep::choose(double rate, double capacity) const {
@@ -206,10 +215,10 @@ EntropyChoice EntropyStep::choose(double rate, double capacity) const {
   if (high >= kLargestStep) return {};
   const Cost cost = cost_of(step_of(high), rounding);
   if (cost.bits == 0 || cost.bits > capacity) return {};
-  return {header_of(high, rounding, cost), rounding, high == finest};
+  return {header_of(high, rounding, cost), rounding, cost.bits, high == finest};
 }
 
-// A bin is four values, unless it is wide enough to hold all fractions of a step alike.
+// A bin is four values (the lowest, zeros), unless it is wide enough to hold all fractions of a step alike.
 double EntropyStep::loss_of(const EntropyChoice& choice) const {
   constexpr int kParts = 4;
   const bool has_step = choice.header.bits != 0;
@@ -218,7 +227,7 @@ double EntropyStep::loss_of(const EntropyChoice& choice) const {
   double loss = 0;
   for (std::size_t bin = top_ + 1; bin-- > lowest_;) {
     const double here = above_[bin - lowest_] - above_[bin - lowest_ + 1];
-    if (here == 0) continue;
+    if (here == 0 || bin == 0) continue;
     const double begin = bin_begin(bin), width = bin_begin(bin + 1) - begin;
     if (has_step && 2 * width > step) {
       loss += here * step * step / 12;

@@ -37,6 +37,8 @@ inline std::size_t entropy_code_bytes(double rate, std::size_t count) {
 struct EntropyChoice {
   EntropyHeader header;  // of zeros when nothing fits
   float rounding = 0;
+  /// That the code is expected to take.
+  double bits = 0;
   /// No finer one is possible, whatever the capacity.
   bool is_finest = false;
 
@@ -53,7 +55,7 @@ class EntropyStep {
   EntropyChoice choose(double rate, double capacity) const;
   /// The same for all that the code of this rate can take.
   EntropyChoice choose_for(double rate) const { return choose(rate, capacity_of(rate)); }
-  /// Without what ends the streams.
+  /// Without what ends the streams, and what the estimate may be wrong by.
   double capacity_of(double rate) const;
 
   /// What a choice loses: the sum of the squares, right within a percent.
@@ -69,6 +71,8 @@ class EntropyStep {
     int raw_bits;
   };
   Cost cost_of(float step, float rounding) const;
+  Cost cost_with(float step, float rounding, int raw_bits) const;
+  double levels_from(float step, float rounding, int raw_bits, std::uint32_t magnitude) const;
   double above(double magnitude) const;
   float rounding_for(double rate) const;
   EntropyHeader header_of(std::uint32_t step_bits, float rounding, const Cost& cost) const;

@@ -45,17 +45,19 @@ void AddAndBin(const float* values, const float* addend, std::size_t count, floa
 
 struct Lanes {
   const Floats d;
-  const hn::Vec<Floats> step, rounding, first, other, limit;
+  const hn::Vec<Floats> step, scale, inverse, rounding, first, other, limit;
 
   explicit HWY_INLINE Lanes(const DeadZone& zone)
       : step(hn::Set(d, zone.step)),
+        scale(hn::Set(d, zone.scale())),
+        inverse(hn::Set(d, zone.inverse())),
         rounding(hn::Set(d, zone.rounding)),
         first(hn::Set(d, zone.first)),
         other(hn::Set(d, zone.other)),
         limit(hn::Set(d, zone.limit)) {}
 
   HWY_INLINE hn::Vec<Floats> MagnitudeOf(hn::Vec<Floats> value) const {
-    const auto steps = hn::Add(hn::Div(hn::Abs(value), step), rounding);
+    const auto steps = hn::Add(hn::Mul(hn::Mul(hn::Abs(value), scale), inverse), rounding);
     return hn::Floor(hn::Min(steps, limit));
   }
   /// What a magnitude that is not zero stands for, without its sign.
@@ -65,16 +67,17 @@ struct Lanes {
   }
 };
 
-std::size_t TokensOf(const float* values, std::size_t count, const DeadZone& zone,
-                     std::uint32_t* tokens, std::uint8_t* raw) {
+template <bool kRaw>
+std::size_t Tokens(const float* values, std::size_t count, const DeadZone& zone,
+                   std::uint32_t* tokens, std::uint8_t* raw) {
   const Lanes lanes(zone);
   const Floats d;
   const Whole di;
   const hn::RebindToUnsigned<Floats> du;
   const hn::Rebind<std::uint8_t, Floats> bytes;
-  const int raw_bits = zone.raw_bits;
-  const auto half = hn::Set(di, raw_bits > 0 ? 1 << (raw_bits - 1) : 0);
-  const auto raw_mask = hn::Set(di, (1 << raw_bits) - 1);
+  [[maybe_unused]] const int raw_bits = zone.raw_bits;
+  [[maybe_unused]] const auto half = hn::Set(di, raw_bits > 0 ? 1 << (raw_bits - 1) : 0);
+  [[maybe_unused]] const auto raw_mask = hn::Set(di, (1 << raw_bits) - 1);
   const auto low_half = hn::Set(du, 0xFFFFu);
   std::size_t written = 0, i = 0;
   for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) {
@@ -82,7 +85,7 @@ std::size_t TokensOf(const float* values, std::size_t count, const DeadZone& zon
     const auto magnitude = hn::ConvertTo(di, lanes.MagnitudeOf(value));
     const auto negative = hn::BroadcastSignBit(hn::BitCast(di, value));
     auto level = hn::Sub(hn::Xor(magnitude, negative), negative);
-    if (raw_bits > 0) {
+    if constexpr (kRaw) {
       const auto raised = hn::Add(level, half);
       const auto code = hn::BitCast(du, hn::And(raised, raw_mask));
       hn::StoreU(hn::TruncateTo(bytes, code), bytes, raw + i);
@@ -102,6 +105,12 @@ std::size_t TokensOf(const float* values, std::size_t count, const DeadZone& zon
     if (level != 0) tokens[written++] = level_token(static_cast<std::uint32_t>(i), level);
   }
   return written;
+}
+
+std::size_t TokensOf(const float* values, std::size_t count, const DeadZone& zone,
+                     std::uint32_t* tokens, std::uint8_t* raw) {
+  return zone.raw_bits > 0 ? Tokens<true>(values, count, zone, tokens, raw)
+                           : Tokens<false>(values, count, zone, tokens, raw);
 }
 
 void KeepLoss(float* values, std::size_t count, const DeadZone& zone) {
@@ -163,13 +172,20 @@ void add_and_count(const float* values, const float* addend, std::size_t count, 
                    std::uint32_t* histogram) {
   constexpr std::size_t kBlock = 1024;
   std::uint32_t bins[kBlock];
+  std::uint32_t odd[kMagnitudeBins] = {};  // two counts of a bin do not wait for each other
   for (std::size_t at = 0; at < count; at += kBlock) {
     const std::size_t length = std::min(kBlock, count - at);
     const bool adds = addend != nullptr;
     HWY_DYNAMIC_DISPATCH(AddAndBin)
     (values + at, adds ? addend + at : nullptr, length, adds ? sums + at : nullptr, bins);
-    for (std::size_t i = 0; i < length; ++i) ++histogram[bins[i]];
+    std::size_t i = 0;
+    for (; i + 2 <= length; i += 2) {
+      ++histogram[bins[i]];
+      ++odd[bins[i + 1]];
+    }
+    if (i < length) ++histogram[bins[i]];
   }
+  for (std::size_t bin = 0; bin < kMagnitudeBins; ++bin) histogram[bin] += odd[bin];
 }
 
 std::size_t tokens_of(const float* values, std::size_t count, const DeadZone& zone,

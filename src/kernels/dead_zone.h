@@ -20,7 +20,7 @@ constexpr std::size_t kFirstInfiniteBin = std::size_t{0x7F800000} >> kMagnitudeS
 void add_and_count(const float* values, const float* addend, std::size_t count, float* sums,
                    std::uint32_t* histogram);
 
-/// A value x becomes q = floor(min(|x| / step + rounding, limit)), with the sign of x. It stands
+/// A value x becomes q = floor(min(|x| * scale * inverse + rounding, limit)), with the sign of x. It stands
 /// for sign(q) * step * (|q| + first) where |q| is 1, (|q| + other) where it is larger, and 0 where
 /// q is. With raw bits r > 0 only (q + 2^(r-1)) >> r is coded as a level, and the r bits below it
 /// are kept as they are.
@@ -31,6 +31,10 @@ struct DeadZone {
   float other;
   float limit;  // a whole number, at most kLargestLevel
   int raw_bits;
+
+  /// Their product is 1 / step; each is finite, and the products with values are, too.
+  float scale() const { return step < 0x1.0p-64f ? 0x1.0p64f : 1.0f; }
+  float inverse() const { return 1.0f / (step * scale()); }
 };
 
 /// Room behind the tokens that `tokens_of` may write to.

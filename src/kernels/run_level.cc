@@ -6,6 +6,8 @@
 #include <mutex>
 #include <string_view>
 
+#include "hwy/base.h"
+
 namespace lgreco::kernels {
 namespace {
 
@@ -168,80 +170,94 @@ double zero_share_of(int table) {
 
 RunLevelWriter::RunLevelWriter(int table, std::span<std::byte> out)
     : words_(table_at<RunLevelWords>(table)),
-      at_(out.data()),
+      stream_{.at = out.data()},
       limit_(out.data() + out.size()),
       begin_(out.data()) {}
 
 // Leaves fewer than 8 bits.
 template <bool kBackward>
-void RunLevelWriter::flush() {
-  const int whole = bits_ / 8;
-  if ((kBackward ? at_ - limit_ : limit_ - at_) >= 8) {
-    if constexpr (kBackward) {
-      const std::uint64_t swapped = byte_swapped(word_);
-      std::memcpy(at_ - 8, &swapped, 8);
-      at_ -= whole;
-    } else {
-      std::memcpy(at_, &word_, 8);
-      at_ += whole;
-    }
-    word_ >>= 8 * whole;
-    bits_ -= 8 * whole;
+HWY_INLINE void RunLevelWriter::flush(Stream& stream) {
+  if (HWY_UNLIKELY((kBackward ? stream.at - limit_ : limit_ - stream.at) < 8)) {
+    Stream slow = stream;  // its address would keep the other one in memory
+    flush_bytes<kBackward>(slow);
+    stream = slow;
     return;
   }
-  for (; bits_ >= 8; bits_ -= 8, word_ >>= 8) {
-    if (at_ == limit_) {
+  const int whole = stream.bits / 8;
+  if constexpr (kBackward) {
+    const std::uint64_t swapped = byte_swapped(stream.word);
+    std::memcpy(stream.at - 8, &swapped, 8);
+    stream.at -= whole;
+  } else {
+    std::memcpy(stream.at, &stream.word, 8);
+    stream.at += whole;
+  }
+  stream.word >>= 8 * whole;
+  stream.bits -= 8 * whole;
+}
+
+// Where there is little room, or none.
+template <bool kBackward>
+HWY_NOINLINE void RunLevelWriter::flush_bytes(Stream& stream) {
+  for (; stream.bits >= 8; stream.bits -= 8, stream.word >>= 8) {
+    if (stream.at == limit_) {
       ++excess_;
     } else {
-      *(kBackward ? --at_ : at_++) = static_cast<std::byte>(word_);
+      *(kBackward ? --stream.at : stream.at++) = static_cast<std::byte>(stream.word);
     }
   }
 }
 
 template <bool kBackward>
-void RunLevelWriter::put_slowly(std::uint32_t run, std::uint32_t magnitude, bool negative) {
+HWY_NOINLINE void RunLevelWriter::put_slowly(std::uint32_t run, std::uint32_t magnitude, bool negative,
+                                Stream& stream) {
   const unsigned run_class = NumberClass::of(run), level_class = NumberClass::of(magnitude);
   const auto append = [&](std::uint64_t bits, int count) {
-    word_ |= bits << bits_;
-    bits_ += count;
+    stream.word |= bits << stream.bits;
+    stream.bits += count;
   };
   const bool has_word = run_class < kRunClasses && level_class < kLevelClasses &&
                         words_.words[run_class * kLevelClasses + level_class].length > 0;
-  const Word word = words_.words[has_word ? run_class * kLevelClasses + level_class : kEscape];
+  const Word word =
+      words_.words[has_word ? run_class * kLevelClasses + level_class : kEscape];
   append(word.bits, static_cast<int>(word.length));
   if (!has_word) {
     append(run_class, kRunClassBits);
     append(level_class, kLevelClassBits);
   }
-  flush<kBackward>();
+  flush<kBackward>(stream);
   const auto runs = NumberClass::at(run_class), levels = NumberClass::at(level_class);
   append(run - runs.first, runs.extra_bits);
   append(magnitude - levels.first, levels.extra_bits);
   append(negative ? 1 : 0, 1);
-  flush<kBackward>();
+  flush<kBackward>(stream);
 }
 
 template <bool kBackward>
 void RunLevelWriter::put_tokens(std::span<const std::uint32_t> tokens) {
   const auto& quick = words_.quick;
+  Stream stream = stream_;
   for (const std::uint32_t token : tokens) {
     const std::uint64_t place = before_ + (token >> 16);
-    const auto run = static_cast<std::uint32_t>(place - next_);
-    next_ = place + 1;
+    const auto run = static_cast<std::uint32_t>(place - stream.next);
+    stream.next = place + 1;
     const auto level = static_cast<std::int16_t>(token);
     const std::uint32_t negative = level < 0;
     const auto magnitude = static_cast<std::uint32_t>(negative ? -level : level) - 1;
     const std::uint32_t entry =
         run < kQuickRuns && magnitude < kQuickMagnitudes ? quick[run][magnitude] : 0;
     if (entry == 0) {
-      put_slowly<kBackward>(run, magnitude, negative != 0);
+      Stream slow = stream;  // its address would keep the other one in memory
+      put_slowly<kBackward>(run, magnitude, negative != 0, slow);
+      stream = slow;
       continue;
     }
     const int length = static_cast<int>(entry & 0xFF);
-    word_ |= (std::uint64_t{entry >> 8} | std::uint64_t{negative} << length) << bits_;
-    bits_ += length + 1;
-    flush<kBackward>();
+    stream.word |= (std::uint64_t{entry >> 8} | std::uint64_t{negative} << length) << stream.bits;
+    stream.bits += length + 1;
+    flush<kBackward>(stream);  // always: when it is time could not be foreseen
   }
+  stream_ = stream;
 }
 
 void RunLevelWriter::put(std::span<const std::uint32_t> tokens, std::size_t length) {
@@ -253,57 +269,66 @@ void RunLevelWriter::put(std::span<const std::uint32_t> tokens, std::size_t leng
 void RunLevelWriter::finish_stream() {
   const std::uint32_t end = level_token(0, 1);
   if (!empty_) put({&end, 1}, 0);
-  if (bits_ > 0) {
-    bits_ = 8;
-    backward_ ? flush<true>() : flush<false>();
+  if (stream_.bits > 0) {
+    stream_.bits = 8;
+    backward_ ? flush<true>(stream_) : flush<false>(stream_);
   }
-  used_ += static_cast<std::size_t>(backward_ ? begin_ - at_ : at_ - begin_);
+  used_ += static_cast<std::size_t>(backward_ ? begin_ - stream_.at : stream_.at - begin_);
   if (backward_) {
-    std::fill(limit_, at_, std::byte{0});
+    std::fill(limit_, stream_.at, std::byte{0});
     return;
   }
   begin_ = limit_;  // of the second stream
-  limit_ = at_;
-  at_ = begin_;
+  limit_ = stream_.at;
+  stream_ = {.at = begin_};
   backward_ = empty_ = true;
-  before_ = next_ = 0;
+  before_ = 0;
 }
 
-RunLevelReader::RunLevelReader(int table, std::span<const std::byte> in, std::size_t count)
-    : entries_(table_at<RunLevelEntries>(table)), in_(in) {
-  const std::size_t first = first_stream(count);
-  if (first > 0) advance<false>(first_);
-  if (count > first) advance<true>(second_);
-  first_.next -= first > 0 ? 1 : 0;
-  second_.next -= count > first ? 1 : 0;
-}
-
-// At least 56 bits; zeros where there are no more bytes.
 template <bool kBackward>
-void RunLevelReader::refill(Stream& stream) const {
-  std::uint64_t loaded = 0;
-  if (stream.offset + 8 <= in_.size()) {
-    const std::byte* at = kBackward ? in_.data() + in_.size() - stream.offset - 8
-                                    : in_.data() + stream.offset;
-    std::memcpy(&loaded, at, 8);
-    if constexpr (kBackward) loaded = byte_swapped(loaded);
-  } else {
-    for (std::size_t i = 0; i < 8 && stream.offset + i < in_.size(); ++i) {
-      const std::size_t at = stream.offset + i;
-      const std::byte byte = in_[kBackward ? in_.size() - 1 - at : at];
-      loaded |= std::uint64_t{std::to_integer<std::uint8_t>(byte)} << (8 * i);
-    }
+HWY_INLINE std::uint64_t RunLevelReader::load(std::size_t offset) const {
+  std::uint64_t loaded;
+  if constexpr (kBackward) {
+    std::memcpy(&loaded, in_.data() + in_.size() - offset - 8, 8);
+    return byte_swapped(loaded);
   }
+  std::memcpy(&loaded, in_.data() + offset, 8);
+  return loaded;
+}
+
+// Zeros where there are no more bytes.
+template <bool kBackward>
+HWY_NOINLINE std::uint64_t RunLevelReader::load_end(std::size_t offset) const {
+  std::uint64_t loaded = 0;
+  for (std::size_t i = 0; i < 8 && offset + i < in_.size(); ++i) {
+    const std::size_t at = offset + i;
+    const std::byte byte = in_[kBackward ? in_.size() - 1 - at : at];
+    loaded |= std::uint64_t{std::to_integer<std::uint8_t>(byte)} << (8 * i);
+  }
+  return loaded;
+}
+
+// At least 56 bits. kInside: 8 bytes from the stream's offset on exist.
+template <bool kBackward, bool kInside>
+HWY_INLINE void RunLevelReader::refill(Stream& stream) const {
+  const bool inside = kInside || stream.offset + 8 <= in_.size();
+  const std::uint64_t loaded =
+      inside ? load<kBackward>(stream.offset) : load_end<kBackward>(stream.offset);
   stream.word |= loaded << stream.bits;
   stream.offset += static_cast<std::size_t>(63 - stream.bits) / 8;
   stream.bits |= 56;
 }
 
-template <bool kBackward>
-void RunLevelReader::advance(Stream& stream) const {
-  refill<kBackward>(stream);
+template <bool kBackward, bool kInside>
+HWY_INLINE void RunLevelReader::advance(Stream& stream) const {
+  refill<kBackward, kInside>(stream);
   const std::uint32_t entry = entries_.quick[stream.word & ((1u << kPeek) - 1)];
-  if (entry == 0) return advance_slowly<kBackward>(stream);
+  if (HWY_UNLIKELY(entry == 0)) {
+    Stream slow = stream;  // its address would keep the other one in memory
+    advance_slowly<kBackward>(slow);
+    stream = slow;
+    return;
+  }
   stream.word >>= entry & 63;
   stream.bits -= static_cast<int>(entry & 63);
   stream.next += 1 + (entry >> 6 & (kQuickRunLimit - 1));
@@ -311,7 +336,7 @@ void RunLevelReader::advance(Stream& stream) const {
 }
 
 template <bool kBackward>
-void RunLevelReader::advance_slowly(Stream& stream) const {
+HWY_NOINLINE void RunLevelReader::advance_slowly(Stream& stream) const {
   const auto take = [&](int count) {
     const auto bits =
         static_cast<std::uint32_t>(stream.word & ((std::uint64_t{1} << count) - 1));
@@ -327,7 +352,7 @@ void RunLevelReader::advance_slowly(Stream& stream) const {
     run_class = take(kRunClassBits);
     level_class = take(kLevelClassBits);
   }
-  refill<kBackward>(stream);
+  refill<kBackward, false>(stream);
   const auto runs = NumberClass::at(run_class), levels = NumberClass::at(level_class);
   const std::uint32_t run = runs.first + take(runs.extra_bits);
   const std::uint32_t magnitude = levels.first + take(levels.extra_bits);
@@ -338,18 +363,29 @@ void RunLevelReader::advance_slowly(Stream& stream) const {
   stream.level = negative ? -level : level;
 }
 
+RunLevelReader::RunLevelReader(int table, std::span<const std::byte> in, std::size_t count)
+    : entries_(table_at<RunLevelEntries>(table)), in_(in) {
+  const std::size_t first = first_stream(count);
+  if (first > 0) advance<false, false>(first_);
+  if (count > first) advance<true, false>(second_);
+  first_.next -= first > 0 ? 1 : 0;
+  second_.next -= count > first ? 1 : 0;
+}
+
 void RunLevelReader::read(std::span<std::int16_t> first, std::span<std::int16_t> second) {
   Stream a = first_, b = second_;
-  while (a.next < first.size() && b.next < second.size()) {
+  const std::size_t inside = in_.size() < 8 ? 0 : in_.size() - 7;  // where offsets are
+  while (a.next < first.size() && b.next < second.size() && a.offset < inside &&
+         b.offset < inside) {
     first[a.next] = static_cast<std::int16_t>(a.level);
     second[b.next] = static_cast<std::int16_t>(b.level);
-    advance<false>(a);
-    advance<true>(b);
+    advance<false, true>(a);
+    advance<true, true>(b);
   }
-  for (; a.next < first.size(); advance<false>(a)) {
+  for (; a.next < first.size(); advance<false, false>(a)) {
     first[a.next] = static_cast<std::int16_t>(a.level);
   }
-  for (; b.next < second.size(); advance<true>(b)) {
+  for (; b.next < second.size(); advance<true, false>(b)) {
     second[b.next] = static_cast<std::int16_t>(b.level);
   }
   a.next -= first.size();

@@ -58,7 +58,7 @@ struct NumberClass {
 /// The tables are for `kLevelShapes` laws, from light to heavy tails, and for each of them for
 /// `kZeroShares` shares of zeros, from few to many.
 constexpr int kLevelShapes = 4, kZeroShares = 16, kLevelTables = kLevelShapes * kZeroShares;
-constexpr unsigned kRunClasses = 26, kLevelClasses = 16;  // that have words of their own
+constexpr unsigned kRunClasses = 26, kLevelClasses = 22;  // that have words of their own
 
 /// The lengths of the words.
 struct RunLevelLengths {
@@ -87,25 +87,32 @@ class RunLevelWriter {
   std::size_t excess() const { return excess_; }
 
  private:
+  // Of one stream. A copy stays in registers, where what is written cannot be.
+  struct Stream {
+    std::byte* at;           // where the next byte goes
+    std::uint64_t word = 0;  // bits that are not written yet
+    int bits = 0;
+    std::uint64_t next = 0;  // the place behind the last level
+  };
+
   template <bool kBackward>
   void put_tokens(std::span<const std::uint32_t> tokens);
   template <bool kBackward>
-  void flush();
+  void flush(Stream& stream);
   template <bool kBackward>
-  void put_slowly(std::uint32_t run, std::uint32_t magnitude, bool negative);
+  void flush_bytes(Stream& stream);
+  template <bool kBackward>
+  void put_slowly(std::uint32_t run, std::uint32_t magnitude, bool negative, Stream& stream);
 
   const RunLevelWords& words_;
-  std::byte* at_;     // where the next byte of this stream goes
-  std::byte* limit_;  // where it may not
+  Stream stream_;
+  std::byte* limit_;  // where no byte may go
   std::byte* begin_;
   std::size_t used_ = 0;
   std::size_t excess_ = 0;
   bool backward_ = false;
   bool empty_ = true;
-  std::uint64_t word_ = 0;  // bits that are not written yet
-  int bits_ = 0;
   std::uint64_t before_ = 0;  // numbers of this stream in earlier blocks
-  std::uint64_t next_ = 0;    // the place behind the last level
 };
 
 /// Reads bytes of any origin.
@@ -129,8 +136,12 @@ class RunLevelReader {
     bool impossible = false;
   };
   template <bool kBackward>
-  void refill(Stream& stream) const;
+  std::uint64_t load(std::size_t offset) const;
   template <bool kBackward>
+  std::uint64_t load_end(std::size_t offset) const;
+  template <bool kBackward, bool kInside>
+  void refill(Stream& stream) const;
+  template <bool kBackward, bool kInside>
   void advance(Stream& stream) const;
   template <bool kBackward>
   void advance_slowly(Stream& stream) const;

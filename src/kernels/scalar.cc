@@ -274,7 +274,7 @@ float value_of(float magnitude, const DeadZone& zone) {
 namespace {
 
 float magnitude_of(float value, const DeadZone& zone) {
-  return std::floor(std::min(std::abs(value) / zone.step + zone.rounding, zone.limit));
+  return std::floor(std::min(std::abs(value) * zone.scale() * zone.inverse() + zone.rounding, zone.limit));
 }
 
 std::int32_t half_of(const DeadZone& zone) {
@@ -284,7 +284,8 @@ std::int32_t half_of(const DeadZone& zone) {
 }  // namespace
 
 float sent_of(float value, const DeadZone& zone) {
-  return std::copysign(value_of(magnitude_of(value, zone), zone), value);
+  const float magnitude = magnitude_of(value, zone);
+  return magnitude == 0 ? 0 : std::copysign(value_of(magnitude, zone), value);
 }
 
 std::int32_t level_of(float value, const DeadZone& zone, std::uint8_t* raw) {
