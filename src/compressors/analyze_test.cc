@@ -171,7 +171,8 @@ TEST(Analyze, IsTheExpectationOverTheDraws) {
 
 TEST(Analyze, ZeroLayerLosesNothing) {
   const std::vector<float> zeros(3000, 0.0f);
-  for (const auto& spellings : {kQuantize, kTopK, kCast, kEntropy, {"dense", "low_rank:1", "low_rank:4"}}) {
+  for (const auto& spellings :
+       {kQuantize, kTopK, kCast, kEntropy, {"dense", "low_rank:1", "low_rank:4"}}) {
     for (double error : errors_of(zeros, {30, 100}, spellings)) EXPECT_EQ(error, 0);
   }
 }

@@ -50,10 +50,10 @@ std::string as_identifier(const testing::TestParamInfo<std::string>& info) {
 
 std::vector<std::string> coded_spellings() {
   std::vector<std::string> spellings = examples(/*coded=*/true);
-  for (const char* more : {"cast:fp16", "quantize:1", "quantize:2:rounding=nearest",
-                           "quantize:3:bucket=64", "quantize:5", "quantize:8",
-                           "quantize:8:rounding=nearest", "topk:0.5:values=fp32", "topk:1", "entropy:0.03", "entropy:0.25",
-                           "entropy:1", "entropy:3.5", "entropy:8"}) {
+  for (const char* more :
+       {"cast:fp16", "quantize:1", "quantize:2:rounding=nearest", "quantize:3:bucket=64",
+        "quantize:5", "quantize:8", "quantize:8:rounding=nearest", "topk:0.5:values=fp32", "topk:1",
+        "entropy:0.03", "entropy:0.25", "entropy:1", "entropy:3.5", "entropy:8"}) {
     spellings.emplace_back(more);
   }
   return spellings;

@@ -65,8 +65,8 @@ class Entropy final : public CodedCompressor {
     if (!header.is_valid()) return Status::corrupt("[entropy] the step is zero or too large");
     const std::size_t raw_bytes = kernels::packed_bytes(accumulator.size(), header.raw_bits());
     if (raw_bytes > code.size() ||
-        !kernels::spare_bits_are_zero(code.data(), accumulator.size() * static_cast<std::size_t>(
-                                                                            header.raw_bits()))) {
+        !kernels::spare_bits_are_zero(
+            code.data(), accumulator.size() * static_cast<std::size_t>(header.raw_bits()))) {
       return Status::corrupt("[entropy] too many raw bits, or a spare one behind them is set");
     }
     if (!add_decoded(header, code.first(raw_bytes), code.subspan(raw_bytes), accumulator)) {
@@ -136,8 +136,7 @@ class Entropy final : public CodedCompressor {
     for (std::size_t at = 0; at < values.size(); at += kLevelBlock) {
       if (at == first) writer.finish_stream();
       const std::size_t length = std::min(kLevelBlock, values.size() - at);
-      const std::size_t found =
-          kernels::tokens_of(values.data() + at, length, zone, tokens, raw);
+      const std::size_t found = kernels::tokens_of(values.data() + at, length, zone, tokens, raw);
       if (zone.raw_bits > 0) {
         auto* packed = reinterpret_cast<std::uint8_t*>(code.data());
         kernels::pack_codes(raw, length, zone.raw_bits,
@@ -164,8 +163,8 @@ class Entropy final : public CodedCompressor {
         kernels::unpack_codes(packed + kernels::packed_bytes(at, zone.raw_bits), block.size(),
                               zone.raw_bits, raw);
       }
-      possible &= kernels::add_levels(block.data(), raw, block.size(), zone,
-                                      accumulator.data() + at);
+      possible &=
+          kernels::add_levels(block.data(), raw, block.size(), zone, accumulator.data() + at);
     };
     for (std::size_t at = 0; at < first; at += kLevelBlock) {
       const auto block_at = [&](int stream, std::size_t begin, std::size_t end) {

@@ -190,7 +190,8 @@ EntropyHeader EntropyStep::header_of(std::uint32_t step_bits, float rounding,
 
 double EntropyStep::capacity_of(double rate) const {
   constexpr double kEnds = 16;
-  const double bits = 8 * static_cast<double>(entropy_code_bytes(rate, static_cast<std::size_t>(count_)));
+  const double bits =
+      8 * static_cast<double>(entropy_code_bytes(rate, static_cast<std::size_t>(count_)));
   return bits - kEnds - std::sqrt(bits) / 2;
 }
 
@@ -199,7 +200,8 @@ EntropyChoice EntropyStep::choose(double rate, double capacity) const {
   const float rounding = rounding_for(rate);
   const double largest = bin_begin(top_ + 1);
   const auto bits_above = [](double step) {
-    return std::clamp<std::uint32_t>(kernels::bf16_above(static_cast<float>(step)), 1, kLargestStep);
+    return std::clamp<std::uint32_t>(kernels::bf16_above(static_cast<float>(step)), 1,
+                                     kLargestStep);
   };
   // No magnitude exceeds kLargestLevel; and all values are zeros.
   std::uint32_t low = bits_above(largest / 32000), high = bits_above(2.5 * largest);
@@ -218,7 +220,8 @@ EntropyChoice EntropyStep::choose(double rate, double capacity) const {
   return {header_of(high, rounding, cost), rounding, cost.bits, high == finest};
 }
 
-// A bin is four values (the lowest, zeros), unless it is wide enough to hold all fractions of a step alike.
+// A bin is four values (the lowest, zeros), unless it is wide enough to hold all fractions of a
+// step alike.
 double EntropyStep::loss_of(const EntropyChoice& choice) const {
   constexpr int kParts = 4;
   const bool has_step = choice.header.bits != 0;

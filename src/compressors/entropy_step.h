@@ -78,8 +78,8 @@ class EntropyStep {
   EntropyHeader header_of(std::uint32_t step_bits, float rounding, const Cost& cost) const;
 
   double count_;
-  std::size_t top_ = 0;     // the largest bin that is not empty
-  std::size_t lowest_ = 0;  // the bin of above_[0]
+  std::size_t top_ = 0;           // the largest bin that is not empty
+  std::size_t lowest_ = 0;        // the bin of above_[0]
   double above_[kBins + 2] = {};  // values in this bin or a higher one
   double mean_over_root_ = 0;     // of the magnitudes: about 0.8 for a normal law, less for others
 };

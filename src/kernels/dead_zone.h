@@ -20,10 +20,10 @@ constexpr std::size_t kFirstInfiniteBin = std::size_t{0x7F800000} >> kMagnitudeS
 void add_and_count(const float* values, const float* addend, std::size_t count, float* sums,
                    std::uint32_t* histogram);
 
-/// A value x becomes q = floor(min(|x| * scale * inverse + rounding, limit)), with the sign of x. It stands
-/// for sign(q) * step * (|q| + first) where |q| is 1, (|q| + other) where it is larger, and 0 where
-/// q is. With raw bits r > 0 only (q + 2^(r-1)) >> r is coded as a level, and the r bits below it
-/// are kept as they are.
+/// A value x becomes q = floor(min(|x| * scale * inverse + rounding, limit)), with the sign of x.
+/// It stands for sign(q) * step * (|q| + first) where |q| is 1, (|q| + other) where it is larger,
+/// and 0 where q is. With raw bits r > 0 only (q + 2^(r-1)) >> r is coded as a level, and the r
+/// bits below it are kept as they are.
 struct DeadZone {
   float step;
   float rounding;

@@ -680,8 +680,7 @@ TEST_P(KernelsTest, DeadZone) {
       }
       std::vector<float> sum(count, 0.0f), expected_sum(count, 0.0f);
       EXPECT_TRUE(add_levels(levels.data(), raw.data(), count, zone, sum.data()));
-      EXPECT_TRUE(
-          scalar::add_levels(levels.data(), raw.data(), count, zone, expected_sum.data()));
+      EXPECT_TRUE(scalar::add_levels(levels.data(), raw.data(), count, zone, expected_sum.data()));
       EXPECT_TRUE(same_bits(sum, expected_sum));
       for (std::size_t i = 0; i < count; ++i) {
         ASSERT_EQ(std::bit_cast<std::uint32_t>(values[i] - sum[i]),

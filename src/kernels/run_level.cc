@@ -148,8 +148,7 @@ const RunLevelLengths& run_level_lengths(int table) {
   static const auto lengths = [] {
     std::array<RunLevelLengths, kLevelTables> all;
     for (int i = 0; i < kLevelTables; ++i) {
-      all[i].escaped =
-          static_cast<float>(length_of(i, kEscape) + kRunClassBits + kLevelClassBits);
+      all[i].escaped = static_cast<float>(length_of(i, kEscape) + kRunClassBits + kLevelClassBits);
       for (unsigned symbol = 0; symbol < kEscape; ++symbol) {
         const unsigned length = length_of(i, symbol);
         all[i].bits[symbol / kLevelClasses][symbol % kLevelClasses] =
@@ -209,8 +208,8 @@ HWY_NOINLINE void RunLevelWriter::flush_bytes(Stream& stream) {
 }
 
 template <bool kBackward>
-HWY_NOINLINE void RunLevelWriter::put_slowly(std::uint32_t run, std::uint32_t magnitude, bool negative,
-                                Stream& stream) {
+HWY_NOINLINE void RunLevelWriter::put_slowly(std::uint32_t run, std::uint32_t magnitude,
+                                             bool negative, Stream& stream) {
   const unsigned run_class = NumberClass::of(run), level_class = NumberClass::of(magnitude);
   const auto append = [&](std::uint64_t bits, int count) {
     stream.word |= bits << stream.bits;
@@ -218,8 +217,7 @@ HWY_NOINLINE void RunLevelWriter::put_slowly(std::uint32_t run, std::uint32_t ma
   };
   const bool has_word = run_class < kRunClasses && level_class < kLevelClasses &&
                         words_.words[run_class * kLevelClasses + level_class].length > 0;
-  const Word word =
-      words_.words[has_word ? run_class * kLevelClasses + level_class : kEscape];
+  const Word word = words_.words[has_word ? run_class * kLevelClasses + level_class : kEscape];
   append(word.bits, static_cast<int>(word.length));
   if (!has_word) {
     append(run_class, kRunClassBits);
@@ -338,8 +336,7 @@ HWY_INLINE void RunLevelReader::advance(Stream& stream) const {
 template <bool kBackward>
 HWY_NOINLINE void RunLevelReader::advance_slowly(Stream& stream) const {
   const auto take = [&](int count) {
-    const auto bits =
-        static_cast<std::uint32_t>(stream.word & ((std::uint64_t{1} << count) - 1));
+    const auto bits = static_cast<std::uint32_t>(stream.word & ((std::uint64_t{1} << count) - 1));
     stream.word >>= count;
     stream.bits -= count;
     return bits;
@@ -397,7 +394,9 @@ void RunLevelReader::read(std::span<std::int16_t> first, std::span<std::int16_t>
 bool RunLevelReader::is_well_formed() const {
   const auto is_end = [](const Stream& s) { return s.next == 0 && s.level == 1 && !s.impossible; };
   if (!is_end(first_) || !is_end(second_)) return false;
-  const auto bits_of = [](const Stream& s) { return 8 * s.offset - static_cast<std::size_t>(s.bits); };
+  const auto bits_of = [](const Stream& s) {
+    return 8 * s.offset - static_cast<std::size_t>(s.bits);
+  };
   const std::size_t first = bits_of(first_), second = bits_of(second_);
   const std::size_t first_bytes = (first + 7) / 8, second_bytes = (second + 7) / 8;
   if (first_bytes + second_bytes > in_.size()) return false;

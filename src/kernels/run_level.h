@@ -129,9 +129,9 @@ class RunLevelReader {
  private:
   struct Stream {
     std::uint64_t word = 0;
-    int bits = 0;             // of `word`
-    std::size_t offset = 0;   // bytes taken into `word`
-    std::uint64_t next = 0;   // place of the level that is read already, from this block on
+    int bits = 0;            // of `word`
+    std::size_t offset = 0;  // bytes taken into `word`
+    std::uint64_t next = 0;  // place of the level that is read already, from this block on
     std::int32_t level = 1;
     bool impossible = false;
   };

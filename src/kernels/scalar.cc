@@ -274,7 +274,8 @@ float value_of(float magnitude, const DeadZone& zone) {
 namespace {
 
 float magnitude_of(float value, const DeadZone& zone) {
-  return std::floor(std::min(std::abs(value) * zone.scale() * zone.inverse() + zone.rounding, zone.limit));
+  return std::floor(
+      std::min(std::abs(value) * zone.scale() * zone.inverse() + zone.rounding, zone.limit));
 }
 
 std::int32_t half_of(const DeadZone& zone) {

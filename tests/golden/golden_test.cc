@@ -126,12 +126,11 @@ testing::AssertionResult contains(const std::string& text, const char* part) {
 
 class GoldenTest : public testing::TestWithParam<Case> {};
 
-INSTANTIATE_TEST_SUITE_P(Payloads, GoldenTest, testing::ValuesIn(kCases),
-                         [](const auto& info) {
-                           std::string name = info.param.name;
-                           std::replace(name.begin(), name.end(), '.', '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(Payloads, GoldenTest, testing::ValuesIn(kCases), [](const auto& info) {
+  std::string name = info.param.name;
+  std::replace(name.begin(), name.end(), '.', '_');
+  return name;
+});
 
 TEST_P(GoldenTest, EncodesToTheSameBytes) {
   const Bytes payload = encode(GetParam());
