@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "hwy/base.h"
+#include "src/kernels/run_level_words.h"
 
 namespace lgreco::kernels {
 namespace {
@@ -50,19 +51,18 @@ std::array<Word, kWords> words_of(int table) {
   return words;
 }
 
-constexpr std::uint32_t kQuickRuns = 64, kQuickMagnitudes = 16;
-
 }  // namespace
 
 // A token of a table: all its bits but the sign (24), their number (8); zero: take the slow way.
 struct RunLevelWords {
   std::array<Word, kWords> words;
-  std::uint32_t quick[kQuickRuns][kQuickMagnitudes];
+  QuickWords quick;
 
   void build(int table) {
     words = words_of(table);
     for (std::uint32_t run = 0; run < kQuickRuns; ++run) {
-      for (std::uint32_t m = 0; m < kQuickMagnitudes; ++m) quick[run][m] = quick_of(run, m);
+      for (std::uint32_t m = 0; m < kQuickMagnitudes; ++m)
+        quick[run * kQuickMagnitudes + m] = quick_of(run, m);
     }
   }
 
@@ -182,17 +182,17 @@ HWY_INLINE void RunLevelWriter::flush(Stream& stream) {
     stream = slow;
     return;
   }
-  const int whole = stream.bits / 8;
+  const unsigned whole = stream.bits & ~7u;
   if constexpr (kBackward) {
     const std::uint64_t swapped = byte_swapped(stream.word);
     std::memcpy(stream.at - 8, &swapped, 8);
-    stream.at -= whole;
+    stream.at -= whole / 8;
   } else {
     std::memcpy(stream.at, &stream.word, 8);
-    stream.at += whole;
+    stream.at += whole / 8;
   }
-  stream.word >>= 8 * whole;
-  stream.bits -= 8 * whole;
+  stream.word >>= whole;
+  stream.bits &= 7;
 }
 
 // Where there is little room, or none.
@@ -208,12 +208,14 @@ HWY_NOINLINE void RunLevelWriter::flush_bytes(Stream& stream) {
 }
 
 template <bool kBackward>
-HWY_NOINLINE void RunLevelWriter::put_slowly(std::uint32_t run, std::uint32_t magnitude,
-                                             bool negative, Stream& stream) {
+HWY_NOINLINE void RunLevelWriter::put_slowly(std::uint32_t run, std::int32_t level,
+                                             Stream& stream) {
+  const bool negative = level < 0;
+  const auto magnitude = static_cast<std::uint32_t>(negative ? -level : level) - 1;
   const unsigned run_class = NumberClass::of(run), level_class = NumberClass::of(magnitude);
   const auto append = [&](std::uint64_t bits, int count) {
     stream.word |= bits << stream.bits;
-    stream.bits += count;
+    stream.bits += static_cast<unsigned>(count);
   };
   const bool has_word = run_class < kRunClasses && level_class < kLevelClasses &&
                         words_.words[run_class * kLevelClasses + level_class].length > 0;
@@ -233,34 +235,36 @@ HWY_NOINLINE void RunLevelWriter::put_slowly(std::uint32_t run, std::uint32_t ma
 
 template <bool kBackward>
 void RunLevelWriter::put_tokens(std::span<const std::uint32_t> tokens) {
-  const auto& quick = words_.quick;
+  std::uint32_t words[kLevelBlock + kWordPadding];
+  quick_words(tokens.data(), tokens.size(), words_.quick, words);
+  const auto place = [&](std::size_t i) { return before_ + (tokens[i] >> 16); };
+  const auto run = [&](std::size_t i) {
+    return static_cast<std::uint32_t>(place(i) - (i == 0 ? next_ : place(i - 1) + 1));
+  };
+  const auto level = [&](std::size_t i) {
+    return std::int32_t{static_cast<std::int16_t>(tokens[i])};
+  };
+  words[0] = quick_word(run(0), level(0), words_.quick);
   Stream stream = stream_;
-  for (const std::uint32_t token : tokens) {
-    const std::uint64_t place = before_ + (token >> 16);
-    const auto run = static_cast<std::uint32_t>(place - stream.next);
-    stream.next = place + 1;
-    const auto level = static_cast<std::int16_t>(token);
-    const std::uint32_t negative = level < 0;
-    const auto magnitude = static_cast<std::uint32_t>(negative ? -level : level) - 1;
-    const std::uint32_t entry =
-        run < kQuickRuns && magnitude < kQuickMagnitudes ? quick[run][magnitude] : 0;
-    if (entry == 0) {
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    const std::uint32_t word = words[i];
+    if (HWY_UNLIKELY(word == 0)) {
       Stream slow = stream;  // its address would keep the other one in memory
-      put_slowly<kBackward>(run, magnitude, negative != 0, slow);
+      put_slowly<kBackward>(run(i), level(i), slow);
       stream = slow;
       continue;
     }
-    const int length = static_cast<int>(entry & 0xFF);
-    stream.word |= (std::uint64_t{entry >> 8} | std::uint64_t{negative} << length) << stream.bits;
-    stream.bits += length + 1;
+    stream.word |= std::uint64_t{word >> 8} << stream.bits;
+    stream.bits += word & 0xFF;
     flush<kBackward>(stream);  // always: when it is time could not be foreseen
   }
   stream_ = stream;
+  next_ = place(tokens.size() - 1) + 1;
 }
 
 void RunLevelWriter::put(std::span<const std::uint32_t> tokens, std::size_t length) {
   empty_ = false;
-  backward_ ? put_tokens<true>(tokens) : put_tokens<false>(tokens);
+  if (!tokens.empty()) backward_ ? put_tokens<true>(tokens) : put_tokens<false>(tokens);
   before_ += length;
 }
 
@@ -280,7 +284,7 @@ void RunLevelWriter::finish_stream() {
   limit_ = stream_.at;
   stream_ = {.at = begin_};
   backward_ = empty_ = true;
-  before_ = 0;
+  before_ = next_ = 0;
 }
 
 template <bool kBackward>

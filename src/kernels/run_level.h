@@ -91,8 +91,7 @@ class RunLevelWriter {
   struct Stream {
     std::byte* at;           // where the next byte goes
     std::uint64_t word = 0;  // bits that are not written yet
-    int bits = 0;
-    std::uint64_t next = 0;  // the place behind the last level
+    unsigned bits = 0;
   };
 
   template <bool kBackward>
@@ -102,7 +101,7 @@ class RunLevelWriter {
   template <bool kBackward>
   void flush_bytes(Stream& stream);
   template <bool kBackward>
-  void put_slowly(std::uint32_t run, std::uint32_t magnitude, bool negative, Stream& stream);
+  void put_slowly(std::uint32_t run, std::int32_t level, Stream& stream);
 
   const RunLevelWords& words_;
   Stream stream_;
@@ -113,6 +112,7 @@ class RunLevelWriter {
   bool backward_ = false;
   bool empty_ = true;
   std::uint64_t before_ = 0;  // numbers of this stream in earlier blocks
+  std::uint64_t next_ = 0;    // the place behind the last level
 };
 
 /// Reads bytes of any origin.
