@@ -132,11 +132,13 @@ std::vector<std::string> spellings(const std::vector<Level>& levels) {
 
 TEST(MixedLevels, HoldEveryFamilyAndEndWithDense) {
   const std::vector<std::string> expected = {
-      "low_rank:1", "low_rank:2", "low_rank:3", "low_rank:4", "low_rank:5", "low_rank:6",
-      "low_rank:7", "low_rank:8", "quantize:1", "quantize:2", "quantize:3", "quantize:4",
-      "quantize:5", "quantize:6", "quantize:7", "quantize:8", "topk:0.001", "topk:0.002",
-      "topk:0.005", "topk:0.01",  "topk:0.02",  "topk:0.05",  "topk:0.1",   "topk:0.2",
-      "topk:0.3",   "topk:0.5",   "cast:bf16",  "dense"};
+      "entropy:0.1", "entropy:0.15", "entropy:0.25", "entropy:0.4", "entropy:0.6", "entropy:1",
+      "entropy:1.5", "entropy:2",    "entropy:3",    "entropy:4",   "entropy:6",   "low_rank:1",
+      "low_rank:2",  "low_rank:3",   "low_rank:4",   "low_rank:5",  "low_rank:6",  "low_rank:7",
+      "low_rank:8",  "quantize:1",   "quantize:2",   "quantize:3",  "quantize:4",  "quantize:5",
+      "quantize:6",  "quantize:7",   "quantize:8",   "topk:0.001",  "topk:0.002",  "topk:0.005",
+      "topk:0.01",   "topk:0.02",    "topk:0.05",    "topk:0.1",    "topk:0.2",    "topk:0.3",
+      "topk:0.5",    "cast:bf16",    "dense"};
   EXPECT_EQ(spellings(mixed_levels(parse_level("low_rank:2"))), expected);
 }
 
