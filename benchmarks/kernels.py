@@ -37,6 +37,7 @@ LEVELS = [
     *(f"quantize:{bits}" for bits in range(1, 9)),
     "quantize:4:rounding=stochastic",
     "quantize:8:rounding=stochastic",
+    *(f"entropy:{rate}" for rate in (0.1, 0.5, 1, 2, 4, 8)),
     "topk:0.01",
     "topk:0.001",
     "topk:0.1:values=2",

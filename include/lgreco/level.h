@@ -1,4 +1,5 @@
-// A level: a method with its parameter, such as `quantize:4`, `topk:0.01` or `low_rank:4`.
+// A level: a method with its parameter, such as `quantize:4`, `topk:0.01`, `low_rank:4` or
+// `entropy:2`.
 //
 // The spelling is the same in C++, Python, plans, docs and the command line. Settings that differ
 // from their default follow the parameter: `quantize:4:bucket=512:rounding=stochastic`,
@@ -18,7 +19,14 @@
 namespace lgreco {
 
 /// 0 to 127 belong to the library; methods from elsewhere take 128 to 255 (lgreco/method.h).
-enum class Method : std::uint8_t { dense = 0, cast = 1, quantize = 2, topk = 3, low_rank = 4 };
+enum class Method : std::uint8_t {
+  dense = 0,
+  cast = 1,
+  quantize = 2,
+  topk = 3,
+  low_rank = 4,
+  entropy = 5
+};
 
 /// Stochastic is unbiased; nearest loses far less, and is for error feedback.
 enum class Rounding : std::uint8_t { stochastic = 0, nearest = 1 };
@@ -26,7 +34,7 @@ enum class Rounding : std::uint8_t { stochastic = 0, nearest = 1 };
 /// A method uses the settings that its row names (lgreco/method.h); the others keep their defaults.
 struct Level {
   Method method = Method::dense;
-  /// quantize: bits; topk: density; low_rank: rank; cast and dense: 0.
+  /// quantize: bits; topk: density; low_rank: rank; entropy: bits a value; cast and dense: 0.
   double parameter = 0;
   /// quantize: values that share one grid.
   std::uint32_t bucket = 512;
@@ -66,15 +74,15 @@ Level resolve(const Level& level, const LayerSpec& layer);
 
 /// Levels of the same family around `reference` that a planner may choose from, for any layer:
 /// low_rank: each rank from ceil(rank/2) to 2*rank (L-GreCo, section 5); quantize: each width from
-/// bits/2 to min(8, 2*bits); topk: density times 2^(k/2), k = -4..4. Ends with `dense`. What a
-/// method's row says for others.
+/// bits/2 to min(8, 2*bits); topk and entropy: density or rate times 2^(k/2), k = -4..4. Ends with
+/// `dense`. What a method's row says for others.
 std::vector<Level> neighbours(const Level& reference);
 
 /// Levels of all families, for a planner that may mix them; each once, `dense` last:
 /// low_rank: each rank from 1 to 4 times the reference's (to 16 when it is of another family), but
 /// not beyond 64 or the reference's own rank, whichever is larger; quantize: 1 to 8 bits; topk:
 /// densities from 0.001 to 0.5 in steps of about 2, with values of 2, 4 and 6 bits unless the
-/// reference has others; cast:bf16. Levels of the reference's family have its other settings.
+/// reference has others; entropy: rates from 0.1 to 6; cast:bf16. Levels of the reference's family have its other settings.
 /// Registered methods come first.
 std::vector<Level> mixed_levels(const Level& reference);
 

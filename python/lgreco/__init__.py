@@ -23,7 +23,7 @@ from lgreco.errors import (
     ProtocolError,
     StateError,
 )
-from lgreco.methods import Cast, Dense, Method, PowerSGD, Quantize, TopK, method
+from lgreco.methods import Cast, Dense, Entropy, Method, PowerSGD, Quantize, TopK, method
 from lgreco.plan import Plan
 from lgreco.planner import Solution, solve
 from lgreco.policies import Accordion, Fixed, LGreCo, Policy, Uniform
@@ -49,6 +49,7 @@ __all__ = [
     "ConfigError",
     "CostTable",
     "Dense",
+    "Entropy",
     "Error",
     "Fixed",
     "LGreCo",

@@ -74,6 +74,16 @@ class TopK(Method):
 
 
 @dataclass(frozen=True)
+class Entropy(Method):
+    """`rate` bits a value on average (0.01 to 8, any real number): one step for all values of a
+    piece, as fine as an entropy code of the planned size allows.
+    """
+
+    name = "entropy"
+    rate: float = 2.0
+
+
+@dataclass(frozen=True)
 class PowerSGD(Method):
     """Low rank: an n x m layer as factors of `rank` columns, sent as `factors` "fp32" or "bf16".
 

@@ -28,9 +28,9 @@ TEST(Allocations, AreCounted) {
 
 TEST(Allocations, CodedMethodsMakeNone) {
   const auto values = some_values(70'000);
-  for (const char* spelling :
-       {"dense", "cast:bf16", "cast:fp16", "quantize:1", "quantize:4",
-        "quantize:8:rounding=nearest", "topk:0.01", "topk:0.5:values=fp32", "topk:1"}) {
+  for (const char* spelling : {"dense", "cast:bf16", "cast:fp16", "quantize:1", "quantize:4",
+                               "quantize:8:rounding=nearest", "topk:0.01", "topk:0.5:values=fp32",
+                               "topk:1", "entropy:0.1", "entropy:2", "entropy:6"}) {
     const auto codec = coded_compressor(parse_level(spelling));
     std::vector<float> sum(values.size(), 0.0f);
     auto kept = values;

@@ -9,6 +9,8 @@ namespace lgreco {
 
 void add_cast_losses(const LayerValues& layer, std::span<const Level> levels,
                      std::span<double> sums);
+void add_entropy_losses(const LayerValues& layer, std::span<const Level> levels,
+                        std::span<double> sums);
 void add_low_rank_losses(const LayerValues& layer, std::span<const Level> levels,
                          std::span<double> sums);
 void add_quantize_losses(const LayerValues& layer, std::span<const Level> levels,

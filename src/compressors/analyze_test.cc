@@ -106,6 +106,9 @@ const std::vector<std::string> kTopK = {"topk:0.5",
                                         "topk:1:values=2",
                                         "topk:1:values=bf16",
                                         "topk:1:values=fp32"};
+const std::vector<std::string> kEntropy = {"entropy:0.1", "entropy:0.25", "entropy:0.5",
+                                           "entropy:1",   "entropy:2",    "entropy:3",
+                                           "entropy:4.5", "entropy:8"};
 const std::vector<std::string> kCast = {"cast:bf16", "cast:fp16"};
 
 void expect_agreement(std::span<const float> values, const std::vector<std::string>& spellings,
@@ -128,6 +131,7 @@ TEST(Analyze, AgreesWithCompressAndMeasure) {
     expect_agreement(values, kQuantize, 0.02);
     expect_agreement(values, kTopK, 0.001);
     expect_agreement(values, kCast, 1e-9);
+    expect_agreement(values, kEntropy, 0.02);
   }
 }
 
@@ -138,6 +142,7 @@ TEST(Analyze, AgreesAtAnyScale) {
     expect_agreement(values, kQuantize, 0.02);
     expect_agreement(values, kTopK, 0.001);
     expect_agreement(values, kCast, 1e-9);
+    expect_agreement(values, kEntropy, 0.02);
   }
 }
 
@@ -178,7 +183,8 @@ TEST(Analyze, IsTheExpectationOverTheDraws) {
 
 TEST(Analyze, ZeroLayerLosesNothing) {
   const std::vector<float> zeros(3000, 0.0f);
-  for (const auto& spellings : {kQuantize, kTopK, kCast, {"dense", "low_rank:1", "low_rank:4"}}) {
+  for (const auto& spellings :
+       {kQuantize, kTopK, kCast, kEntropy, {"dense", "low_rank:1", "low_rank:4"}}) {
     for (double error : errors_of(zeros, {30, 100}, spellings)) EXPECT_EQ(error, 0);
   }
 }
@@ -378,6 +384,7 @@ TEST(Analyze, OrderOfTheLevelsDoesNotMatter) {
   const auto values = random_values(64 * 96, 3);
   auto spellings = kTopK;
   spellings.insert(spellings.end(), kQuantize.begin(), kQuantize.end());
+  spellings.insert(spellings.end(), kEntropy.begin(), kEntropy.end());
   for (const std::string& rank : ranks(6)) spellings.push_back(rank);
   spellings.push_back("dense");
   const auto errors = errors_of(values, {64, 96}, spellings);
@@ -397,6 +404,7 @@ TEST(Analyze, DoesNotDependOnTheInstructionSet) {
   const auto values = random_values(1040 * 1100, 3);
   auto spellings = kTopK;
   spellings.insert(spellings.end(), kQuantize.begin(), kQuantize.end());
+  spellings.insert(spellings.end(), kEntropy.begin(), kEntropy.end());
   for (const std::string& rank : ranks(4)) spellings.push_back(rank);
   for (const MatrixShape shape : {MatrixShape{1040, 1100}, MatrixShape{5200, 220}}) {
     const auto expected = errors_of(values, shape, spellings);

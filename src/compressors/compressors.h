@@ -10,5 +10,6 @@ extern const MethodEntry kCast;
 extern const MethodEntry kQuantize;
 extern const MethodEntry kTopK;
 extern const MethodEntry kLowRank;
+extern const MethodEntry kEntropy;
 
 }  // namespace lgreco

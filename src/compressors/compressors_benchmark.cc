@@ -63,7 +63,8 @@ class Cases {
     for (const char* level :
          {"dense", "cast:bf16", "cast:fp16", "quantize:1", "quantize:2", "quantize:3", "quantize:4",
           "quantize:5", "quantize:6", "quantize:7", "quantize:8", "quantize:4:rounding=stochastic",
-          "quantize:8:rounding=stochastic"}) {
+          "quantize:8:rounding=stochastic", "entropy:0.1", "entropy:0.5", "entropy:1", "entropy:2",
+          "entropy:4", "entropy:8"}) {
       add_coded(level, kCount);
     }
     for (const char* level :

@@ -72,7 +72,12 @@ std::vector<std::string> coded_spellings() {
                            "topk:0.7:values=8",
                            "topk:1:values=2",
                            "topk:1:values=bf16",
-                           "topk:1"}) {
+                           "topk:1",
+                           "entropy:0.03",
+                           "entropy:0.25",
+                           "entropy:1",
+                           "entropy:3.5",
+                           "entropy:8"}) {
     spellings.emplace_back(more);
   }
   return spellings;

@@ -136,10 +136,12 @@ std::vector<std::string> spellings(const std::vector<Level>& levels) {
 }
 
 TEST(MixedLevels, HoldEveryFamilyAndEndWithDense) {
-  std::vector<std::string> expected = {"low_rank:1", "low_rank:2", "low_rank:3", "low_rank:4",
-                                       "low_rank:5", "low_rank:6", "low_rank:7", "low_rank:8",
-                                       "quantize:1", "quantize:2", "quantize:3", "quantize:4",
-                                       "quantize:5", "quantize:6", "quantize:7", "quantize:8"};
+  std::vector<std::string> expected = {
+      "entropy:0.1", "entropy:0.15", "entropy:0.25", "entropy:0.4", "entropy:0.6", "entropy:1",
+      "entropy:1.5", "entropy:2",    "entropy:3",    "entropy:4",   "entropy:6",   "low_rank:1",
+      "low_rank:2",  "low_rank:3",   "low_rank:4",   "low_rank:5",  "low_rank:6",  "low_rank:7",
+      "low_rank:8",  "quantize:1",   "quantize:2",   "quantize:3",  "quantize:4",  "quantize:5",
+      "quantize:6",  "quantize:7",   "quantize:8"};
   for (const char* density :
        {"0.001", "0.002", "0.005", "0.01", "0.02", "0.05", "0.1", "0.2", "0.3", "0.5"}) {
     for (const char* values : {":values=2", "", ":values=6"}) {

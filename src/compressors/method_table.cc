@@ -15,7 +15,8 @@ class MethodTable {
   MethodTable() {
     entries_.reserve(kMostMethods);
     rows_.reserve(kMostMethods);
-    for (const MethodEntry* entry : {&kDense, &kCast, &kTopK, &kQuantize, &kLowRank}) add(*entry);
+    for (const MethodEntry* entry : {&kDense, &kCast, &kTopK, &kQuantize, &kLowRank, &kEntropy})
+      add(*entry);
   }
 
   void add(const MethodEntry& entry) {

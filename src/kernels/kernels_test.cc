@@ -796,5 +796,85 @@ TEST(Bf16Bounds, Enclose) {
   }
 }
 
+std::vector<DeadZone> dead_zones() {
+  std::vector<DeadZone> zones;
+  for (const float step : {0.01f, 0.7f, 0x1.8p-133f, 1e30f}) {
+    zones.push_back({step, 0.5f, -0.125f, -0.0625f, 32767, 0});
+    zones.push_back({step, 0.2f, 0.3125f, 0.25f, 32767, 0});
+    zones.push_back({step, 0.5f, 0, 0, 20, 0});
+    zones.push_back({step, 0.5f, -0.0625f, 0, 32767, 2});
+    zones.push_back({step, 0.5f, 0, 0.0625f, 300, 7});
+  }
+  return zones;
+}
+
+TEST_P(KernelsTest, DeadZone) {
+  for (std::size_t count : kCounts) {
+    if (count > kLevelBlock) continue;
+    for (const DeadZone& zone : dead_zones()) {
+      auto values = gaussian(count, 8 * zone.step);
+      for (std::size_t i = 0; i < count; i += 5) values[i] = i % 2 == 0 ? 0.0f : -0.0f;
+      if (count > 8) values[8] = 3e5f * zone.step;
+      std::vector<std::uint32_t> tokens(count + kTokenPadding), expected(tokens.size());
+      std::vector<std::uint8_t> raw(count + 8), expected_raw(count + 8);
+      tokens.resize(tokens_of(values.data(), count, zone, tokens.data(), raw.data()));
+      expected.resize(
+          scalar::tokens_of(values.data(), count, zone, expected.data(), expected_raw.data()));
+      EXPECT_EQ(tokens, expected);
+      EXPECT_EQ(raw, expected_raw);
+      auto loss = values, expected_loss = values;
+      keep_loss(loss.data(), count, zone);
+      scalar::keep_loss(expected_loss.data(), count, zone);
+      EXPECT_TRUE(same_bits(loss, expected_loss));
+
+      std::vector<std::int16_t> levels(count, 0);
+      for (const std::uint32_t token : tokens) {
+        levels[token >> 16] = static_cast<std::int16_t>(token);
+      }
+      std::vector<float> sum(count, 0.0f), expected_sum(count, 0.0f);
+      EXPECT_TRUE(add_levels(levels.data(), raw.data(), count, zone, sum.data()));
+      EXPECT_TRUE(scalar::add_levels(levels.data(), raw.data(), count, zone, expected_sum.data()));
+      EXPECT_TRUE(same_bits(sum, expected_sum));
+      for (std::size_t i = 0; i < count; ++i) {
+        ASSERT_EQ(std::bit_cast<std::uint32_t>(values[i] - sum[i]),
+                  std::bit_cast<std::uint32_t>(loss[i]));
+      }
+    }
+  }
+}
+
+TEST_P(KernelsTest, AddLevelsFindsTheOneThatIsTooLarge) {
+  const DeadZone zone{1e37f, 0.5f, 0, 0, 20, 0};
+  for (std::size_t count : {1, 16, 33}) {
+    for (std::size_t at = 0; at < count; ++at) {
+      std::vector<std::int16_t> levels(count, -20);
+      std::vector<float> sum(count, 0.0f);
+      EXPECT_TRUE(add_levels(levels.data(), nullptr, count, zone, sum.data()));
+      levels[at] = -32768;
+      std::fill(sum.begin(), sum.end(), 0.0f);
+      EXPECT_FALSE(add_levels(levels.data(), nullptr, count, zone, sum.data())) << at;
+      EXPECT_TRUE(scalar::all_finite(sum.data(), count));
+    }
+  }
+}
+
+TEST_P(KernelsTest, AddAndCount) {
+  for (std::size_t count : kCounts) {
+    auto a = gaussian(count), b = gaussian(count);
+    if (count > 3) a[3] = INFINITY;
+    if (count > 7) b[7] = -INFINITY;
+    for (const float* addend : std::initializer_list<const float*>{nullptr, b.data()}) {
+      std::vector<float> sums(count), expected_sums(count);
+      std::vector<std::uint32_t> histogram(kMagnitudeBins), expected(kMagnitudeBins);
+      add_and_count(a.data(), addend, count, sums.data(), histogram.data());
+      scalar::add_and_count(a.data(), addend, count, expected_sums.data(), expected.data());
+      EXPECT_EQ(histogram, expected);
+      EXPECT_TRUE(same_bits(sums, expected_sums));
+      EXPECT_EQ(std::accumulate(histogram.begin() + kFirstInfiniteBin, histogram.end(), 0u),
+                (count > 3 ? 1u : 0u) + (addend != nullptr && count > 7 ? 1u : 0u));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace lgreco::kernels

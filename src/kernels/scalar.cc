@@ -361,6 +361,79 @@ void gram(const float* matrix, std::size_t rows, std::size_t cols, double* gram)
   }
 }
 
+float value_of(float magnitude, const DeadZone& zone) {
+  if (magnitude == 0) return 0;
+  return (magnitude + (magnitude == 1 ? zone.first : zone.other)) * zone.step;
+}
+
+namespace {
+
+float magnitude_of(float value, const DeadZone& zone) {
+  return std::floor(
+      std::min(std::abs(value) * zone.scale() * zone.inverse() + zone.rounding, zone.limit));
+}
+
+std::int32_t half_of(const DeadZone& zone) {
+  return zone.raw_bits > 0 ? 1 << (zone.raw_bits - 1) : 0;
+}
+
+}  // namespace
+
+float sent_of(float value, const DeadZone& zone) {
+  const float magnitude = magnitude_of(value, zone);
+  return magnitude == 0 ? 0 : std::copysign(value_of(magnitude, zone), value);
+}
+
+std::int32_t level_of(float value, const DeadZone& zone, std::uint8_t* raw) {
+  const auto magnitude = static_cast<std::int32_t>(magnitude_of(value, zone));
+  const std::int32_t level = std::signbit(value) ? -magnitude : magnitude;
+  if (zone.raw_bits == 0) return level;
+  const std::int32_t raised = level + half_of(zone);
+  *raw = static_cast<std::uint8_t>(raised & ((1 << zone.raw_bits) - 1));
+  return raised >> zone.raw_bits;
+}
+
+std::int32_t joined(std::int32_t level, const std::uint8_t* raw, const DeadZone& zone) {
+  if (zone.raw_bits == 0) return level;
+  return level * (1 << zone.raw_bits) + *raw - half_of(zone);
+}
+
+void add_and_count(const float* values, const float* addend, std::size_t count, float* sums,
+                   std::uint32_t* histogram) {
+  for (std::size_t i = 0; i < count; ++i) {
+    float value = values[i];
+    if (addend != nullptr) sums[i] = value += addend[i];
+    ++histogram[(std::bit_cast<std::uint32_t>(value) & 0x7FFFFFFFu) >> kMagnitudeShift];
+  }
+}
+
+std::size_t tokens_of(const float* values, std::size_t count, const DeadZone& zone,
+                      std::uint32_t* tokens, std::uint8_t* raw) {
+  std::size_t written = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::int32_t level = level_of(values[i], zone, raw + i);
+    if (level != 0) tokens[written++] = level_token(static_cast<std::uint32_t>(i), level);
+  }
+  return written;
+}
+
+void keep_loss(float* values, std::size_t count, const DeadZone& zone) {
+  for (std::size_t i = 0; i < count; ++i) values[i] -= sent_of(values[i], zone);
+}
+
+bool add_levels(const std::int16_t* levels, const std::uint8_t* raw, std::size_t count,
+                const DeadZone& zone, float* accumulator) {
+  bool possible = true;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::int32_t level = joined(levels[i], raw + i, zone);
+    const auto magnitude = static_cast<float>(std::abs(level));
+    possible &= magnitude <= zone.limit;
+    const float sent = value_of(std::min(magnitude, zone.limit), zone);
+    accumulator[i] += level < 0 ? -sent : sent;
+  }
+  return possible;
+}
+
 float rounding_loss_of(float value, const Grid& grid, bool stochastic) {
   const float unit = grid.unit(value < 0);
   const float steps = value / (unit == 0 ? 1.0f : unit);

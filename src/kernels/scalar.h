@@ -3,6 +3,7 @@
 #pragma once
 
 #include "src/kernels/cast.h"
+#include "src/kernels/dead_zone.h"
 #include "src/kernels/elementwise.h"
 #include "src/kernels/gram.h"
 #include "src/kernels/lloyd_max.h"
@@ -71,6 +72,21 @@ void reconstruct_keep_loss(const float* left, const float* right, std::size_t ro
                            std::size_t cols, std::size_t rank, float* matrix, float* loss);
 
 void gram(const float* matrix, std::size_t rows, std::size_t cols, double* gram);
+
+/// The level that is coded; with raw bits they go to `raw`.
+std::int32_t level_of(float value, const DeadZone& zone, std::uint8_t* raw);
+/// The inverse.
+std::int32_t joined(std::int32_t level, const std::uint8_t* raw, const DeadZone& zone);
+/// What a magnitude stands for.
+float value_of(float magnitude, const DeadZone& zone);
+float sent_of(float value, const DeadZone& zone);
+void add_and_count(const float* values, const float* addend, std::size_t count, float* sums,
+                   std::uint32_t* histogram);
+std::size_t tokens_of(const float* values, std::size_t count, const DeadZone& zone,
+                      std::uint32_t* tokens, std::uint8_t* raw);
+void keep_loss(float* values, std::size_t count, const DeadZone& zone);
+bool add_levels(const std::int16_t* levels, const std::uint8_t* raw, std::size_t count,
+                const DeadZone& zone, float* accumulator);
 
 float rounding_loss_of(float value, const Grid& grid, bool stochastic);
 float rounding_loss(const float* values, std::size_t count, const Grid& grid, bool stochastic);

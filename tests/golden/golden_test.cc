@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdlib>
@@ -60,6 +61,13 @@ constexpr Case kCases[] = {
     {"topk_5_bits_150_of_200", "topk:0.75:values=5", 200},
     {"topk_fp32_20_of_200", "topk:0.1:values=fp32", 200},
     {"topk_fp32_4_of_4001", "topk:0.001:values=fp32", 4001},
+    {"entropy_0.1_of_9000", "entropy:0.1", 9000},
+    {"entropy_0.5_of_203", "entropy:0.5", 203},
+    {"entropy_1_of_1", "entropy:1", 1},
+    {"entropy_2_of_2049", "entropy:2", 2049},
+    {"entropy_2_of_6150", "entropy:2", 6150},
+    {"entropy_8_of_1", "entropy:8", 1},
+    {"entropy_8_of_2077", "entropy:8", 2077},
 };
 
 constexpr RandomKey kKey{.seed = 1, .step = 2, .layer = 3};
@@ -125,8 +133,11 @@ testing::AssertionResult contains(const std::string& text, const char* part) {
 
 class GoldenTest : public testing::TestWithParam<Case> {};
 
-INSTANTIATE_TEST_SUITE_P(Payloads, GoldenTest, testing::ValuesIn(kCases),
-                         [](const auto& info) { return std::string(info.param.name); });
+INSTANTIATE_TEST_SUITE_P(Payloads, GoldenTest, testing::ValuesIn(kCases), [](const auto& info) {
+  std::string name = info.param.name;
+  std::replace(name.begin(), name.end(), '.', '_');
+  return name;
+});
 
 TEST_P(GoldenTest, EncodesToTheSameBytes) {
   const Bytes payload = encode(GetParam());
@@ -388,6 +399,52 @@ TEST(CorruptedTopK, Value) {
   const float infinity = std::numeric_limits<float>::infinity();
   EXPECT_TRUE(
       contains(Damaged("topk_fp32_20_of_200").put(14 + 4 * 3, infinity).reason(), "not finite"));
+}
+
+// A header, 4 bytes (other, first, raw bits, table, step), and 513 of code.
+constexpr const char* kEntropy = "entropy_2_of_2049";
+
+TEST(CorruptedEntropy, Step) {
+  const Bytes payload = encode(case_of(kEntropy));
+  std::uint32_t header;
+  std::memcpy(&header, payload.data(), 4);
+  const auto with_step = [&](std::uint32_t step) {
+    return Damaged(kEntropy).put(0, (header & 0x1FFFFu) | step << 17).reason();
+  };
+  for (std::uint32_t bad : {0x0000u, 0x7E80u, 0x7F80u, 0x7FC0u}) {
+    EXPECT_TRUE(contains(with_step(bad), "step")) << bad;
+  }
+  EXPECT_EQ(with_step(header >> 17), "");
+  EXPECT_TRUE(contains(with_step(0x7E7F), "too large")) << "the values would not be finite";
+}
+
+TEST(CorruptedEntropy, CodeWithoutAStep) {
+  EXPECT_TRUE(contains(Damaged(kEntropy).put(0, std::uint32_t{0}).reason(), "without a step"));
+  Damaged zeros("entropy_1_of_1");
+  EXPECT_EQ(zeros.put(0, std::uint32_t{0}).put(4, std::uint8_t{0}).reason(), "");
+}
+
+TEST(CorruptedEntropy, RawBits) {
+  const Bytes payload = encode(case_of(kEntropy));
+  const auto raw = static_cast<std::uint8_t>(payload[1]);
+  const auto seven = static_cast<std::uint8_t>(raw | 7);
+  EXPECT_TRUE(contains(Damaged(kEntropy).put(1, seven).reason(), "raw bits"));
+}
+
+TEST(CorruptedEntropy, BitsBetweenTheStreams) {
+  const Bytes payload = encode(case_of("entropy_0.5_of_203"));
+  std::size_t zero = 4;
+  while (zero < payload.size() && payload[zero] != std::byte{0}) ++zero;
+  ASSERT_LT(zero, payload.size()) << "no byte is left over";
+  EXPECT_TRUE(
+      contains(Damaged("entropy_0.5_of_203").put(zero, std::uint8_t{16}).reason(), "[entropy]"));
+}
+
+// Ones everywhere end nowhere.
+TEST(CorruptedEntropy, Streams) {
+  Damaged damaged(kEntropy);
+  for (std::size_t byte = 4; byte < 4 + 513; ++byte) damaged.put(byte, std::uint8_t{0xFF});
+  EXPECT_TRUE(contains(damaged.reason(), "do not end"));
 }
 
 }  // namespace

@@ -1,0 +1,87 @@
+// The step of `entropy`: as fine as the planned bytes allow.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "src/kernels/dead_zone.h"
+#include "src/kernels/run_level.h"
+
+namespace lgreco {
+
+/// The header of a payload, as 32 bits from the lowest on: `other` (4), `first` (4), raw bits (3),
+/// table (6), the upper half of the step, an fp32 above zero (15). All zero: so are the values.
+struct EntropyHeader {
+  std::uint32_t bits = 0;
+
+  static EntropyHeader of(std::uint32_t step_bits, int table, int raw_bits, unsigned first,
+                          unsigned other) {
+    return {step_bits << 17 | static_cast<std::uint32_t>(table) << 11 |
+            static_cast<std::uint32_t>(raw_bits) << 8 | first << 4 | other};
+  }
+  std::uint32_t step_bits() const { return bits >> 17; }
+  int table() const { return static_cast<int>(bits >> 11 & 63); }
+  int raw_bits() const { return static_cast<int>(bits >> 8 & 7); }
+  bool is_valid() const;
+  /// `rounding` is the encoder's, and means nothing to a decoder. REQUIRES: is_valid().
+  kernels::DeadZone zone(float rounding = 0) const;
+};
+
+/// Bytes behind the header.
+inline std::size_t entropy_code_bytes(double rate, std::size_t count) {
+  return static_cast<std::size_t>(std::ceil(rate * static_cast<double>(count) / 8));
+}
+
+struct EntropyChoice {
+  EntropyHeader header;  // of zeros when nothing fits
+  float rounding = 0;
+  /// That the code is expected to take.
+  double bits = 0;
+  /// No finer one is possible, whatever the capacity.
+  bool is_finest = false;
+
+  kernels::DeadZone zone() const { return header.zone(rounding); }
+};
+
+/// Magnitudes of a piece, and how many bits they take with any step.
+class EntropyStep {
+ public:
+  /// `histogram` has kMagnitudeBins counts, of finite values.
+  EntropyStep(std::span<const std::uint32_t> histogram, std::size_t count);
+
+  /// The finest step whose code takes at most `capacity` bits, raw ones included.
+  EntropyChoice choose(double rate, double capacity) const;
+  /// The same for all that the code of this rate can take.
+  EntropyChoice choose_for(double rate) const { return choose(rate, capacity_of(rate)); }
+  /// Without what ends the streams, and what the estimate may be wrong by.
+  double capacity_of(double rate) const;
+
+  /// What a choice loses: the sum of the squares, right within a percent.
+  double loss_of(const EntropyChoice& choice) const;
+
+ private:
+  static constexpr std::size_t kOctaves = 18;  // below the largest value that can matter
+  static constexpr std::size_t kBins = 32 * kOctaves;
+
+  struct Cost {
+    double bits;
+    int table;
+    int raw_bits;
+  };
+  Cost cost_of(float step, float rounding) const;
+  Cost cost_with(float step, float rounding, int raw_bits) const;
+  double levels_from(float step, float rounding, int raw_bits, std::uint32_t magnitude) const;
+  double above(double magnitude) const;
+  float rounding_for(double rate) const;
+  EntropyHeader header_of(std::uint32_t step_bits, float rounding, const Cost& cost) const;
+
+  double count_;
+  std::size_t top_ = 0;           // the largest bin that is not empty
+  std::size_t lowest_ = 0;        // the bin of above_[0]
+  double above_[kBins + 2] = {};  // values in this bin or a higher one
+  double mean_over_root_ = 0;     // of the magnitudes: about 0.8 for a normal law, less for others
+};
+
+}  // namespace lgreco

@@ -1,0 +1,164 @@
+// How good `entropy` is, beside an ideal entropy-coded quantiser of the same form.
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+#include <vector>
+
+#include "lgreco/compressor.h"
+#include "lgreco/status.h"
+
+namespace lgreco {
+namespace {
+
+double squares(std::span<const float> values) {
+  double sum = 0;
+  for (float value : values) sum += static_cast<double>(value) * static_cast<double>(value);
+  return sum;
+}
+
+struct Sample {
+  const char* name;
+  std::vector<float> values;
+};
+
+std::vector<Sample> samples(std::size_t count) {
+  std::mt19937 generator(5);
+  std::normal_distribution<double> normal;
+  std::exponential_distribution<double> exponential;
+  std::student_t_distribution<double> student(3);
+  std::vector<Sample> all = {{"normal", {}}, {"Laplace", {}}, {"cubed", {}}, {"Student", {}}};
+  for (std::size_t i = 0; i < count; ++i) {
+    const double x = normal(generator);
+    all[0].values.push_back(static_cast<float>(x));
+    const double sign = generator() % 2 == 0 ? 1 : -1;
+    all[1].values.push_back(static_cast<float>(sign * exponential(generator)));
+    all[2].values.push_back(static_cast<float>(x * x * x));
+    all[3].values.push_back(static_cast<float>(student(generator)));
+  }
+  return all;
+}
+
+struct Point {
+  double bits;
+  double loss;
+};
+
+// Zeroth-order entropy, and the loss with a centroid for each code.
+Point ideal_at(std::span<const float> values, double step, double rounding) {
+  struct Cell {
+    double count = 0, sum = 0, squares = 0;
+  };
+  std::vector<Cell> cells;
+  for (float value : values) {
+    const double x = std::abs(static_cast<double>(value));
+    const auto code = static_cast<std::size_t>(std::floor(x / step + rounding));
+    if (code >= cells.size()) cells.resize(code + 1);
+    cells[code].count += 1;
+    cells[code].sum += x;
+    cells[code].squares += x * x;
+  }
+  const auto count = static_cast<double>(values.size());
+  Point point{(count - cells[0].count) / count, cells[0].squares};  // a sign each
+  for (std::size_t code = 0; code < cells.size(); ++code) {
+    const Cell& cell = cells[code];
+    if (cell.count == 0) continue;
+    point.bits -= cell.count / count * std::log2(cell.count / count);
+    if (code > 0) point.loss += cell.squares - cell.sum * cell.sum / cell.count;
+  }
+  return point;
+}
+
+// The fewest bits a value for that loss.
+double ideal_bits(std::span<const float> values, double loss) {
+  double least = 64;
+  for (double rounding : {0.5, 0.35, 0.2}) {
+    double low = 1e-4, high = 1e2;
+    for (int i = 0; i < 20; ++i) {
+      const double step = std::sqrt(low * high);
+      (ideal_at(values, step, rounding).loss > loss ? high : low) = step;
+    }
+    least = std::min(least, ideal_at(values, low, rounding).bits);
+  }
+  return least;
+}
+
+double bits_over_ideal(std::span<const float> values, double rate) {
+  const auto codec = coded_compressor({.method = Method::entropy, .parameter = rate});
+  std::vector<std::byte> payload(codec->payload_bytes(values.size()));
+  std::vector<float> lost(values.begin(), values.end());
+  EXPECT_TRUE(codec->encode_keep_loss(lost, {}, {}, 0, payload));
+  const double bits = 8 * static_cast<double>(payload.size()) / static_cast<double>(values.size());
+  return bits / ideal_bits(values, squares(lost));
+}
+
+TEST(Entropy, IsNearAnIdealCode) {
+  for (const Sample& sample : samples(1 << 16)) {
+    for (double rate : {0.03, 0.125, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0}) {
+      const double factor = bits_over_ideal(sample.values, rate);
+      EXPECT_LE(factor, rate >= 1 ? 1.10 : rate >= 0.5 ? 1.2 : 1.35) << sample.name << " " << rate;
+      RecordProperty(std::string(sample.name) + "_" + std::to_string(rate), std::to_string(factor));
+    }
+  }
+}
+
+// Between the streams are the bytes that nothing needed.
+TEST(Entropy, UsesThePayload) {
+  for (const Sample& sample : samples(1 << 16)) {
+    for (double rate : {0.1, 0.5, 1.0, 2.0, 4.0, 8.0}) {
+      const auto codec = coded_compressor({.method = Method::entropy, .parameter = rate});
+      std::vector<std::byte> payload(codec->payload_bytes(sample.values.size()));
+      ASSERT_TRUE(codec->encode(sample.values, {}, 0, payload));
+      std::size_t longest = 0, run = 0;
+      for (std::byte byte : payload) {
+        run = byte == std::byte{0} ? run + 1 : 0;
+        longest = std::max(longest, run);
+      }
+      EXPECT_LE(static_cast<double>(longest), 0.02 * static_cast<double>(payload.size()))
+          << sample.name << " " << rate;
+    }
+  }
+}
+
+// Also where a step does not even fit a single level.
+TEST(Entropy, AnyCountAtAnyRate) {
+  const std::vector<float> values = samples(300)[2].values;
+  for (double rate : {0.01, 0.1, 0.7, 1.0, 2.0, 5.0, 8.0}) {
+    const auto codec = coded_compressor({.method = Method::entropy, .parameter = rate});
+    for (std::size_t count = 1; count <= values.size(); ++count) {
+      const std::span<const float> some(values.data(), count);
+      std::vector<std::byte> payload(codec->payload_bytes(count));
+      std::vector<float> lost(some.begin(), some.end());
+      ASSERT_TRUE(codec->encode_keep_loss(lost, {}, {}, 0, payload));
+      ASSERT_LE(squares(lost), squares(some));
+      std::vector<float> decoded(count, 0.0f);
+      ASSERT_TRUE(codec->decode_add(payload, decoded).is_ok()) << count << " at " << rate;
+    }
+  }
+}
+
+// Values that are nothing like what the tables are made for: the code fits all the same.
+TEST(Entropy, ValuesInClumps) {
+  std::mt19937 generator(9);
+  std::normal_distribution<float> normal;
+  for (std::size_t period : {100, 3000, 20'000}) {
+    std::vector<float> values(60'000, 0.0f);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if (i / (period / 10) % 10 == 3) values[i] = normal(generator);
+      if (i % 2 == 0) values[i] = std::ldexp(1.0f, static_cast<int>(i % 5) - 12);
+    }
+    for (double rate : {0.1, 0.5, 1.0, 3.0}) {
+      const auto codec = coded_compressor({.method = Method::entropy, .parameter = rate});
+      std::vector<std::byte> payload(codec->payload_bytes(values.size()));
+      auto lost = values;
+      ASSERT_TRUE(codec->encode_keep_loss(lost, {}, {}, 0, payload));
+      std::vector<float> decoded(values.size(), 0.0f);
+      ASSERT_TRUE(codec->decode_add(payload, decoded).is_ok());
+      EXPECT_LT(squares(lost), squares(values));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace lgreco

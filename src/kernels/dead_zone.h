@@ -1,0 +1,56 @@
+// Uniform quantisation with a wider zone around zero, and what chooses its step: a histogram of
+// magnitudes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "src/kernels/run_level.h"
+
+namespace lgreco::kernels {
+
+/// Bins of magnitudes: 32 for each power of two, linear between.
+constexpr int kMagnitudeShift = 18;
+constexpr std::size_t kMagnitudeBins = std::size_t{1} << (31 - kMagnitudeShift);
+constexpr std::size_t kFirstInfiniteBin = std::size_t{0x7F800000} >> kMagnitudeShift;
+
+/// sums = values + addend (nullptr: nothing is added, and `sums` not written), and counts their
+/// magnitudes into `histogram`, which has kMagnitudeBins counts. What is not finite is counted from
+/// kFirstInfiniteBin on. REQUIRES: count < 2^32.
+void add_and_count(const float* values, const float* addend, std::size_t count, float* sums,
+                   std::uint32_t* histogram);
+
+/// A value x becomes q = floor(min(|x| * scale * inverse + rounding, limit)), with the sign of x.
+/// It stands for sign(q) * step * (|q| + first) where |q| is 1, (|q| + other) where it is larger,
+/// and 0 where q is. With raw bits r > 0 only (q + 2^(r-1)) >> r is coded as a level, and the r
+/// bits below it are kept as they are.
+struct DeadZone {
+  float step;
+  float rounding;
+  float first;
+  float other;
+  float limit;  // a whole number, at most kLargestLevel
+  int raw_bits;
+
+  /// Their product is 1 / step; each is finite, and the products with values are, too.
+  float scale() const { return step < 0x1.0p-64f ? 0x1.0p64f : 1.0f; }
+  float inverse() const { return 1.0f / (step * scale()); }
+};
+
+/// Room behind the tokens that `tokens_of` may write to.
+constexpr std::size_t kTokenPadding = 64;
+
+/// The levels that are not zero of a block, as tokens; returns how many they are. With raw bits,
+/// `raw` gets them, one code a byte. REQUIRES: count <= kLevelBlock.
+std::size_t tokens_of(const float* values, std::size_t count, const DeadZone& zone,
+                      std::uint32_t* tokens, std::uint8_t* raw);
+
+/// Takes off the values what their codes stand for.
+void keep_loss(float* values, std::size_t count, const DeadZone& zone);
+
+/// Adds what levels (and raw bits) stand for. False when a magnitude exceeds the limit;
+/// `accumulator` is finite then, too.
+bool add_levels(const std::int16_t* levels, const std::uint8_t* raw, std::size_t count,
+                const DeadZone& zone, float* accumulator);
+
+}  // namespace lgreco::kernels
