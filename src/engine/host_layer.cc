@@ -79,12 +79,12 @@ HostLayer::HostLayer(LayerRecord& record, const HostSettings& settings, Presence
   }
   if (!is_linear()) return;
   const std::size_t first = record.summed_floats(0), last = record.summed_floats(rounds() - 1);
-  const std::size_t second = rounds() == 2 ? last : 0;
+  const std::size_t both = rounds() == 2 ? first + last : first;
   const std::size_t own = settings.error_feedback && record.keeps_own_part() ? last : 0;
-  factor_memory_.resize(first + second + own);
-  const std::span<float> memory = factor_memory_;
-  factors_ = {memory.first(first), memory.subspan(first, second)};
-  own_ = memory.last(own);
+  factor_memory_.resize(both + own);
+  factors_ = {std::span(factor_memory_).first(first),
+              std::span(factor_memory_).subspan(first, both - first)};
+  own_ = std::span(factor_memory_).last(own);
 }
 
 Addend HostLayer::addend(int round) const {
@@ -198,11 +198,11 @@ void HostLayer::take_over_overflow() {
 }
 
 // Before the step is committed, since an average may be too large: an overflow. Of a linear layer
-// the average itself is not made for that, the bound of its factors is enough.
+// the average itself is not made for that, the bound of its factors is enough. Until the last mean
+// is taken, what encoding the own factor lost is in its place.
 void HostLayer::check(const MessageBodies& gather) {
   if (presence_ == Presence::non_finite) return;
   if (is_linear()) {
-    // In the place of the last factor is what of this rank's is not in the mean.
     kernels::subtract(own_.data(), means().back().data(), own_.size(), own_.data());
     sums_.back()->decode_into(index_, gather, means().back());
     const double bound = record_.linear->result_bound(means());
@@ -210,9 +210,7 @@ void HostLayer::check(const MessageBodies& gather) {
   }
   if (is_fp32() || presence_ != Presence::present) return;
   decode(gather, result_);
-  if (max_magnitude(result_) > largest_of(record_.spec.dtype)) {
-    presence_ = Presence::non_finite;
-  }
+  if (max_magnitude(result_) > largest_of(record_.spec.dtype)) presence_ = Presence::non_finite;
 }
 
 void HostLayer::finish(const StepContext& context, const MessageBodies& gather, bool committed) {
@@ -293,8 +291,7 @@ void HostLayer::keep_16_bit_residual() {
   if (!own_.empty()) {
     record_.linear->decode_keep_loss(record_.shape, key_, means(), own_, values_, values_);
   }
-  const bool is_loss = !is_linear() || !own_.empty();
-  if (is_loss) kernels::add(values, result_.data(), values_.size(), values);
+  if (!is_linear() || !own_.empty()) kernels::add(values, result_.data(), values_.size(), values);
   read_16_bit(gradient_.data, record_.spec.dtype, result_);
   kernels::subtract(values, result_.data(), values_.size(), values);
   record_.residual.keep(values_, key_);

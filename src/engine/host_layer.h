@@ -87,8 +87,7 @@ class HostLayer {
   std::vector<float> wide_;  // values and result of a 16-bit gradient
   std::vector<float> factor_memory_;
   std::array<std::span<float>, 2> factors_;  // of a linear layer, by round
-  /// Where LayerRecord::keeps_own_part(), with error feedback: the last factor as this rank encoded
-  /// it, in the end as others have it from this rank.
+  /// The last factor, at check() as others have it from here; see LayerRecord::keeps_own_part().
   std::span<float> own_;
   std::span<const std::unique_ptr<Sum>> sums_;  // by round
   std::size_t index_ = 0;
