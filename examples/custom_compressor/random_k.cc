@@ -83,11 +83,11 @@ class RandomK final : public LinearCompressor {
   }
 
   void decode_keep_loss(const MatrixShape& shape, const RandomKey& key,
-                        std::span<const std::span<float>> means, std::span<float> values,
-                        std::span<float> residual) const override {
+                        std::span<const std::span<float>> means, std::span<const float> own,
+                        std::span<float> values, std::span<float> residual) const override {
     std::copy(values.begin(), values.end(), residual.begin());
     for_each_kept(means[0].size(), values.size(), key,
-                  [&](std::size_t i, std::size_t position) { residual[position] -= means[0][i]; });
+                  [&](std::size_t i, std::size_t position) { residual[position] -= own[i]; });
     if (residual.data() != values.data()) decode(shape, key, means, values);
   }
 

@@ -13,9 +13,9 @@
 
 namespace lgreco {
 
-/// payload_bytes(level, shape) bytes. Throws ConfigError when `level` is not possible, when there
-/// are not as many values as the shape says, or when a value is too large for the level (or not
-/// finite, for a linear one).
+/// payload_bytes(level, shape) bytes; of a level whose two encodings differ, the first one's.
+/// Throws ConfigError when `level` is not possible, when there are not as many values as the shape
+/// says, or when a value is too large for the level (or not finite, for a linear one).
 std::vector<std::byte> encode(std::span<const float> values, const MatrixShape& shape,
                               const Level& level, const RandomKey& key);
 

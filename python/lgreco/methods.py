@@ -53,12 +53,13 @@ class Cast(Method):
 class Quantize(Method):
     """`bits` (1 to 8) per value, with one grid per `bucket` values.
 
+    "2+4" are 2 bits for what is averaged and 4 for the mean.
     `rounding` is "nearest" (Lloyd-Max grids, for error feedback) or "stochastic", which is unbiased
     and loses far more (uniform grids as in QSGD).
     """
 
     name = "quantize"
-    bits: int = 4
+    bits: int | str = 4
     bucket: int = 512
     rounding: str = "nearest"
 
@@ -66,10 +67,13 @@ class Quantize(Method):
 @dataclass(frozen=True)
 class TopK(Method):
     """The `density` share of largest magnitudes, with values of "2" to "8" bits, "bf16" or
-    "fp32"."""
+    "fp32".
+
+    "0.03+0.1" are two densities, of what is averaged and of the mean.
+    """
 
     name = "topk"
-    density: float = 0.01
+    density: float | str = 0.01
     values: str = "4"
 
 
@@ -85,15 +89,21 @@ class Entropy(Method):
 
 @dataclass(frozen=True)
 class PowerSGD(Method):
-    """Low rank: an n x m layer as factors of `rank` columns, sent as `factors` "fp32" or "bf16".
+    """Low rank: an n x m layer as factors of `rank` columns, sent as `factors`.
 
-    A layer is compressed when `min_ratio * (n + m) * rank < n * m`.
+    These are "fp32", "bf16", or the bits of a number, 2 to 8. A layer is compressed when
+    `min_ratio * (n + m) * rank < n * m`.
     """
 
     name = "low_rank"
     rank: int = 4
     min_ratio: float = 2.0
-    factors: str = "fp32"
+    factors: str | int = "fp32"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.factors, str) and self.factors.isdecimal():
+            object.__setattr__(self, "factors", int(self.factors))
+        super().__post_init__()
 
 
 def method(spelling: str) -> Method:
@@ -101,7 +111,12 @@ def method(spelling: str) -> Method:
     parts = _core.parse_level(spelling)
     of_class = _CLASSES[parts["method"]]
     texts = zip(fields(of_class), parts["values"].values(), strict=True)
-    return of_class(*(type(getattr(of_class, field.name))(text) for field, text in texts))
+    return of_class(*(_value(getattr(of_class, field.name), text) for field, text in texts))
+
+
+def _value(default: float | str, text: str) -> float | str:
+    """`text` in the type of `default`; two parameters, as in "2+4", stay text."""
+    return text if "+" in text and not isinstance(default, str) else type(default)(text)
 
 
 _CLASSES = {of_class.name: of_class for of_class in Method.__subclasses__()}

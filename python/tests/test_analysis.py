@@ -131,7 +131,9 @@ def test_large_sides_agree_within_a_percent(gradients):
 
 
 def test_pieces_lose_more(gradients):
-    levels = levels_of("topk")
+    # Few bits have a base and grids for each piece, and may lose less in pieces.
+    densities = sorted({method.density for method in levels_of("topk")})
+    levels = [lgreco.TopK(density, "bf16") for density in densities]
     whole = lgreco.cost_table(gradients, levels).errors
     pieces = lgreco.cost_table(gradients, levels, pieces=4).errors
     # The few values that are kept more because k is rounded in each piece do not matter.

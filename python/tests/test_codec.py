@@ -18,6 +18,8 @@ METHODS = [
     lgreco.PowerSGD(1),
     lgreco.PowerSGD(4),
     lgreco.PowerSGD(3, factors="bf16"),
+    lgreco.PowerSGD(3, factors=8),
+    lgreco.PowerSGD(4, factors=2),
 ]
 
 

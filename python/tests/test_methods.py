@@ -22,6 +22,10 @@ from lgreco import _core
         (lgreco.PowerSGD(rank=4), "low_rank:4"),
         (lgreco.PowerSGD(32, min_ratio=1.5), "low_rank:32:min_ratio=1.5"),
         (lgreco.PowerSGD(4, factors="bf16"), "low_rank:4:factors=bf16"),
+        (lgreco.PowerSGD(4, factors=8), "low_rank:4:factors=8"),
+        (lgreco.Quantize("2+4"), "quantize:2+4"),
+        (lgreco.TopK("0.03+0.1", values="fp32"), "topk:0.03+0.1:values=fp32"),
+        (lgreco.PowerSGD(4, factors="2"), "low_rank:4:factors=2"),
     ],
 )
 def test_spelling_round_trips(method, spelling):
@@ -43,6 +47,10 @@ def test_every_method_of_the_table_has_a_class():
         lambda: lgreco.PowerSGD(rank=0),
         lambda: lgreco.PowerSGD(rank=2.5),
         lambda: lgreco.PowerSGD(factors="fp16"),
+        lambda: lgreco.PowerSGD(factors=1),
+        lambda: lgreco.PowerSGD(rank="4+8"),
+        lambda: lgreco.Quantize(bits="2+9"),
+        lambda: lgreco.PowerSGD(factors=16),
         lambda: lgreco.Quantize(bits=9),
         lambda: lgreco.Quantize(bucket=7),
         lambda: lgreco.Quantize(rounding="up"),

@@ -50,7 +50,8 @@ TEST(Allocations, CodedMethodsMakeNone) {
 TEST(Allocations, LinearMethodsMakeNoneOncePrepared) {
   constexpr MatrixShape kShape{200, 300};
   const auto values = some_values(kShape.count());
-  for (const char* spelling : {"low_rank:1", "low_rank:32", "low_rank:4:factors=bf16"}) {
+  for (const char* spelling :
+       {"low_rank:1", "low_rank:32", "low_rank:4:factors=bf16", "low_rank:4:factors=4"}) {
     const auto compressor = linear_compressor(parse_level(spelling));
     LinearState state;
     std::vector<std::vector<float>> rounds;

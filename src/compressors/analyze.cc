@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 
 #include "lgreco/method.h"
@@ -31,13 +32,24 @@ std::vector<double> analyze(std::span<const float> values, const MatrixShape& sh
   if (!kernels::all_finite(values.data(), values.size())) {
     return std::vector<double>(levels.size(), std::numeric_limits<double>::quiet_NaN());
   }
-  std::vector<double> losses(levels.size(), 0.0);
-  if (values.empty()) return losses;
+  std::vector<double> errors(levels.size(), 0.0);
+  if (values.empty()) return errors;
   const LayerValues layer{values, shape,
                           piece_length(values.size(), static_cast<std::size_t>(pieces))};
-  for (const MethodRow& row : method_table()) add_losses_of(row.method, layer, levels, losses);
-  for (double& loss : losses) loss = std::sqrt(loss);
-  return losses;
+  std::vector<Level> encodings;
+  std::vector<std::size_t> second;  // places of second encodings, or of the first where it is both
+  std::transform(levels.begin(), levels.end(), std::back_inserter(encodings), scatter_level);
+  for (std::size_t i = 0; i < levels.size(); ++i) {
+    const bool differs = levels[i].gather_parameter != 0;
+    second.push_back(differs ? encodings.size() : i);
+    if (differs) encodings.push_back(gather_level(levels[i]));
+  }
+  std::vector<double> losses(encodings.size(), 0.0);
+  for (const MethodRow& row : method_table()) add_losses_of(row.method, layer, encodings, losses);
+  for (std::size_t i = 0; i < levels.size(); ++i) {
+    errors[i] = std::sqrt((losses[i] + losses[second[i]]) / 2);
+  }
+  return errors;
 }
 
 }  // namespace lgreco

@@ -1,5 +1,6 @@
 // All ranks from the largest squared singular values s_i, the eigenvalues of the Gram matrix G of
 // the smaller side: error(r)^2 = ||M||^2 - (s_1 + ... + s_r), where ||M||^2 is the trace of G.
+// What rounding the factors adds is from a model, rounding().
 //
 // Up to a side of kLargestGram G is computed, in double, and the errors are right within 1e-4 as
 // far as they exceed 1e-5 of ||M||. Beyond, G is only applied to blocks of vectors, M^T (M x) in
@@ -14,6 +15,7 @@
 
 #include "src/compressors/analyze.h"
 #include "src/compressors/leading_eigenvalues.h"
+#include "src/compressors/quantized_columns.h"
 #include "src/kernels/elementwise.h"
 #include "src/kernels/gram.h"
 #include "src/kernels/low_rank.h"
@@ -94,6 +96,17 @@ Spectrum spectrum_of(std::span<const float> values, const MatrixShape& shape, st
   return spectrum_by_products(values, shape, count);
 }
 
+/// What factors in bits lose of the `found` squares of `rank` singular values, of which all others
+/// have `tail`. A rounded column of P points elsewhere by an angle whose tangent's square is the
+/// rounding's share, in a direction that is random: of what it gives away, it meets some in the
+/// tail, which all `rows` directions share. Then Q loses that share of itself.
+double rounding(int bits, double found, double tail, double rank, double rows) {
+  const double share = rounding_loss_of_normal(bits);
+  const double outside = std::max(0.0, 1 - rank / rows);
+  const double turned = share / (1 + share) * std::max(0.0, found * outside - tail * rank / rows);
+  return turned + share * (found - turned);
+}
+
 }  // namespace
 
 void add_low_rank_losses(const LayerValues& layer, std::span<const Level> levels,
@@ -104,13 +117,20 @@ void add_low_rank_losses(const LayerValues& layer, std::span<const Level> levels
     const auto rank = static_cast<std::size_t>(level.parameter);
     if (rank < side) wanted = std::max(wanted, rank);
   }
-  if (wanted == 0) return;
-  const Spectrum spectrum = spectrum_of(layer.values, layer.shape, wanted);
+  const Spectrum spectrum =
+      wanted > 0
+          ? spectrum_of(layer.values, layer.shape, wanted)
+          : Spectrum{.squares = {},
+                     .total = kernels::sum_squares(layer.values.data(), layer.values.size())};
   for (std::size_t i = 0; i < levels.size(); ++i) {
-    const auto rank = static_cast<std::size_t>(levels[i].parameter);
-    if (rank >= side) continue;
-    const double found = spectrum.squares.head(static_cast<Index>(rank)).sum();
-    sums[i] += std::max(0.0, spectrum.total - found);
+    const auto rank = std::min(side, static_cast<std::size_t>(levels[i].parameter));
+    const double found =
+        rank == side ? spectrum.total : spectrum.squares.head(static_cast<Index>(rank)).sum();
+    const double tail = std::max(0.0, spectrum.total - found);
+    sums[i] += tail;
+    if (levels[i].factor_bits == 0) continue;
+    sums[i] += rounding(levels[i].factor_bits, found, tail, static_cast<double>(rank),
+                        static_cast<double>(layer.shape.rows));
   }
 }
 

@@ -181,6 +181,14 @@ TEST(Analyze, IsTheExpectationOverTheDraws) {
   EXPECT_NEAR(errors_of(values, {"quantize:2:rounding=stochastic"})[0], expected, 0.01 * expected);
 }
 
+TEST(Analyze, TwoEncodingsLoseTheMeanOfBoth) {
+  const auto values = random_values(10'000, 3);
+  const auto errors = errors_of(
+      values, {"quantize:2", "quantize:5", "quantize:2+5", "topk:0.1+0.3", "topk:0.1", "topk:0.3"});
+  EXPECT_DOUBLE_EQ(errors[2], std::sqrt((errors[0] * errors[0] + errors[1] * errors[1]) / 2));
+  EXPECT_DOUBLE_EQ(errors[3], std::sqrt((errors[4] * errors[4] + errors[5] * errors[5]) / 2));
+}
+
 TEST(Analyze, ZeroLayerLosesNothing) {
   const std::vector<float> zeros(3000, 0.0f);
   for (const auto& spellings :
@@ -269,8 +277,9 @@ std::vector<std::string> ranks(int last) {
 // The engine's pieces of a layer on so many ranks.
 std::vector<Piece> pieces_of(std::size_t count, const CodedCompressor& codec, int ranks) {
   std::vector<std::size_t> load(static_cast<std::size_t>(ranks), 0);
-  const std::vector<int> owners = choose_owners(count, codec, load);
-  const Shardable layer{.count = count, .codec = &codec, .owners = owners};
+  const Codecs codecs{&codec, &codec};
+  const std::vector<int> owners = choose_owners(count, codecs, load);
+  const Shardable layer{.count = count, .codecs = codecs, .owners = owners};
   return shard_layout({&layer, 1}, ranks).pieces;
 }
 

@@ -75,6 +75,11 @@ class Cases {
       const std::string level = "low_rank:" + std::to_string(rank);
       add_linear("step " + level, level);
     }
+    for (const char* level :
+         {"low_rank:4:factors=bf16", "low_rank:1:factors=8", "low_rank:4:factors=8",
+          "low_rank:4:factors=4", "low_rank:16:factors=8"}) {
+      add_linear(std::string("step ") + level, level);
+    }
   }
 
   const std::map<std::string, Case>& all() const { return cases_; }
@@ -188,34 +193,47 @@ class Cases {
         }};
   }
 
-  // The local work of a step with error feedback, of as many layers as kLayer's values make.
-  // What was sent is the gradient of the next step, so that the layer stays what it is.
+  // The local work of a step with error feedback, each factor encoded and decoded once, of as many
+  // layers as kLayer's values make. What was sent is the gradient of the next step, so that the
+  // layer stays what it is.
   void add_linear(const std::string& name, const std::string& spelling) {
     struct Layer {
       LinearState state;
       std::vector<std::vector<float>> rounds;
-      std::vector<float> values, residual;
+      std::vector<std::unique_ptr<CodedCompressor>> wire;  // by round
+      std::vector<std::vector<std::byte>> payloads;        // by round
+      std::vector<float> own, values, residual;
     };
-    const std::shared_ptr<LinearCompressor> codec = linear_compressor(parse_level(spelling));
+    const Level level = parse_level(spelling);
+    const std::shared_ptr<LinearCompressor> codec = linear_compressor(level);
     const auto layer = std::make_shared<Layer>();
     codec->prepare(kLayer, {}, layer->state);
     for (int round = 0; round < codec->rounds(); ++round) {
       layer->rounds.emplace_back(codec->round_floats(kLayer, round));
+      layer->wire.push_back(factor_codec(level, kLayer, round));
+      layer->payloads.emplace_back(layer->wire.back()->payload_bytes(layer->rounds.back().size()));
     }
     layer->values.assign(gradient_.begin(), gradient_.begin() + kLayer.count());
     layer->residual.assign(kLayer.count(), 0.0f);
     cases_[name] = {
         kLayer.count(), [=] {
-          auto& [state, rounds, values, residual] = *layer;
+          auto& [state, rounds, wire, payloads, own, values, residual] = *layer;
           const std::vector<std::span<float>> means(rounds.begin(), rounds.end());
-          if (!codec->encode_first_round(values, residual, kLayer, {}, state, rounds[0])) {
-            throw std::runtime_error(spelling);
+          bool fits = codec->encode_first_round(values, residual, kLayer, {}, state, rounds[0]);
+          for (std::size_t round = 0; round < rounds.size(); ++round) {
+            if (round > 0) {
+              codec->encode_round(static_cast<int>(round), values, kLayer, {}, state,
+                                  std::span(means).first(round), rounds[round]);
+            }
+            own = rounds[round];
+            fits &= wire[round]->encode_keep_loss(rounds[round], {}, {}, 0, payloads[round]);
+            kernels::subtract(own.data(), rounds[round].data(), own.size(), own.data());
+            std::fill(rounds[round].begin(), rounds[round].end(), 0.0f);
+            fits &= wire[round]->decode_add(payloads[round], rounds[round]).is_ok();
           }
-          for (std::size_t round = 1; round < rounds.size(); ++round) {
-            codec->encode_round(static_cast<int>(round), values, kLayer, {}, state,
-                                std::span(means).first(round), rounds[round]);
-          }
-          codec->decode_keep_loss(kLayer, {}, means, values, residual);
+          if (!fits) throw std::runtime_error(spelling);
+          const std::span<const float> sent = level.factor_bits == 0 ? rounds.back() : own;
+          codec->decode_keep_loss(kLayer, {}, means, sent, values, residual);
           codec->commit(kLayer, {}, means, state);
         }};
   }

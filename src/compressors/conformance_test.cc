@@ -77,10 +77,24 @@ std::vector<std::string> coded_spellings() {
                            "entropy:0.25",
                            "entropy:1",
                            "entropy:3.5",
-                           "entropy:8"}) {
+                           "entropy:8",
+
+                           "quantize:2+4",
+                           "low_rank:4:factors=2",
+                           "low_rank:4:factors=3",
+                           "low_rank:4:factors=5",
+                           "low_rank:4:factors=8"}) {
     spellings.emplace_back(more);
   }
   return spellings;
+}
+
+constexpr MatrixShape kMatrix{33, 70};
+
+// Of a linear level, what takes its last factor over the wire.
+std::unique_ptr<CodedCompressor> codec_of(const Level& level) {
+  if (is_coded(level.method)) return coded_compressor(level);
+  return factor_codec(level, kMatrix, linear_compressor(level)->rounds() - 1);
 }
 
 class CodedTest : public testing::TestWithParam<std::string> {
@@ -98,7 +112,7 @@ class CodedTest : public testing::TestWithParam<std::string> {
   }
 
   Level level_ = parse_level(GetParam());
-  std::unique_ptr<CodedCompressor> codec_ = coded_compressor(level_);
+  std::unique_ptr<CodedCompressor> codec_ = codec_of(level_);
 };
 
 INSTANTIATE_TEST_SUITE_P(Levels, CodedTest, testing::ValuesIn(coded_spellings()), as_identifier);
@@ -179,7 +193,7 @@ TEST_P(CodedTest, EveryZeroStaysZero) {
 TEST_P(CodedTest, SameInputsGiveSameBytesOnAFreshInstance) {
   const auto values = gaussian(4000, 1);
   const auto payload = encode(values);
-  const auto fresh = coded_compressor(level_);
+  const auto fresh = codec_of(level_);
   std::vector<std::byte> again(payload.size());
   ASSERT_TRUE(fresh->encode(values, {7, 0, 3}, 0, again));
   EXPECT_EQ(payload, again);
@@ -313,13 +327,16 @@ TEST_P(CodedTest, HugeFiniteValuesAreRepresentedOrRefused) {
 
 std::vector<std::string> linear_spellings() {
   std::vector<std::string> spellings = examples(/*coded=*/false);
-  for (const char* more : {"low_rank:1", "low_rank:7", "low_rank:16"}) spellings.emplace_back(more);
+  for (const char* more : {"low_rank:1", "low_rank:7", "low_rank:16", "low_rank:4:factors=bf16",
+                           "low_rank:4:factors=8", "low_rank:4:factors=2"}) {
+    spellings.emplace_back(more);
+  }
   return spellings;
 }
 
 class LinearTest : public testing::TestWithParam<std::string> {
  protected:
-  static constexpr MatrixShape kShape{33, 70};
+  static constexpr MatrixShape kShape = kMatrix;
   static constexpr RandomKey kKey{7, 1, 3};
 
   LinearTest() { codec_->prepare(kShape, kKey, state_); }
@@ -328,7 +345,26 @@ class LinearTest : public testing::TestWithParam<std::string> {
     return std::vector<float>(codec_->round_floats(kShape, round));
   }
 
-  std::unique_ptr<LinearCompressor> codec_ = linear_compressor(parse_level(GetParam()));
+  /// The sums of all rounds as they arrive.
+  std::vector<std::vector<float>> rounds_of(std::span<const float> values) const {
+    std::vector<std::vector<float>> rounds;
+    for (int round = 0; round < codec_->rounds(); ++round) rounds.push_back(addend(round));
+    const std::vector<std::span<float>> means(rounds.begin(), rounds.end());
+    for (int round = 0; round < codec_->rounds(); ++round) {
+      const std::span<float> sum = means[static_cast<std::size_t>(round)];
+      codec_->encode_round(round, values, kShape, kKey, state_,
+                           std::span(means).first(static_cast<std::size_t>(round)), sum);
+      const auto wire = factor_codec(level_, kShape, round);
+      std::vector<std::byte> payload(wire->payload_bytes(sum.size()));
+      EXPECT_TRUE(wire->encode(sum, kKey, 0, payload));
+      std::fill(sum.begin(), sum.end(), 0.0f);
+      EXPECT_TRUE(wire->decode_add(payload, sum).is_ok());
+    }
+    return rounds;
+  }
+
+  Level level_ = parse_level(GetParam());
+  std::unique_ptr<LinearCompressor> codec_ = linear_compressor(level_);
   LinearState state_;
 };
 
@@ -373,24 +409,35 @@ TEST_P(LinearTest, EncodeFirstRoundRefusesInfinityTimesZero) {
 
 TEST_P(LinearTest, DecodeKeepLossIsDecodeAndSubtract) {
   const auto gradient = gaussian(kShape.count(), 24);
-  std::vector<std::vector<float>> rounds;
-  std::vector<std::span<float>> means;
-  for (int round = 0; round < codec_->rounds(); ++round) {
-    codec_->encode_round(round, gradient, kShape, kKey, state_, means,
-                         rounds.emplace_back(addend(round)));
-    means.emplace_back(rounds.back());
-  }
+  auto rounds = rounds_of(gradient);
+  const std::vector<std::span<float>> means(rounds.begin(), rounds.end());
   std::vector<float> sent(kShape.count()), expected(kShape.count());
   codec_->decode(kShape, kKey, means, sent);
   for (std::size_t i = 0; i < sent.size(); ++i) expected[i] = gradient[i] - sent[i];
   auto values = gradient;
   std::vector<float> residual(kShape.count());
-  codec_->decode_keep_loss(kShape, kKey, means, values, residual);
+  codec_->decode_keep_loss(kShape, kKey, means, means.back(), values, residual);
   EXPECT_TRUE(same_bits(values, sent));
   EXPECT_TRUE(same_bits(residual, expected));
   values = gradient;
-  codec_->decode_keep_loss(kShape, kKey, means, values, values);
+  codec_->decode_keep_loss(kShape, kKey, means, means.back(), values, values);
   EXPECT_TRUE(same_bits(values, expected));
+}
+
+// What this rank has sent may differ from the mean: then it is that which is taken out.
+TEST_P(LinearTest, DecodeKeepLossKeepsWhatTheOwnPartLacks) {
+  const auto gradient = gaussian(kShape.count(), 26);
+  auto rounds = rounds_of(gradient);
+  const std::vector<std::span<float>> means(rounds.begin(), rounds.end());
+  const auto own = gaussian(rounds.back().size(), 27);
+  std::vector<float> average(kShape.count()), sent(kShape.count()), residual(kShape.count());
+  codec_->decode(kShape, kKey, means, average);
+  auto values = gradient;
+  codec_->decode_keep_loss(kShape, kKey, means, own, values, residual);
+  std::copy(own.begin(), own.end(), rounds.back().begin());
+  codec_->decode(kShape, kKey, means, sent);
+  EXPECT_TRUE(same_bits(values, average));
+  for (std::size_t i = 0; i < sent.size(); ++i) ASSERT_EQ(residual[i], gradient[i] - sent[i]) << i;
 }
 
 TEST_P(LinearTest, SaysWhatTheStateHolds) {
@@ -402,13 +449,8 @@ TEST_P(LinearTest, SaysWhatTheStateHolds) {
 TEST_P(LinearTest, NoResultExceedsItsBound) {
   for (const float scale : {1e-30f, 1.0f, 1e30f}) {
     const auto values = gaussian(kShape.count(), 25, scale);
-    std::vector<std::vector<float>> rounds;
-    std::vector<std::span<float>> means;
-    for (int round = 0; round < codec_->rounds(); ++round) {
-      codec_->encode_round(round, values, kShape, kKey, state_, means,
-                           rounds.emplace_back(addend(round)));
-      means.emplace_back(rounds.back());
-    }
+    auto rounds = rounds_of(values);
+    const std::vector<std::span<float>> means(rounds.begin(), rounds.end());
     std::vector<float> decoded(kShape.count());
     codec_->decode(kShape, kKey, means, decoded);
     const double bound = codec_->result_bound(means);
@@ -427,15 +469,10 @@ TEST_P(LinearTest, ZeroRowsAndColumnsStayZero) {
     for (std::size_t i = 0; i < values.size(); ++i) {
       if (is_zero(i)) values[i] = 0;
     }
-    std::vector<std::vector<float>> rounds;
-    std::vector<std::span<float>> means;
-    for (int round = 0; round < codec_->rounds(); ++round) {
-      codec_->encode_round(round, values, kShape, kKey, state_, means,
-                           rounds.emplace_back(addend(round)));
-      means.emplace_back(rounds.back());
-    }
+    auto rounds = rounds_of(values);
+    const std::vector<std::span<float>> means(rounds.begin(), rounds.end());
     std::vector<float> residual(values.size());
-    codec_->decode_keep_loss(kShape, kKey, means, values, residual);
+    codec_->decode_keep_loss(kShape, kKey, means, means.back(), values, residual);
     for (std::size_t i = 0; i < values.size(); ++i) {
       if (!is_zero(i)) continue;
       ASSERT_EQ(values[i], 0) << i;

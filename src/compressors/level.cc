@@ -42,6 +42,29 @@ void parse(const Setting& setting, std::string_view value, std::string_view what
                    std::string(value) + "'");
 }
 
+void check_range(const MethodRow& row, double value) {
+  const bool in_range = value >= row.min_parameter && value <= row.max_parameter;
+  if (in_range && !(row.integer_parameter && value != std::floor(value))) return;
+  refuse(row.name, std::string(row.parameter_name) + " " + spell_number(value) +
+                       " is out of range; it must be " +
+                       (row.integer_parameter ? "a whole number " : "") + "from " +
+                       spell_number(row.min_parameter) + " to " + spell_number(row.max_parameter));
+}
+
+// Of the plus before it, which is none of an exponent.
+std::size_t place_of_second(std::string_view text) {
+  std::size_t plus = text.find('+');
+  while (plus != std::string_view::npos && plus > 0 && text[plus - 1] == 'e') {
+    plus = text.find('+', plus + 1);
+  }
+  return plus;
+}
+
+double number_of(std::string_view text, std::string_view what) {
+  if (const auto number = parse_number(text)) return *number;
+  refuse(what, "'" + std::string(text) + "' is not a number");
+}
+
 void parse_parameter(const MethodEntry& entry, std::string_view text, std::string_view what,
                      Level& level) {
   if (text.empty()) {
@@ -50,11 +73,16 @@ void parse_parameter(const MethodEntry& entry, std::string_view text, std::strin
   }
   if (entry.parameter != nullptr) {
     parse(*entry.parameter, text, what, level);
-  } else if (const auto number = parse_number(text)) {
-    level.parameter = *number;
-  } else {
-    refuse(what, "'" + std::string(text) + "' is not a number");
+    return;
   }
+  const std::size_t plus = place_of_second(text);
+  level.parameter = number_of(text.substr(0, plus), what);
+  if (plus == std::string_view::npos) return;
+  if (!entry.row.coded) refuse(what, "this method has one encoding, and so one parameter");
+  const double gather = number_of(text.substr(plus + 1), what);
+  check_range(entry.row, gather);
+  if (gather == 0) refuse(what, "0 cannot be the parameter of the second encoding");
+  if (gather != level.parameter) level.gather_parameter = gather;
 }
 
 void parse_setting(const MethodEntry& entry, std::string_view text, std::string_view what,
@@ -72,13 +100,22 @@ void parse_setting(const MethodEntry& entry, std::string_view text, std::string_
   parse(*setting, text.substr(equals + 1), what, level);
 }
 
-void check_range(const MethodRow& row, double value) {
-  const bool in_range = value >= row.min_parameter && value <= row.max_parameter;
-  if (in_range && !(row.integer_parameter && value != std::floor(value))) return;
-  refuse(row.name, std::string(row.parameter_name) + " " + spell_number(value) +
-                       " is out of range; it must be " +
-                       (row.integer_parameter ? "a whole number " : "") + "from " +
-                       spell_number(row.min_parameter) + " to " + spell_number(row.max_parameter));
+bool has_gather(const Level& level) { return level.gather_parameter != 0; }
+
+// Levels of the reference's method get a second parameter that is to the first as the reference's
+// is.
+void keep_ratio(const Level& reference, std::vector<Level>& levels) {
+  if (!has_gather(reference)) return;
+  const MethodRow& row = row_of(reference.method);
+  for (Level& level : levels) {
+    if (level.method != reference.method || level.parameter == 0) continue;
+    double gather = level.parameter == reference.parameter
+                        ? reference.gather_parameter
+                        : level.parameter * (reference.gather_parameter / reference.parameter);
+    if (row.integer_parameter) gather = std::round(gather);
+    gather = std::clamp(gather, row.min_parameter, row.max_parameter);
+    level.gather_parameter = gather == level.parameter ? 0 : gather;
+  }
 }
 
 }  // namespace
@@ -97,7 +134,9 @@ Level parse_level(std::string_view spelling) {
 std::string spell_parameter(const Level& level) {
   const MethodEntry& entry = entry_of(level.method);
   if (entry.parameter != nullptr) return entry.parameter->spell(level);
-  return entry.row.parameter_name.empty() ? "" : spell_number(level.parameter);
+  if (entry.row.parameter_name.empty()) return "";
+  const std::string first = spell_number(level.parameter);
+  return has_gather(level) ? first + "+" + spell_number(level.gather_parameter) : first;
 }
 
 std::string to_string(const Level& level) {
@@ -115,12 +154,25 @@ std::string to_string(const Level& level) {
 void check(const Level& level) {
   const MethodEntry& entry = entry_of(level.method);
   check_range(entry.row, level.parameter);
+  if (has_gather(level)) check_range(entry.row, level.gather_parameter);
   Level spelled = level;
   const auto check_setting = [&](const Setting& setting) {
     parse(setting, setting.spell(level), entry.row.name, spelled);
   };
   if (entry.parameter != nullptr) check_setting(*entry.parameter);
   for (const Setting& setting : entry.settings) check_setting(setting);
+}
+
+Level scatter_level(const Level& level) {
+  Level scatter = level;
+  scatter.gather_parameter = 0;
+  return scatter;
+}
+
+Level gather_level(const Level& level) {
+  Level gather = scatter_level(level);
+  if (has_gather(level)) gather.parameter = level.gather_parameter;
+  return gather;
 }
 
 Level uncompressed(DType dtype) {
@@ -135,7 +187,8 @@ Level resolve(const Level& level, const LayerSpec& layer) {
 
 std::vector<Level> neighbours(const Level& reference) {
   std::vector<Level> levels;
-  entry_of(reference.method).neighbours(reference, levels);
+  entry_of(reference.method).neighbours(scatter_level(reference), levels);
+  keep_ratio(reference, levels);
   levels.push_back(Level{});
   return levels;
 }
@@ -146,20 +199,29 @@ std::vector<Level> mixed_levels(const Level& reference) {
   const std::span<const MethodRow> rows = method_table();
   for (auto row = rows.rbegin(); row != rows.rend(); ++row) {
     const bool is_own = row->method == reference.method;
-    entry_of(row->method).family(is_own ? reference : parse_level(row->example), levels);
+    std::vector<Level> family;
+    const Level base = is_own ? scatter_level(reference) : parse_level(row->example);
+    entry_of(row->method).family(base, family);
+    if (is_own) keep_ratio(reference, family);
+    levels.insert(levels.end(), family.begin(), family.end());
   }
   levels.push_back(Level{});
   return levels;
 }
 
 std::size_t payload_bytes(const Level& level, const MatrixShape& shape) {
-  if (is_coded(level.method)) return coded_compressor(level)->payload_bytes(shape.count());
-  const auto compressor = linear_compressor(level);
-  std::size_t floats = 0;
-  for (int round = 0; round < compressor->rounds(); ++round) {
-    floats += compressor->round_floats(shape, round);
+  if (is_coded(level.method)) {
+    const std::size_t bytes = coded_compressor(scatter_level(level))->payload_bytes(shape.count());
+    if (!has_gather(level)) return bytes;
+    return (bytes + coded_compressor(gather_level(level))->payload_bytes(shape.count()) + 1) / 2;
   }
-  return floats * size_of(level.factors);
+  const auto compressor = linear_compressor(level);
+  std::size_t bytes = 0;
+  for (int round = 0; round < compressor->rounds(); ++round) {
+    bytes +=
+        factor_codec(level, shape, round)->payload_bytes(compressor->round_floats(shape, round));
+  }
+  return bytes;
 }
 
 bool is_worth_coding(Level& level, const LayerSpec& layer) {

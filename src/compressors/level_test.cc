@@ -16,12 +16,26 @@ LayerSpec layer(std::vector<std::int64_t> shape, DType dtype = DType::f32) {
 }
 
 TEST(Level, SpellingsRoundTrip) {
-  for (const char* spelling :
-       {"dense", "cast:bf16", "cast:fp16", "quantize:1",
-        "quantize:4:bucket=1024:rounding=stochastic", "quantize:8:rounding=stochastic", "topk:0.01",
-        "topk:0.001:values=fp32", "topk:0.01:values=2", "topk:0.01:values=bf16", "low_rank:4",
-        "low_rank:32:min_ratio=1.5", "low_rank:4:factors=bf16",
-        "low_rank:4:min_ratio=1:factors=bf16"}) {
+  for (const char* spelling : {"dense",
+                               "cast:bf16",
+                               "cast:fp16",
+                               "quantize:1",
+                               "quantize:4:bucket=1024:rounding=stochastic",
+                               "quantize:8:rounding=stochastic",
+                               "topk:0.01",
+                               "topk:0.001:values=fp32",
+                               "topk:0.01:values=2",
+                               "topk:0.01:values=bf16",
+                               "low_rank:4",
+                               "low_rank:32:min_ratio=1.5",
+                               "low_rank:4:factors=bf16",
+                               "low_rank:4:min_ratio=1:factors=bf16",
+                               "low_rank:4:factors=8",
+                               "low_rank:4:min_ratio=1:factors=2",
+                               "quantize:2+4",
+                               "quantize:4+2:bucket=256",
+                               "topk:0.03+0.1",
+                               "topk:0.1+0.03:values=fp32"}) {
     EXPECT_EQ(to_string(parse_level(spelling)), spelling);
   }
   for (const MethodRow& row : method_table()) {
@@ -60,6 +74,19 @@ TEST(Level, RefusesWhatItDoesNotKnow) {
                                "low_rank:-1",
                                "low_rank:4:min_ratio=0",
                                "low_rank:4:factors=fp16",
+                               "low_rank:4:factors=1",
+                               "low_rank:4+8",
+                               "cast:bf16+fp16",
+                               "quantize:2+9",
+                               "quantize:2+",
+                               "quantize:+2",
+                               "quantize:2+2.5",
+                               "quantize:2+0",
+                               "quantize:2+3+4",
+                               "topk:0.1+0",
+                               "low_rank:4:factors=9",
+                               "low_rank:4:factors=4.5",
+                               "low_rank:4:factors=",
                                "topk:0.01:factors=bf16",
                                "cast:fp32",
                                "cast",
@@ -136,12 +163,16 @@ std::vector<std::string> spellings(const std::vector<Level>& levels) {
 }
 
 TEST(MixedLevels, HoldEveryFamilyAndEndWithDense) {
-  std::vector<std::string> expected = {
-      "entropy:0.1", "entropy:0.15", "entropy:0.25", "entropy:0.4", "entropy:0.6", "entropy:1",
-      "entropy:1.5", "entropy:2",    "entropy:3",    "entropy:4",   "entropy:6",   "low_rank:1",
-      "low_rank:2",  "low_rank:3",   "low_rank:4",   "low_rank:5",  "low_rank:6",  "low_rank:7",
-      "low_rank:8",  "quantize:1",   "quantize:2",   "quantize:3",  "quantize:4",  "quantize:5",
-      "quantize:6",  "quantize:7",   "quantize:8"};
+  std::vector<std::string> expected = {"entropy:0.1", "entropy:0.15", "entropy:0.25", "entropy:0.4",
+                                       "entropy:0.6", "entropy:1",    "entropy:1.5",  "entropy:2",
+                                       "entropy:3",   "entropy:4",    "entropy:6"};
+  for (int rank = 1; rank <= 8; ++rank) expected.push_back("low_rank:" + std::to_string(rank));
+  for (const char* bits : {"8", "6", "4"}) {
+    for (int rank = 1; rank <= 8; ++rank) {
+      expected.push_back("low_rank:" + std::to_string(rank) + ":factors=" + bits);
+    }
+  }
+  for (int bits = 1; bits <= 8; ++bits) expected.push_back("quantize:" + std::to_string(bits));
   for (const char* density :
        {"0.001", "0.002", "0.005", "0.01", "0.02", "0.05", "0.1", "0.2", "0.3", "0.5"}) {
     for (const char* values : {":values=2", "", ":values=6"}) {
@@ -158,10 +189,11 @@ TEST(MixedLevels, RanksReachFourTimesTheReference) {
     return std::count_if(levels.begin(), levels.end(),
                          [](const Level& level) { return level.method == Method::low_rank; });
   };
-  EXPECT_EQ(count("quantize:4"), 16) << "four times 4";
-  EXPECT_EQ(count("low_rank:1"), 4);
-  EXPECT_EQ(count("low_rank:30"), 64) << "capped";
-  EXPECT_EQ(count("low_rank:100"), 100) << "but the reference is among them";
+  EXPECT_EQ(count("quantize:4"), 4 * 16) << "four times 4";
+  EXPECT_EQ(count("low_rank:1"), 4 * 4);
+  EXPECT_EQ(count("low_rank:1:factors=8"), 3 * 4);
+  EXPECT_EQ(count("low_rank:30"), 64 + 3 * 29) << "capped, and not each rank with every type";
+  EXPECT_EQ(count("low_rank:100"), 100 + 3 * 32) << "but the reference is among them";
 }
 
 TEST(MixedLevels, KeepTheSettingsOfTheReference) {
@@ -171,6 +203,10 @@ TEST(MixedLevels, KeepTheSettingsOfTheReference) {
     for (Level level : mixed_levels(wanted)) {
       if (level.method != wanted.method) continue;
       level.parameter = wanted.parameter;
+      if (level.factor_bits != 0) {  // a type of factors is part of the family
+        level.factors = wanted.factors;
+        level.factor_bits = wanted.factor_bits;
+      }
       EXPECT_EQ(level, wanted);
     }
   }
@@ -189,6 +225,28 @@ TEST(MixedLevels, AreValidAndDifferent) {
   }
 }
 
+TEST(TwoEncodings, KeepTheirRatioInAFamily) {
+  const std::vector<std::string> around = {"quantize:1+2", "quantize:2+4", "quantize:3+6",
+                                           "quantize:4+8", "dense"};
+  EXPECT_EQ(spellings(neighbours(parse_level("quantize:2+4"))), around);
+  const auto mixed = spellings(mixed_levels(parse_level("topk:0.03+0.1")));
+  EXPECT_EQ(std::ranges::count(mixed, "topk:0.3+1"), 1);
+  EXPECT_EQ(std::ranges::count(mixed, "quantize:4"), 1) << "of another method";
+  const auto same = neighbours(parse_level("topk:0.03+0.1"));
+  EXPECT_EQ(std::ranges::count(same, parse_level("topk:0.03+0.1")), 1) << "the reference itself";
+}
+
+TEST(TwoEncodings, AreLevelsOfTheirOwn) {
+  const Level level = parse_level("quantize:2+4:bucket=256");
+  EXPECT_EQ(to_string(scatter_level(level)), "quantize:2:bucket=256");
+  EXPECT_EQ(to_string(gather_level(level)), "quantize:4:bucket=256");
+  EXPECT_EQ(to_string(parse_level("quantize:4+4")), "quantize:4");
+  EXPECT_EQ(gather_level(parse_level("quantize:4")), parse_level("quantize:4"));
+  EXPECT_EQ(2 * payload_bytes(level, {1024, 64}),
+            payload_bytes(scatter_level(level), {1024, 64}) +
+                payload_bytes(gather_level(level), {1024, 64}));
+}
+
 TEST(PayloadBytes, FollowsTheFormats) {
   EXPECT_EQ(payload_bytes(parse_level("dense"), {10, 10}), 400u);
   EXPECT_EQ(payload_bytes(parse_level("cast:bf16"), {10, 10}), 200u);
@@ -196,6 +254,11 @@ TEST(PayloadBytes, FollowsTheFormats) {
   EXPECT_EQ(payload_bytes(parse_level("quantize:4"), {1024, 3}), 3u * 2 * (2 + 256));
   EXPECT_EQ(payload_bytes(parse_level("low_rank:4:factors=bf16"), {512, 4608}),
             2u * 4 * (512 + 4608));
+  // A scale for each 256 of a column.
+  EXPECT_EQ(payload_bytes(parse_level("low_rank:4:factors=8"), {512, 4608}),
+            4u * (512 + 4608) + 2 * 4 * (2 + 18));
+  EXPECT_EQ(payload_bytes(parse_level("low_rank:2:factors=3"), {257, 9}),
+            2u * (2 + 96 + 2 + 1) + 2 * (2 + 4));
   // 100 of 10000: 6 low bits each, then 100 + 9999 / 64 bits.
   EXPECT_EQ(payload_bytes(parse_level("topk:0.01"), {100, 100}), 75u + 32 + 2 + 2 + 50);
   EXPECT_EQ(payload_bytes(parse_level("topk:0.01:values=bf16"), {100, 100}), 75u + 32 + 2 * 100);

@@ -46,7 +46,11 @@ class LowRank final : public LinearCompressor {
   int rounds() const override { return 2; }
 
   std::size_t round_floats(const MatrixShape& shape, int round) const override {
-    return rank_ * (round == 0 ? shape.rows : shape.cols);
+    return rank_ * column_floats(shape, round);
+  }
+
+  std::size_t column_floats(const MatrixShape& shape, int round) const override {
+    return round == 0 ? shape.rows : shape.cols;
   }
 
   std::size_t state_floats(const MatrixShape& shape) const override { return rank_ * shape.cols; }
@@ -98,10 +102,10 @@ class LowRank final : public LinearCompressor {
   }
 
   void decode_keep_loss(const MatrixShape& shape, const RandomKey&,
-                        std::span<const std::span<float>> means, std::span<float> values,
-                        std::span<float> residual) const override {
-    kernels::reconstruct_keep_loss(means[0].data(), means[1].data(), shape.rows, shape.cols, rank_,
-                                   values.data(), residual.data());
+                        std::span<const std::span<float>> means, std::span<const float> own,
+                        std::span<float> values, std::span<float> residual) const override {
+    kernels::reconstruct_keep_loss(means[0].data(), means[1].data(), own.data(), shape.rows,
+                                   shape.cols, rank_, values.data(), residual.data());
   }
 
   void commit(const MatrixShape& shape, const RandomKey& key,
@@ -135,10 +139,27 @@ bool parse_min_ratio(std::string_view text, Level& level) {
   return true;
 }
 
+std::string spell_factors(const Level& level) {
+  if (level.factor_bits == 0) return spell_dtype<&Level::factors>(level);
+  return spell_number(level.factor_bits);
+}
+
+bool parse_factors(std::string_view text, Level& level) {
+  constexpr double kFewest = 2, kMost = 8;  // bits
+  if (parse_dtype<&Level::factors, DType::f32, DType::bf16>(text, level)) {
+    level.factor_bits = 0;
+    return true;
+  }
+  const auto bits = parse_number(text);
+  if (!bits || *bits < kFewest || *bits > kMost || *bits != std::floor(*bits)) return false;
+  level.factors = DType::f32;
+  level.factor_bits = static_cast<std::uint8_t>(*bits);
+  return true;
+}
+
 constexpr Setting kSettings[] = {
     {"min_ratio", "positive and finite", spell_min_ratio, parse_min_ratio},
-    {"factors", "fp32 or bf16", spell_dtype<&Level::factors>,
-     parse_dtype<&Level::factors, DType::f32, DType::bf16>}};
+    {"factors", "fp32, bf16 or a number of bits from 2 to 8", spell_factors, parse_factors}};
 
 double smaller_side(const MatrixShape& shape) {
   return static_cast<double>(std::min(shape.rows, shape.cols));
@@ -159,7 +180,19 @@ void neighbours(const Level& reference, std::vector<Level>& levels) {
 void family(const Level& reference, std::vector<Level>& levels) {
   constexpr double kMany = 64;  // one measures them at once, but the planner weighs each
   const double rank = reference.parameter;
-  append_whole_numbers(reference, 1, std::min(4 * rank, std::max(rank, kMany)), levels);
+  const double most = std::min(4 * rank, std::max(rank, kMany));
+  append_whole_numbers(reference, 1, most, levels);
+  for (const std::uint8_t bits : {8, 6, 4}) {
+    if (reference.factor_bits == bits) continue;
+    Level level = reference;
+    level.factors = DType::f32;
+    level.factor_bits = bits;
+    // Among many columns a step of one is small.
+    for (double next = 1; next <= most; next += std::max(1.0, std::floor(next / 8))) {
+      level.parameter = next;
+      levels.push_back(level);
+    }
+  }
 }
 
 std::unique_ptr<LinearCompressor> make_low_rank(const Level& level) {

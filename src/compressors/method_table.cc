@@ -2,6 +2,7 @@
 
 #include "lgreco/status.h"
 #include "src/compressors/compressors.h"
+#include "src/compressors/quantized_columns.h"
 
 namespace lgreco {
 namespace {
@@ -100,7 +101,7 @@ void register_method(const MethodEntry& entry) {
 
 std::unique_ptr<CodedCompressor> coded_compressor(const Level& level) {
   check(level);
-  return entry_of(level.method).make_coded(level);
+  return entry_of(level.method).make_coded(scatter_level(level));
 }
 
 std::unique_ptr<LinearCompressor> linear_compressor(const Level& level) {
@@ -108,8 +109,11 @@ std::unique_ptr<LinearCompressor> linear_compressor(const Level& level) {
   return entry_of(level.method).make_linear(level);
 }
 
-std::unique_ptr<CodedCompressor> factor_codec(const Level& level) {
-  return coded_compressor(uncompressed(level.factors));
+std::unique_ptr<CodedCompressor> factor_codec(const Level& level, const MatrixShape& shape,
+                                              int round) {
+  if (level.factor_bits == 0) return coded_compressor(uncompressed(level.factors));
+  return quantized_columns(level.factor_bits,
+                           linear_compressor(level)->column_floats(shape, round));
 }
 
 }  // namespace lgreco

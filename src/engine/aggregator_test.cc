@@ -28,8 +28,9 @@ class AggregatorTest : public testing::TestWithParam<Case> {};
 std::vector<Case> cases() {
   std::vector<Case> cases;
   for (const char* method :
-       {"dense", "cast:bf16", "cast:fp16", "quantize:4", "quantize:2:rounding=stochastic", "topk:0.01",
-        "topk:0.1:values=fp32", "low_rank:2:min_ratio=1"}) {
+       {"dense", "cast:bf16", "cast:fp16", "quantize:4", "quantize:2:rounding=stochastic",
+        "topk:0.01", "topk:0.1:values=fp32", "low_rank:2:min_ratio=1",
+        "low_rank:2:min_ratio=1:factors=4", "quantize:2+5", "topk:0.1+0.02"}) {
     for (int ranks : {1, 2, 3, 4}) cases.push_back({method, ranks});
   }
   return cases;
@@ -327,7 +328,9 @@ TEST(Aggregator, MeasuresTheNetworkWhenItIsNotGiven) {
 // Frames of 48 bytes, a byte a layer, and a commit message are all there is besides the plan's
 // bytes.
 TEST(Aggregator, CountedBytesFollowFromThePlan) {
-  for (const char* method : {"dense", "quantize:4", "topk:0.01", "low_rank:2:min_ratio=1"}) {
+  for (const char* method :
+       {"dense", "quantize:4", "topk:0.01", "low_rank:2:min_ratio=1",
+        "low_rank:4:min_ratio=1:factors=8", "quantize:2+6", "topk:0.03+0.01"}) {
     run_ranks_on_lanes(2, 2, [&](Communicators lanes) {
       Trainer trainer(std::move(lanes), options(method));
       const double before = static_cast<double>(trainer.aggregator.stats().bytes_sent);
@@ -369,7 +372,8 @@ TEST(Aggregator, Bf16GradientsLoseNothing) {
   constexpr std::size_t kCount = 4096;
   constexpr int kSteps = 20, kRanks = 2;
   const std::vector<LayerSpec> model = {{.name = "w", .shape = {64, 64}, .dtype = DType::bf16}};
-  for (const char* method : {"dense", "quantize:4", "low_rank:4", "topk:0.05"}) {
+  for (const char* method :
+       {"dense", "quantize:4", "low_rank:4", "low_rank:4:factors=3", "topk:0.05"}) {
     std::vector<double> applied(kCount, 0.0), truth(kCount, 0.0), kept(kCount, 0.0);
     std::mutex mutex;
     run_ranks_on_lanes(kRanks, 1, [&](Communicators lanes) {
@@ -400,6 +404,41 @@ TEST(Aggregator, Bf16GradientsLoseNothing) {
   }
 }
 
+double distance(const std::vector<float>& a, const std::vector<float>& b) {
+  double squares = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) squares += std::pow(double{a[i]} - double{b[i]}, 2);
+  return std::sqrt(squares);
+}
+
+// What rounding a factor loses grows with what a rank has: that must not grow with the steps, not
+// even what ranks have of each other's.
+TEST(Aggregator, RanksDoNotDriftApartWhereFactorsAreRounded) {
+  const std::vector<LayerSpec> model = {{.name = "w", .shape = {64, 96}}};
+  for (const char* method :
+       {"low_rank:4:min_ratio=1:factors=2", "low_rank:4:min_ratio=1:factors=8"}) {
+    constexpr int kRanks = 3;
+    std::vector<std::vector<float>> early(kRanks), late(kRanks);
+    run_ranks_on_lanes(kRanks, 1, [&](Communicators lanes) {
+      const int rank = lanes[0]->rank();
+      std::mt19937 generator(static_cast<unsigned>(rank));
+      std::normal_distribution<float> normal;
+      Aggregator aggregator(model, options(method), std::move(lanes));
+      for (int step = 1; step <= 600; ++step) {
+        std::vector<float> values(model[0].count());
+        for (float& value : values) value = normal(generator);
+        aggregator.exchange({.gradients = {{.layer = 0, .data = values.data()}}, .last = true});
+        if (step == 150)
+          early[static_cast<std::size_t>(rank)] = aggregator.state().layers[0].residual;
+        if (step == 600)
+          late[static_cast<std::size_t>(rank)] = aggregator.state().layers[0].residual;
+      }
+    });
+    const std::vector<float> zero(model[0].count(), 0.0f);
+    EXPECT_LE(distance(late[0], late[1]), 1.1 * distance(early[0], early[1])) << method;
+    EXPECT_LE(distance(late[2], zero), 1.1 * distance(early[2], zero)) << method;
+  }
+}
+
 TEST(Aggregator, StartsDense) {
   run_ranks_on_lanes(2, 2, [&](Communicators lanes) {
     AggregatorOptions late = options("topk:0.01");
@@ -419,7 +458,8 @@ TEST(Aggregator, NeitherLanesNorThreadsNorBucketsChangeABit) {
     int lanes, threads;
     std::size_t bucket_length;
   };
-  for (const char* method : {"quantize:4", "topk:0.01", "low_rank:2:min_ratio=1", "cast:bf16"}) {
+  for (const char* method : {"quantize:4", "topk:0.01", "low_rank:2:min_ratio=1",
+                             "low_rank:3:min_ratio=1:factors=5", "cast:bf16"}) {
     std::vector<Values> results;
     for (const Setting& setting : {Setting{1, 1, 2}, Setting{1, 4, 6}, Setting{2, 1, 6},
                                    Setting{2, 4, 1}, Setting{2, 1, 4}}) {

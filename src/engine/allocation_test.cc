@@ -18,7 +18,9 @@ class AllocationTest : public testing::TestWithParam<std::tuple<const char*, DTy
 INSTANTIATE_TEST_SUITE_P(MethodsGradientsAndResiduals, AllocationTest,
                          testing::Combine(testing::Values("dense", "cast:bf16", "quantize:4",
                                                           "topk:0.01", "low_rank:4:min_ratio=1",
-                                                          "low_rank:4:min_ratio=1:factors=bf16"),
+                                                          "low_rank:4:min_ratio=1:factors=bf16",
+                                                          "low_rank:4:min_ratio=1:factors=4",
+                                                          "quantize:2+4", "topk:0.01+0.03"),
                                           testing::Values(DType::f32, DType::bf16),
                                           testing::Values(DType::f32, DType::bf16)),
                          [](const auto& info) {

@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <map>
 #include <optional>
+#include <span>
+#include <vector>
 
 #include "lgreco/compressor.h"
 #include "lgreco/network.h"
@@ -40,17 +41,16 @@ double least_seconds(const Work& work) {
   return least;
 }
 
-double coded_seconds(const Level& level, const std::vector<float>& residual, int ranks) {
-  const auto compressor = coded_compressor(level);
-  std::vector<std::byte> payload(compressor->payload_bytes(residual.size()));
+double coded_seconds(const CodedCompressor& codec, std::span<const float> residual, int ranks) {
+  std::vector<std::byte> payload(codec.payload_bytes(residual.size()));
   std::vector<float> values(residual.size()), result(residual.size());
   const double encode =
-      least_seconds([&] { (void)compressor->encode_keep_loss(values, residual, {}, 0, payload); });
-  const double decode = least_seconds([&] { (void)compressor->decode_add(payload, result); });
+      least_seconds([&] { (void)codec.encode_keep_loss(values, residual, {}, 0, payload); });
+  const double decode = least_seconds([&] { (void)codec.decode_add(payload, result); });
   return coding_seconds(encode, decode, ranks);
 }
 
-double linear_seconds(Level level, std::vector<float> residual) {
+double linear_seconds(Level level, std::vector<float> residual, int ranks) {
   const double largest = std::min(kSample.rows, kSample.cols);
   const double excess = std::max(1.0, level.parameter / largest);  // of a rank that does not fit
   level.parameter /= excess;
@@ -64,28 +64,42 @@ double linear_seconds(Level level, std::vector<float> residual) {
   }
   std::vector<std::span<float>> means(rounds.begin(), rounds.end());
   std::vector<float> values(residual.size());
-  return excess * least_seconds([&] {
-           (void)compressor->encode_first_round(values, residual, kSample, {}, state, rounds[0]);
-           for (std::size_t round = 1; round < rounds.size(); ++round) {
-             compressor->encode_round(static_cast<int>(round), values, kSample, {}, state,
-                                      std::span(means).first(round), rounds[round]);
-           }
-           compressor->decode_keep_loss(kSample, {}, means, values, residual);
-         });
+  double seconds = least_seconds([&] {
+    (void)compressor->encode_first_round(values, residual, kSample, {}, state, rounds[0]);
+    for (std::size_t round = 1; round < rounds.size(); ++round) {
+      compressor->encode_round(static_cast<int>(round), values, kSample, {}, state,
+                               std::span(means).first(round), rounds[round]);
+    }
+    compressor->decode_keep_loss(kSample, {}, means, means.back(), values, residual);
+  });
+  for (std::size_t round = 0; round < rounds.size(); ++round) {
+    const auto codec = factor_codec(level, kSample, static_cast<int>(round));
+    seconds += coded_seconds(*codec, rounds[round], ranks);
+  }
+  return excess * seconds;
 }
 
-/// Seconds of the sample at the levels of one linear method, by their parameter.
+bool equal_but_parameter(Level a, const Level& b) {
+  a.parameter = b.parameter;
+  return a == b;
+}
+
+/// Seconds of the sample at linear levels that differ in their parameter alone, by that.
 class LinearSeconds {
  public:
-  LinearSeconds(Method method, std::span<const Level> levels, const std::vector<float>& values) {
+  LinearSeconds(const Level& like, std::span<const Level> levels, const std::vector<float>& values,
+                int ranks)
+      : like_(like) {
     for (const Level& level : levels) {
-      if (level.method != method) continue;
+      if (!covers(level)) continue;
       if (!least_ || level.parameter < least_->parameter) least_ = level;
       if (!most_ || level.parameter > most_->parameter) most_ = level;
     }
-    at_least_ = linear_seconds(*least_, values);
-    at_most_ = linear_seconds(*most_, values);
+    at_least_ = linear_seconds(*least_, values, ranks);
+    at_most_ = linear_seconds(*most_, values, ranks);
   }
+
+  bool covers(const Level& level) const { return equal_but_parameter(level, like_); }
 
   double of(const Level& level) const {
     const double span = most_->parameter - least_->parameter;
@@ -94,6 +108,7 @@ class LinearSeconds {
   }
 
  private:
+  Level like_;
   std::optional<Level> least_, most_;
   double at_least_ = 0, at_most_ = 0;
 };
@@ -102,15 +117,23 @@ class LinearSeconds {
 
 std::vector<double> seconds_per_element(std::span<const Level> levels, int ranks) {
   const std::vector<float> values = sample();
-  std::map<Method, LinearSeconds> linear;
+  std::vector<LinearSeconds> linear;
   std::vector<double> rates;
   for (const Level& level : levels) {
     double seconds;
     if (is_coded(level.method)) {
-      seconds = coded_seconds(level, values, ranks);
+      seconds = coded_seconds(*coded_compressor(level), values, ranks);
+      if (level.gather_parameter != 0) {
+        const auto of_mean = coded_compressor(gather_level(level));
+        seconds = (seconds + coded_seconds(*of_mean, values, ranks)) / 2;
+      }
     } else {
-      seconds =
-          linear.try_emplace(level.method, level.method, levels, values).first->second.of(level);
+      auto known = std::ranges::find_if(
+          linear, [&](const LinearSeconds& group) { return group.covers(level); });
+      if (known == linear.end()) {
+        known = linear.emplace(linear.end(), level, levels, values, ranks);
+      }
+      seconds = known->of(level);
     }
     rates.push_back(seconds / static_cast<double>(values.size()));
   }

@@ -31,8 +31,9 @@ void PrintTo(const Case& c, std::ostream* out) {
 
 std::vector<Case> cases() {
   std::vector<Case> cases;
-  for (const char* method : {"dense", "cast:bf16", "cast:fp16", "quantize:4", "topk:0.02",
-                             "low_rank:2:min_ratio=1", "low_rank:2:min_ratio=1:factors=bf16"}) {
+  for (const char* method :
+       {"dense", "cast:bf16", "cast:fp16", "quantize:4", "topk:0.02", "low_rank:2:min_ratio=1",
+        "low_rank:2:min_ratio=1:factors=bf16", "low_rank:2:min_ratio=1:factors=4"}) {
     for (int ranks : {2, 3, 4, 8}) {
       for (std::size_t length : {kModel.size(), std::size_t{1}}) {
         cases.push_back({method, ranks, length});

@@ -22,8 +22,9 @@ void GatheredSum::decode_into(std::size_t addend, const MessageBodies& gather,
     const std::span<float> values = result.subspan(piece.first, piece.count);
     std::fill(values.begin(), values.end(), 0.0f);
     for (std::size_t peer = 0; peer < gather.in.size(); ++peer) {
-      const auto payload = gather.in[peer].subspan(first_ + piece.offset, piece.bytes);
-      decode_payload(payload, addends_[addend], peer, values);
+      const auto payload = piece.scatter.in(gather.in[peer].subspan(first_));
+      decode_payload(payload, *addends_[addend].vector.codecs.scatter, addends_[addend], peer,
+                     values);
     }
     kernels::scale(values.data(), 1.0f / ranks, values.size(), values.data());
   }

@@ -1,5 +1,6 @@
 // All-gather of encoded vectors (Algorithm::gathered): every rank sends its payloads to everybody,
-// and every rank adds up all of them, its own too. Nothing is encoded twice.
+// and every rank adds up all of them, its own too. Nothing is encoded twice: all is by the first of
+// a vector's two codecs.
 #pragma once
 
 #include <vector>
@@ -15,7 +16,7 @@ class GatheredSum final : public Sum {
       : Sum(std::move(addends), place, /*has_owners=*/false), first_(first) {}
 
   /// Of the payloads of a rank.
-  std::size_t message_bytes() const { return layout_.message_bytes[0]; }
+  std::size_t message_bytes() const { return layout_.scatter_bytes[0]; }
 
   void encode(const RandomKey& key, const Route& route, WorkerPool& pool) override;
   void reduce(const RandomKey&, const Route&, WorkerPool&) override {}

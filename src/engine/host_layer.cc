@@ -78,25 +78,21 @@ HostLayer::HostLayer(LayerRecord& record, const HostSettings& settings, Presence
     result_ = std::span(wide_).last(count);
   }
   if (!is_linear()) return;
-  const std::size_t first = record.linear->round_floats(record.shape, 0);
-  const std::size_t second = rounds() == 2 ? record.linear->round_floats(record.shape, 1) : 0;
-  factor_memory_.resize(first + second);
-  factors_ = {std::span(factor_memory_).first(first), std::span(factor_memory_).last(second)};
+  const std::size_t first = record.summed_floats(0), last = record.summed_floats(rounds() - 1);
+  const std::size_t both = rounds() == 2 ? first + last : first;
+  const std::size_t own = settings.error_feedback && record.keeps_own_part() ? last : 0;
+  factor_memory_.resize(both + own);
+  factors_ = {std::span(factor_memory_).first(first),
+              std::span(factor_memory_).subspan(first, both - first)};
+  own_ = std::span(factor_memory_).last(own);
 }
 
 Addend HostLayer::addend(int round) const {
   const auto at = static_cast<std::size_t>(round);
-  Addend addend{
-      .vector = {.owners = record_.owners[at]}, .layer = record_.id, .name = record_.spec.name};
-  if (is_linear()) {
-    addend.vector.count = factors_[at].size();
-    addend.vector.codec = record_.factor_codec.get();
-    addend.values = factors_[at];
-  } else {
-    addend.vector.count = record_.shape.count();
-    addend.vector.codec = record_.coded.get();
-  }
-  return addend;
+  return {.vector = {record_.summed_floats(round), record_.codecs(round), record_.owners[at]},
+          .layer = record_.id,
+          .name = record_.spec.name,
+          .values = factors_[at]};
 }
 
 void HostLayer::join(std::span<const std::unique_ptr<Sum>> sums, std::size_t index) {
@@ -172,6 +168,7 @@ bool HostLayer::encode_first_factor(std::span<const float> residual) {
                                                        record_.linear_state, factors_[0]) &&
                     (rounds() == 2 || loss_will_fit(values_, factors_[0]));
   if (!fits) fill(factors_[0], 0.0f);
+  if (rounds() == 1) std::copy_n(factors_[0].begin(), own_.size(), own_.begin());
   return fits;
 }
 
@@ -180,6 +177,7 @@ void HostLayer::encode_second_round() {
   if (presence_ != Presence::non_finite) {
     record_.linear->encode_round(1, values_, record_.shape, key_, record_.linear_state,
                                  std::span(factors_).first(1), factor);
+    std::copy_n(factor.begin(), own_.size(), own_.begin());
     if (all_finite(factor) && loss_will_fit(values_, factor)) return;
   }
   presence_ = Presence::non_finite;
@@ -200,19 +198,19 @@ void HostLayer::take_over_overflow() {
 }
 
 // Before the step is committed, since an average may be too large: an overflow. Of a linear layer
-// the average itself is not made for that, the bound of its factors is enough.
+// the average itself is not made for that, the bound of its factors is enough. Until the last mean
+// is taken, what encoding the own factor lost is in its place.
 void HostLayer::check(const MessageBodies& gather) {
   if (presence_ == Presence::non_finite) return;
   if (is_linear()) {
+    kernels::subtract(own_.data(), means().back().data(), own_.size(), own_.data());
     sums_.back()->decode_into(index_, gather, means().back());
     const double bound = record_.linear->result_bound(means());
     if (!(bound <= kLargestToKeep)) presence_ = Presence::non_finite;  // NaN: not known
   }
   if (is_fp32() || presence_ != Presence::present) return;
   decode(gather, result_);
-  if (max_magnitude(result_) > largest_of(record_.spec.dtype)) {
-    presence_ = Presence::non_finite;
-  }
+  if (max_magnitude(result_) > largest_of(record_.spec.dtype)) presence_ = Presence::non_finite;
 }
 
 void HostLayer::finish(const StepContext& context, const MessageBodies& gather, bool committed) {
@@ -277,7 +275,8 @@ void HostLayer::keep_residual(const MessageBodies& gather) {
   if (is_linear()) {
     const std::span<float> in_place = record_.residual.overwrite(values_.size());
     const std::span<float> loss = in_place.empty() ? values_ : in_place;
-    record_.linear->decode_keep_loss(record_.shape, key_, means(), values_, loss);
+    const std::span<const float> own = own_.empty() ? means().back() : own_;
+    record_.linear->decode_keep_loss(record_.shape, key_, means(), own, values_, loss);
     if (!in_place.empty()) return;
   }
   record_.residual.keep(values_, key_);
@@ -289,7 +288,10 @@ void HostLayer::keep_16_bit_residual() {
   if (!settings_.error_feedback) return;
   float* values = values_.data();
   // What was not sent and the average together; then less what was really written.
-  if (!is_linear()) kernels::add(values, result_.data(), values_.size(), values);
+  if (!own_.empty()) {
+    record_.linear->decode_keep_loss(record_.shape, key_, means(), own_, values_, values_);
+  }
+  if (!is_linear() || !own_.empty()) kernels::add(values, result_.data(), values_.size(), values);
   read_16_bit(gradient_.data, record_.spec.dtype, result_);
   kernels::subtract(values, result_.data(), values_.size(), values);
   record_.residual.keep(values_, key_);

@@ -86,7 +86,9 @@ class HostLayer {
   std::span<float> result_;  // 16-bit gradients only: the average
   std::vector<float> wide_;  // values and result of a 16-bit gradient
   std::vector<float> factor_memory_;
-  std::array<std::span<float>, 2> factors_;     // of a linear layer, by round
+  std::array<std::span<float>, 2> factors_;  // of a linear layer, by round
+  /// The last factor, at check() as others have it from here; see LayerRecord::keeps_own_part().
+  std::span<float> own_;
   std::span<const std::unique_ptr<Sum>> sums_;  // by round
   std::size_t index_ = 0;
   Findings findings_;

@@ -117,20 +117,20 @@ class HostBucket final : public BucketValues {
     const Place place = settings_.place;
     const std::vector<std::size_t> start(static_cast<std::size_t>(place.ranks), 0);
     const auto add = [&](std::vector<Addend>& own, const std::vector<std::size_t>& scatter_first,
-                         const std::vector<std::size_t>& gather_first) {
+                         const std::vector<std::size_t>& gather_first) -> const ShardedSum& {
       auto sum = std::make_unique<ShardedSum>(std::move(own), place, scatter_first, gather_first);
-      const std::vector<std::size_t>& bytes = sum->message_bytes();
+      const ShardedSum& made = *sum;
       sums_.push_back(std::move(sum));
-      return bytes;
+      return made;
     };
-    const std::vector<std::size_t> once = add(addends[0], start, start);
-    const std::vector<std::size_t> first = add(addends[1], once, start);
-    const std::vector<std::size_t> second = add(addends[2], start, once);
-    sizes_.scatter_a = sum_of(once, first);
-    sizes_.gather_b = sum_of(once, second);
+    const ShardedSum& once = add(addends[0], start, start);
+    const ShardedSum& first = add(addends[1], once.scatter_bytes(), start);
+    const ShardedSum& second = add(addends[2], start, once.gather_bytes());
+    sizes_.scatter_a = sum_of(once.scatter_bytes(), first.scatter_bytes());
+    sizes_.gather_b = sum_of(once.gather_bytes(), second.gather_bytes());
     if (sizes_.rounds == 1) return;
-    sizes_.gather_a = first;
-    sizes_.scatter_b = second;
+    sizes_.gather_a = first.gather_bytes();
+    sizes_.scatter_b = second.scatter_bytes();
   }
 
   void make_gathered(std::array<std::vector<Addend>, 3> addends) {

@@ -52,11 +52,11 @@ class FirstHalf final : public LinearCompressor {
     std::fill(rest, values.end(), 0.0f);
   }
   void decode_keep_loss(const MatrixShape&, const RandomKey&,
-                        std::span<const std::span<float>> means, std::span<float> values,
-                        std::span<float> residual) const override {
+                        std::span<const std::span<float>> means, std::span<const float> own,
+                        std::span<float> values, std::span<float> residual) const override {
     for (std::size_t i = 0; i < values.size(); ++i) {
       const float average = i < means[0].size() ? means[0][i] : 0.0f;
-      const float loss = values[i] - average;
+      const float loss = values[i] - (i < own.size() ? own[i] : 0.0f);
       values[i] = average;
       residual[i] = loss;
     }
@@ -109,9 +109,9 @@ class Rank {
       }
       record.level.method = Method::low_rank;  // any that is not dense
       record.linear = std::make_unique<FirstHalf>(model.looseness);
-      record.factor_codec = coded_compressor({});
+      record.factor_codecs[0] = coded_compressor({});
       record.owners[0] =
-          choose_owners(record.linear->round_floats(record.shape, 0), *record.factor_codec, load);
+          choose_owners(record.linear->round_floats(record.shape, 0), record.codecs(0), load);
     }
   }
 

@@ -18,20 +18,32 @@ void LayerRecord::use(const Level& new_level, const RandomKey& key,
                       std::vector<std::size_t>& load) {
   level = new_level;
   coded = nullptr;
+  coded_mean = nullptr;
   linear = nullptr;
-  factor_codec = nullptr;
+  factor_codecs = {};
   if (is_coded(level.method)) {
     coded = coded_compressor(level);
-    owners[0] = choose_owners(shape.count(), *coded, load);
+    if (level.gather_parameter != 0) coded_mean = coded_compressor(gather_level(level));
+    owners[0] = choose_owners(shape.count(), codecs(0), load);
     return;
   }
   linear = linear_compressor(level);
-  factor_codec = lgreco::factor_codec(level);
   linear->prepare(shape, key, linear_state);
   for (int round = 0; round < linear->rounds(); ++round) {
-    owners[static_cast<std::size_t>(round)] =
-        choose_owners(linear->round_floats(shape, round), *factor_codec, load);
+    const auto at = static_cast<std::size_t>(round);
+    factor_codecs[at] = factor_codec(level, shape, round);
+    owners[at] = choose_owners(linear->round_floats(shape, round), codecs(round), load);
   }
+}
+
+std::size_t LayerRecord::summed_floats(int round) const {
+  return linear == nullptr ? shape.count() : linear->round_floats(shape, round);
+}
+
+Codecs LayerRecord::codecs(int round) const {
+  if (linear == nullptr) return {coded.get(), coded_mean ? coded_mean.get() : coded.get()};
+  const CodedCompressor* codec = factor_codecs[static_cast<std::size_t>(round)].get();
+  return {codec, codec};
 }
 
 bool LayerRecord::scale(float factor) {

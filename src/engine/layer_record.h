@@ -11,6 +11,7 @@
 #include "lgreco/layer.h"
 #include "lgreco/level.h"
 #include "src/engine/residual.h"
+#include "src/engine/shard_layout.h"
 
 namespace lgreco {
 
@@ -21,11 +22,12 @@ struct LayerRecord {
   std::uint64_t id = 0;
 
   /// Set by use(): the level of the current plan and its compressor. One of `coded` and `linear` is
-  /// null; with `linear` comes `factor_codec`, which takes its factors over the wire.
+  /// null; with `linear` come `factor_codecs`, by round, which take its factors over the wire.
   Level level;
   std::unique_ptr<CodedCompressor> coded;
+  std::unique_ptr<CodedCompressor> coded_mean;  // of the mean; null: `coded`
   std::unique_ptr<LinearCompressor> linear;
-  std::unique_ptr<CodedCompressor> factor_codec;
+  std::array<std::unique_ptr<CodedCompressor>, 2> factor_codecs;
   /// Of the pieces of what each round sums: of the values (coded), or of a factor (linear).
   std::array<std::vector<int>, 2> owners;
 
@@ -54,6 +56,16 @@ struct LayerRecord {
     std::vector<float> factor, interval_sum;
   };
   Previous previous;
+
+  /// How many floats `round` sums, and what takes them over the wire.
+  std::size_t summed_floats(int round) const;
+  Codecs codecs(int round) const;
+
+  /// Linear, and the ranks' factors are rounded on the wire so much that each rank's residual has
+  /// to be what its own part of the last sum lacks. Against the mean alone, as with exact factors,
+  /// the ranks' residuals drift apart without end: their mean stays the same, but what rounding
+  /// loses grows with them.
+  bool keeps_own_part() const { return linear != nullptr && level.factor_bits != 0; }
 
   explicit LayerRecord(LayerSpec layer, DType residual_dtype = DType::f32);
 

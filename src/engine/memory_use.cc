@@ -12,14 +12,19 @@ std::uint64_t message_bytes(const LayerRecord& record, std::uint64_t ranks) {
   // Scattered: all but the own share is sent, and the own share comes from each peer. Gathered: all
   // of it, the others' shares where scattered ones were sent from.
   const auto scattered = [&](std::uint64_t bytes) { return bytes * (ranks - 1) / ranks; };
-  const auto bytes_of = [&](int round) -> std::uint64_t {
-    if (record.linear == nullptr) return record.coded->payload_bytes(record.shape.count());
-    return record.factor_codec->payload_bytes(record.linear->round_floats(record.shape, round));
+  const auto scattered_of = [&](int round) -> std::uint64_t {
+    return record.codecs(round).scatter->payload_bytes(record.summed_floats(round));
+  };
+  const auto gathered_of = [&](int round) -> std::uint64_t {
+    return record.codecs(round).gather->payload_bytes(record.summed_floats(round));
   };
   const int rounds = record.linear == nullptr ? 1 : record.linear->rounds();
-  const std::uint64_t p = bytes_of(0), q = rounds == 2 ? bytes_of(1) : 0;
+  const std::uint64_t p = scattered_of(0), q = rounds == 2 ? scattered_of(1) : 0;
   if (algorithm_for(static_cast<int>(ranks)) == Algorithm::gathered) return ranks * (p + q);
-  if (rounds == 1) return 2 * scattered(p) + p / ranks;
+  if (rounds == 1) {
+    const std::uint64_t mean = gathered_of(0);
+    return scattered(p) + scattered(std::max(p, mean)) + mean / ranks;
+  }
   return scattered(p) + p + 2 * scattered(q) + scattered(std::max(p, q)) + q / ranks;
 }
 
@@ -38,6 +43,10 @@ MemoryUse memory_use(const std::vector<LayerRecord>& layers, const AggregatorOpt
     if (record.linear != nullptr) {
       for (int round = 0; round < record.linear->rounds(); ++round) {
         memory.staging += record.linear->round_floats(record.shape, round) * sizeof(float);
+      }
+      if (options.error_feedback && record.keeps_own_part()) {
+        const int last = record.linear->rounds() - 1;
+        memory.staging += record.linear->round_floats(record.shape, last) * sizeof(float);
       }
       memory.factors += copies * record.linear->state_floats(record.shape) * sizeof(float);
     }

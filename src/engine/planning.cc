@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "lgreco/algorithm.h"
 #include "lgreco/status.h"
 
 namespace lgreco {
@@ -17,6 +18,16 @@ double bytes_of(const std::vector<Level>& levels, const std::vector<ModelLayer>&
     bytes += static_cast<double>(payload_bytes(levels[i], layers[i].shape));
   }
   return bytes;
+}
+
+// A second encoding has a parameter only where there is one.
+Level of_encodings(const Level& level, const ModelLayer& layer) {
+  const Algorithm algorithm = algorithm_for(static_cast<int>(layer.holders.size()));
+  return algorithm == Algorithm::gathered ? scatter_level(level) : level;
+}
+
+Level resolved(const Level& level, const ModelLayer& layer) {
+  return resolve(of_encodings(level, layer), layer.spec);
 }
 
 Plan numbered(Plan plan, std::uint64_t step, const Plan& current) {
@@ -68,7 +79,11 @@ Planning::Planning(std::vector<LayerRecord>& layers, const AggregatorOptions& op
                                .codec_rates = {}});
     auto& distinct = making_->distinct_levels;
     for (const ModelLayer& layer : membership_.layers) {
-      making_->candidates.push_back(candidates_of(*lgreco, references, layer.spec));
+      LGrecoPolicy policy = *lgreco;
+      std::vector<Level> around = references;
+      for (Level& level : policy.candidates) level = of_encodings(level, layer);
+      for (Level& level : around) level = of_encodings(level, layer);
+      making_->candidates.push_back(candidates_of(policy, around, layer.spec));
       for (const Level& level : making_->candidates.back()) {
         if (std::find(distinct.begin(), distinct.end(), level) == distinct.end()) {
           distinct.push_back(level);
@@ -95,7 +110,7 @@ void Planning::update_references() {
     const Level& asked = accordion == nullptr ? options_.method
                          : critical_[i]       ? accordion->low
                                               : accordion->high;
-    references_.push_back(resolve(asked, layers[i].spec));
+    references_.push_back(resolved(asked, layers[i]));
   }
   const auto* fixed = std::get_if<FixedPolicy>(&options_.policy);
   if (fixed == nullptr) return;
@@ -106,7 +121,7 @@ void Planning::update_references() {
     if (found == layers.end()) {
       throw ConfigError("[policy] Fixed: the model has no layer '" + name + "'");
     }
-    references_[static_cast<std::size_t>(found - layers.begin())] = resolve(level, found->spec);
+    references_[static_cast<std::size_t>(found - layers.begin())] = resolved(level, *found);
   }
 }
 

@@ -18,32 +18,53 @@ namespace lgreco {
 /// Payloads start at multiples of this, since they hold 32-bit numbers.
 constexpr std::size_t aligned(std::size_t bytes) { return (bytes + 3) / 4 * 4; }
 
-/// The owner of each piece of a vector of `count` elements, in order. Adds the pieces' bytes to
-/// `load`, the bytes that each rank owns so far.
-std::vector<int> choose_owners(std::size_t count, const CodedCompressor& codec,
+/// How a vector's pieces are encoded on their way to the owners, and their means on the way from
+/// them.
+struct Codecs {
+  const CodedCompressor* scatter = nullptr;
+  const CodedCompressor* gather = nullptr;
+
+  /// Where pieces may begin.
+  std::size_t granularity() const;
+};
+
+/// The owner of each piece of a vector of `count` elements, in order. Adds the bytes of the pieces
+/// and of their means to `load`, those that each rank owns so far.
+std::vector<int> choose_owners(std::size_t count, const Codecs& codecs,
                                std::vector<std::size_t>& load);
 
 /// A vector to be laid out: its length, how its pieces are encoded, and who owns them.
 struct Shardable {
   std::size_t count = 0;
-  const CodedCompressor* codec = nullptr;
+  Codecs codecs;
   std::span<const int> owners;
 };
 
-/// A run of elements of one vector with its place in the owner's message.
+/// Where a payload is in a message.
+struct PayloadPlace {
+  std::size_t offset = 0;
+  std::size_t bytes = 0;
+
+  template <typename Byte>
+  std::span<Byte> in(std::span<Byte> message) const {
+    return message.subspan(offset, bytes);
+  }
+};
+
+/// A run of elements of one vector with its places in the messages to and from the owner.
 struct Piece {
   std::size_t part = 0;   // position in the list of vectors that the layout was made for
   std::size_t first = 0;  // first element
   std::size_t count = 0;
   int owner = 0;
-  std::size_t offset = 0;  // of the payload in the owner's message
-  std::size_t bytes = 0;
+  PayloadPlace scatter, gather;
 };
 
-/// An owner's message: the payloads of its pieces, each padded with zeros to a multiple of 4 bytes.
+/// A message to or from an owner: the payloads of its pieces, each padded with zeros to a multiple
+/// of 4 bytes.
 struct ShardLayout {
   std::vector<Piece> pieces;
-  std::vector<std::size_t> message_bytes;  // by owner
+  std::vector<std::size_t> scatter_bytes, gather_bytes;  // of the messages, by owner
 };
 
 ShardLayout shard_layout(std::span<const Shardable> vectors, int ranks);

@@ -28,15 +28,14 @@ void ShardedSum::reduce(const RandomKey& key, const Route& route, WorkerPool& po
     const std::span<float> values = values_of(piece, addend);
     for (std::size_t peer = 0; peer < route.scatter.in.size(); ++peer) {
       if (peer == own) continue;
-      const auto payload =
-          route.scatter.in[peer].subspan(scatter_first_[own] + piece.offset, piece.bytes);
-      decode_payload(payload, addend, peer, values);
+      const auto payloads = route.scatter.in[peer].subspan(scatter_first_[own]);
+      decode_payload(piece.scatter.in(payloads), *addend.vector.codecs.scatter, addend, peer,
+                     values);
     }
     kernels::scale(values.data(), 1.0f / ranks, values.size(), values.data());
-    const auto payload =
-        route.gather.out[own].subspan(gather_first_[own] + piece.offset, piece.bytes);
-    if (!addend.vector.codec->encode_keep_loss(values, {}, key_of(key, addend, 1), piece.first,
-                                               payload)) {
+    const auto payload = piece.gather.in(route.gather.out[own].subspan(gather_first_[own]));
+    if (!addend.vector.codecs.gather->encode_keep_loss(values, {}, key_of(key, addend, 1),
+                                                       piece.first, payload)) {
       return false;
     }
     kernels::scale(values.data(), ranks, values.size(), values.data());
@@ -49,10 +48,11 @@ void ShardedSum::decode_into(std::size_t addend, const MessageBodies& gather,
   for (const std::size_t i : pieces_of_[addend]) {
     const Piece& piece = layout_.pieces[i];
     const auto owner = static_cast<std::size_t>(piece.owner);
-    const auto payload = gather.in[owner].subspan(gather_first_[owner] + piece.offset, piece.bytes);
+    const auto payload = piece.gather.in(gather.in[owner].subspan(gather_first_[owner]));
     const std::span<float> values = result.subspan(piece.first, piece.count);
     std::fill(values.begin(), values.end(), 0.0f);
-    decode_payload(payload, addends_[addend], owner, values);
+    decode_payload(payload, *addends_[addend].vector.codecs.gather, addends_[addend], owner,
+                   values);
   }
 }
 

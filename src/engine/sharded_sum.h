@@ -26,7 +26,8 @@ class ShardedSum final : public Sum {
         gather_first_(std::move(gather_first)) {}
 
   /// Bytes of the payloads that each rank owns: of a scatter to it, and of a gather from it.
-  const std::vector<std::size_t>& message_bytes() const { return layout_.message_bytes; }
+  const std::vector<std::size_t>& scatter_bytes() const { return layout_.scatter_bytes; }
+  const std::vector<std::size_t>& gather_bytes() const { return layout_.gather_bytes; }
 
   void encode(const RandomKey& key, const Route& route, WorkerPool& pool) override;
   void reduce(const RandomKey& key, const Route& route, WorkerPool& pool) override;

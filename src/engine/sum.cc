@@ -42,11 +42,12 @@ void Sum::mark_overflows() {
 
 bool Sum::encode_piece(const Piece& piece, const Addend& addend, const RandomKey& key,
                        std::span<std::byte> payloads) {
-  const auto padded = payloads.subspan(piece.offset, aligned(piece.bytes));
-  const auto payload = padded.first(piece.bytes);
-  std::fill(padded.begin() + piece.bytes, padded.end(), std::byte{0});  // it may have held others
-  return addend.vector.codec->encode_keep_loss(values_of(piece, addend), residual_of(piece, addend),
-                                               key, piece.first, payload);
+  const auto payload = piece.scatter.in(payloads);
+  const auto padding =
+      payloads.subspan(piece.scatter.offset, aligned(payload.size())).subspan(payload.size());
+  std::fill(padding.begin(), padding.end(), std::byte{0});  // it may have held others
+  return addend.vector.codecs.scatter->encode_keep_loss(
+      values_of(piece, addend), residual_of(piece, addend), key, piece.first, payload);
 }
 
 void Sum::decode(const MessageBodies& gather, WorkerPool& pool) {
@@ -70,9 +71,9 @@ std::span<const float> Sum::residual_of(const Piece& piece, const Addend& addend
   return addend.residual.subspan(piece.first, piece.count);
 }
 
-void Sum::decode_payload(std::span<const std::byte> payload, const Addend& addend, std::size_t peer,
-                         std::span<float> values) {
-  const Status status = addend.vector.codec->decode_add(payload, values);
+void Sum::decode_payload(std::span<const std::byte> payload, const CodedCompressor& codec,
+                         const Addend& addend, std::size_t peer, std::span<float> values) {
+  const Status status = codec.decode_add(payload, values);
   if (status.is_ok()) return;
   throw ProtocolError("[exchange] layer '" + std::string(addend.name) + "': the payload of rank " +
                       std::to_string(peer) + " is refused: " + status.reason());

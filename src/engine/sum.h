@@ -72,7 +72,7 @@ class Sum {
     });
     mark_overflows();
   }
-  /// Values and residual, as encode() must do it. `payloads`: those of the piece's owner.
+  /// Values and residual, as encode() must do it. `payloads`: those to the piece's owner.
   static bool encode_piece(const Piece& piece, const Addend& addend, const RandomKey& key,
                            std::span<std::byte> payloads);
   /// `stage`: 0 or 1, the first or the second encoding of a value.
@@ -80,8 +80,8 @@ class Sum {
   static std::span<float> values_of(const Piece& piece, const Addend& addend);
   static std::span<const float> residual_of(const Piece& piece, const Addend& addend);
   /// Adds it to `values`.
-  static void decode_payload(std::span<const std::byte> payload, const Addend& addend,
-                             std::size_t peer, std::span<float> values);
+  static void decode_payload(std::span<const std::byte> payload, const CodedCompressor& codec,
+                             const Addend& addend, std::size_t peer, std::span<float> values);
 
   std::vector<Addend> addends_;
   Place place_;

@@ -714,16 +714,26 @@ TEST_P(KernelsTest, LowRankProducts) {
       scalar::reconstruct(left.data(), right.data(), rows, cols, rank, expected.data());
       ASSERT_TRUE(same_bits(out, expected)) << rows << "x" << cols << " rank " << rank;
       std::vector<float> loss(rows * cols), expected_loss(rows * cols);
-      reconstruct_keep_loss(left.data(), right.data(), rows, cols, rank, sum.data(), loss.data());
-      scalar::reconstruct_keep_loss(left.data(), right.data(), rows, cols, rank,
+      reconstruct_keep_loss(left.data(), right.data(), right.data(), rows, cols, rank, sum.data(),
+                            loss.data());
+      scalar::reconstruct_keep_loss(left.data(), right.data(), right.data(), rows, cols, rank,
                                     expected_sum.data(), expected_loss.data());
       ASSERT_TRUE(same_bits(sum, expected)) << rows << "x" << cols << " rank " << rank;
       ASSERT_TRUE(same_bits(loss, expected_loss)) << rows << "x" << cols << " rank " << rank;
       auto in_place = matrix;
       kernels::add(in_place.data(), addend.data(), in_place.size(), in_place.data());
-      reconstruct_keep_loss(left.data(), right.data(), rows, cols, rank, in_place.data(),
-                            in_place.data());
+      reconstruct_keep_loss(left.data(), right.data(), right.data(), rows, cols, rank,
+                            in_place.data(), in_place.data());
       ASSERT_TRUE(same_bits(in_place, expected_loss)) << rows << "x" << cols << " rank " << rank;
+      const auto own = gaussian(cols * rank);
+      kernels::add(matrix.data(), addend.data(), sum.size(), sum.data());
+      expected_sum = sum;
+      reconstruct_keep_loss(left.data(), right.data(), own.data(), rows, cols, rank, sum.data(),
+                            loss.data());
+      scalar::reconstruct_keep_loss(left.data(), right.data(), own.data(), rows, cols, rank,
+                                    expected_sum.data(), expected_loss.data());
+      ASSERT_TRUE(same_bits(sum, expected)) << rows << "x" << cols << " rank " << rank;
+      ASSERT_TRUE(same_bits(loss, expected_loss)) << rows << "x" << cols << " rank " << rank;
     }
   }
 }

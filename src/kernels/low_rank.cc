@@ -180,25 +180,40 @@ void MultiplyTransposed(const float* matrix, std::size_t rows, std::size_t cols,
   for (; i < rows; ++i) AddRows<1>(matrix + i * cols, rows, cols, left + i, rank, right);
 }
 
-// kRows rows of left * right^T. With kKeepLoss, they are taken out of those of `matrix`.
-template <bool kKeepLoss, std::size_t kRows>
-void ReconstructRows(const float* left, const float* right, std::size_t rows, std::size_t cols,
-                     std::size_t rank, float* matrix, float* loss) {
+// What ReconstructRows() makes besides left * right^T.
+enum class Loss { none, of_right, of_own };
+
+// kRows rows of left * right^T. With a loss, the product with `right` or `own` is taken out of
+// those of `matrix`.
+template <Loss kLoss, std::size_t kRows>
+void ReconstructRows(const float* left, const float* right, const float* own, std::size_t rows,
+                     std::size_t cols, std::size_t rank, float* matrix, float* loss) {
   const auto put = [&](auto d, std::size_t j) HWY_ATTR {
-    hn::Vec<decltype(d)> sums[kRows];
-    const auto first = hn::LoadU(d, right + j);
-    for (std::size_t i = 0; i < kRows; ++i) sums[i] = hn::Mul(hn::Set(d, left[i]), first);
-    for (std::size_t k = 1; k < rank; ++k) {
-      const auto factor = hn::LoadU(d, right + k * cols + j);
-      for (std::size_t i = 0; i < kRows; ++i) {
-        sums[i] = hn::Add(sums[i], hn::Mul(hn::Set(d, left[k * rows + i]), factor));
+    using Sums = hn::Vec<decltype(d)>[kRows];
+    const auto multiply = [&](const float* factors, Sums& sums) HWY_ATTR {
+      const auto first = hn::LoadU(d, factors + j);
+      for (std::size_t i = 0; i < kRows; ++i) sums[i] = hn::Mul(hn::Set(d, left[i]), first);
+      for (std::size_t k = 1; k < rank; ++k) {
+        const auto factor = hn::LoadU(d, factors + k * cols + j);
+        for (std::size_t i = 0; i < kRows; ++i) {
+          sums[i] = hn::Add(sums[i], hn::Mul(hn::Set(d, left[k * rows + i]), factor));
+        }
       }
-    }
-    for (std::size_t i = 0; i < kRows; ++i) {
-      float* out = matrix + i * cols + j;
-      const auto values = hn::LoadU(d, out);
-      hn::StoreU(sums[i], d, out);
-      if constexpr (kKeepLoss) hn::StoreU(hn::Sub(values, sums[i]), d, loss + i * cols + j);
+    };
+    Sums sums;
+    multiply(right, sums);
+    if constexpr (kLoss == Loss::none) {
+      for (std::size_t i = 0; i < kRows; ++i) hn::StoreU(sums[i], d, matrix + i * cols + j);
+    } else {
+      Sums sent;
+      if constexpr (kLoss == Loss::of_own) multiply(own, sent);
+      for (std::size_t i = 0; i < kRows; ++i) {
+        float* out = matrix + i * cols + j;
+        const auto values = hn::LoadU(d, out);
+        hn::StoreU(sums[i], d, out);
+        const auto taken = kLoss == Loss::of_own ? sent[i] : sums[i];
+        hn::StoreU(hn::Sub(values, taken), d, loss + i * cols + j);
+      }
     }
   };
   const Floats d;
@@ -207,30 +222,36 @@ void ReconstructRows(const float* left, const float* right, std::size_t rows, st
   for (; j < cols; ++j) put(hn::CappedTag<float, 1>(), j);
 }
 
-template <bool kKeepLoss>
-void ReconstructAll(const float* left, const float* right, std::size_t rows, std::size_t cols,
-                    std::size_t rank, float* matrix, float* loss) {
+template <Loss kLoss>
+void ReconstructAll(const float* left, const float* right, const float* own, std::size_t rows,
+                    std::size_t cols, std::size_t rank, float* matrix, float* loss) {
   constexpr std::size_t kRows = 4;
-  const auto loss_from = [&](std::size_t i) { return kKeepLoss ? loss + i * cols : nullptr; };
+  const auto loss_from = [&](std::size_t i) {
+    return kLoss == Loss::none ? nullptr : loss + i * cols;
+  };
   std::size_t i = 0;
   for (; i + kRows <= rows; i += kRows) {
-    ReconstructRows<kKeepLoss, kRows>(left + i, right, rows, cols, rank, matrix + i * cols,
-                                      loss_from(i));
+    ReconstructRows<kLoss, kRows>(left + i, right, own, rows, cols, rank, matrix + i * cols,
+                                  loss_from(i));
   }
   for (; i < rows; ++i) {
-    ReconstructRows<kKeepLoss, 1>(left + i, right, rows, cols, rank, matrix + i * cols,
-                                  loss_from(i));
+    ReconstructRows<kLoss, 1>(left + i, right, own, rows, cols, rank, matrix + i * cols,
+                              loss_from(i));
   }
 }
 
 void Reconstruct(const float* left, const float* right, std::size_t rows, std::size_t cols,
                  std::size_t rank, float* matrix) {
-  ReconstructAll<false>(left, right, rows, cols, rank, matrix, nullptr);
+  ReconstructAll<Loss::none>(left, right, nullptr, rows, cols, rank, matrix, nullptr);
 }
 
-void ReconstructKeepLoss(const float* left, const float* right, std::size_t rows, std::size_t cols,
-                         std::size_t rank, float* matrix, float* loss) {
-  ReconstructAll<true>(left, right, rows, cols, rank, matrix, loss);
+void ReconstructKeepLoss(const float* left, const float* right, const float* own, std::size_t rows,
+                         std::size_t cols, std::size_t rank, float* matrix, float* loss) {
+  if (own == right) {
+    ReconstructAll<Loss::of_right>(left, right, own, rows, cols, rank, matrix, loss);
+  } else {
+    ReconstructAll<Loss::of_own>(left, right, own, rows, cols, rank, matrix, loss);
+  }
 }
 
 }  // namespace lgreco::kernels::HWY_NAMESPACE
@@ -261,9 +282,10 @@ void reconstruct(const float* left, const float* right, std::size_t rows, std::s
                  std::size_t rank, float* matrix) {
   HWY_DYNAMIC_DISPATCH(Reconstruct)(left, right, rows, cols, rank, matrix);
 }
-void reconstruct_keep_loss(const float* left, const float* right, std::size_t rows,
-                           std::size_t cols, std::size_t rank, float* matrix, float* loss) {
-  HWY_DYNAMIC_DISPATCH(ReconstructKeepLoss)(left, right, rows, cols, rank, matrix, loss);
+void reconstruct_keep_loss(const float* left, const float* right, const float* own,
+                           std::size_t rows, std::size_t cols, std::size_t rank, float* matrix,
+                           float* loss) {
+  HWY_DYNAMIC_DISPATCH(ReconstructKeepLoss)(left, right, own, rows, cols, rank, matrix, loss);
 }
 
 }  // namespace lgreco::kernels

@@ -27,10 +27,12 @@ void multiply_transposed(const float* matrix, std::size_t rows, std::size_t cols
 void reconstruct(const float* left, const float* right, std::size_t rows, std::size_t cols,
                  std::size_t rank, float* matrix);
 
-/// matrix = left * right^T as reconstruct() gives it, and loss = what matrix was, less that; in one
-/// pass. `loss` may be `matrix`, which holds the loss in the end.
-void reconstruct_keep_loss(const float* left, const float* right, std::size_t rows,
-                           std::size_t cols, std::size_t rank, float* matrix, float* loss);
+/// matrix = left * right^T as reconstruct() gives it, and loss = what matrix was, less left *
+/// own^T, in one pass. `own` may be `right`; `loss` may be `matrix`, which holds the loss in the
+/// end.
+void reconstruct_keep_loss(const float* left, const float* right, const float* own,
+                           std::size_t rows, std::size_t cols, std::size_t rank, float* matrix,
+                           float* loss);
 
 /// Make the columns of `left` orthonormal to the precision of fp32, left to right and in place
 /// (Gram-Schmidt, twice, sums in double). A column that is zero, or that the earlier ones explain

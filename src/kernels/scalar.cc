@@ -333,11 +333,14 @@ void reconstruct(const float* left, const float* right, std::size_t rows, std::s
   }
 }
 
-void reconstruct_keep_loss(const float* left, const float* right, std::size_t rows,
-                           std::size_t cols, std::size_t rank, float* matrix, float* loss) {
+void reconstruct_keep_loss(const float* left, const float* right, const float* own,
+                           std::size_t rows, std::size_t cols, std::size_t rank, float* matrix,
+                           float* loss) {
   const std::vector<float> values(matrix, matrix + rows * cols);
+  std::vector<float> sent(rows * cols);
+  reconstruct(left, own, rows, cols, rank, sent.data());
   reconstruct(left, right, rows, cols, rank, matrix);
-  subtract(values.data(), matrix, rows * cols, loss);
+  subtract(values.data(), sent.data(), rows * cols, loss);
 }
 
 void gram(const float* matrix, std::size_t rows, std::size_t cols, double* gram) {

@@ -68,8 +68,9 @@ void multiply_transposed(const float* matrix, std::size_t rows, std::size_t cols
                          std::size_t rank, float* right);
 void reconstruct(const float* left, const float* right, std::size_t rows, std::size_t cols,
                  std::size_t rank, float* matrix);
-void reconstruct_keep_loss(const float* left, const float* right, std::size_t rows,
-                           std::size_t cols, std::size_t rank, float* matrix, float* loss);
+void reconstruct_keep_loss(const float* left, const float* right, const float* own,
+                           std::size_t rows, std::size_t cols, std::size_t rank, float* matrix,
+                           float* loss);
 
 void gram(const float* matrix, std::size_t rows, std::size_t cols, double* gram);
 

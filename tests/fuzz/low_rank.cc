@@ -1,6 +1,7 @@
 // Factors as bytes, then what a rank computes from them: P orthonormalised, Q, and P Q^T.
 //
-// Input: bytes 0 to 2 rows, columns and rank, byte 3 the type on the wire, then P and Q.
+// Input: bytes 0 to 2 rows, columns and rank, byte 3 the type on the wire (modulo 9: 0 fp32, 1 bf16,
+// else bits), then P and Q.
 
 #include "src/kernels/low_rank.h"
 #include "lgreco/compressor.h"
@@ -30,17 +31,19 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                           1 + input.take<std::uint8_t>() % std::size_t{24}};
   const std::size_t rank =
       1 + input.take<std::uint8_t>() % std::min<std::size_t>({shape.rows, shape.cols, 5});
-  const bool is_half = input.take<std::uint8_t>() % 2 == 1;
-  const auto codec = coded_compressor(is_half ? Level{.method = Method::cast} : Level{});
-  const auto low_rank = linear_compressor(
-      {.method = Method::low_rank, .parameter = static_cast<double>(rank), .min_ratio = 1});
+  Level level{.method = Method::low_rank, .parameter = static_cast<double>(rank), .min_ratio = 1};
+  const std::uint8_t type = input.take<std::uint8_t>() % 9;
+  if (type == 1) level.factors = DType::bf16;
+  if (type > 1) level.factor_bits = type;
+  const auto low_rank = linear_compressor(level);
 
   std::vector<float> p(low_rank->round_floats(shape, 0)), q(low_rank->round_floats(shape, 1));
-  std::vector<float> both(p.size() + q.size());
-  const auto payload = input.rest(codec->payload_bytes(both.size()));
-  if (!codec->decode_add(payload, both).is_ok()) return 0;
-  std::copy_n(both.begin(), p.size(), p.begin());
-  std::copy(both.begin() + static_cast<std::ptrdiff_t>(p.size()), both.end(), q.begin());
+  const auto of_p = factor_codec(level, shape, 0), of_q = factor_codec(level, shape, 1);
+  const std::size_t p_bytes = of_p->payload_bytes(p.size());
+  const auto payload = input.rest(p_bytes + of_q->payload_bytes(q.size()));
+  const auto bytes = std::span(payload);
+  if (!of_p->decode_add(bytes.first(p_bytes), p).is_ok()) return 0;
+  if (!of_q->decode_add(bytes.subspan(p_bytes), q).is_ok()) return 0;
 
   kernels::orthonormalize(p.data(), shape.rows, rank);
   fuzz::require(fuzz::all_finite(p), "orthonormal columns are finite");

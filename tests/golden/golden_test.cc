@@ -31,6 +31,7 @@ struct Case {
   const char* name;
   const char* level;
   std::size_t count;
+  std::size_t column = 1;  // of a factor, for a linear level
 };
 
 // 203 values are three quantisation buckets of 64 and a short one, whose last byte is not full.
@@ -68,6 +69,12 @@ constexpr Case kCases[] = {
     {"entropy_2_of_6150", "entropy:2", 6150},
     {"entropy_8_of_1", "entropy:8", 1},
     {"entropy_8_of_2077", "entropy:8", 2077},
+    // Two columns and a part of one, each of a block of 256 and a short one.
+    {"factor_2_bits", "low_rank:1:factors=2", 700, 301},
+    {"factor_3_bits", "low_rank:1:factors=3", 700, 301},
+    {"factor_4_bits", "low_rank:1:factors=4", 700, 301},
+    {"factor_6_bits", "low_rank:1:factors=6", 700, 301},
+    {"factor_8_bits", "low_rank:1:factors=8", 700, 301},
 };
 
 constexpr RandomKey kKey{.seed = 1, .step = 2, .layer = 3};
@@ -107,8 +114,14 @@ void write(const std::string& path, std::span<const std::byte> bytes) {
   ASSERT_TRUE(file.good()) << path;
 }
 
+std::unique_ptr<CodedCompressor> codec_of(const Case& golden) {
+  const Level level = parse_level(golden.level);
+  if (is_coded(level.method)) return coded_compressor(level);
+  return factor_codec(level, {golden.column, 1}, 0);
+}
+
 Bytes encode(const Case& golden) {
-  const auto codec = coded_compressor(parse_level(golden.level));
+  const auto codec = codec_of(golden);
   Bytes payload(codec->payload_bytes(golden.count));
   EXPECT_TRUE(codec->encode(input(golden.count), kKey, 0, payload));
   return payload;
@@ -116,7 +129,7 @@ Bytes encode(const Case& golden) {
 
 Status decode(const Case& golden, const Bytes& payload, std::vector<float>& values) {
   values.assign(golden.count, 0.0f);
-  return coded_compressor(parse_level(golden.level))->decode_add(payload, values);
+  return codec_of(golden)->decode_add(payload, values);
 }
 
 const Case& case_of(std::string_view name) {
@@ -158,7 +171,7 @@ TEST_P(GoldenTest, MayStartAtAnyAddress) {
   const Bytes payload = read(path_of(GetParam(), ".payload"));
   std::vector<float> expected, values(GetParam().count, 0.0f);
   ASSERT_TRUE(decode(GetParam(), payload, expected).is_ok());
-  const auto codec = coded_compressor(parse_level(GetParam().level));
+  const auto codec = codec_of(GetParam());
   for (std::size_t shift = 1; shift < 4; ++shift) {
     Bytes shifted(payload.size() + shift);
     const auto place = std::span(shifted).subspan(shift);

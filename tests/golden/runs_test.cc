@@ -235,8 +235,8 @@ std::string record(const Run& run) {
 std::vector<Run> runs_of_methods() {
   std::vector<Run> runs;
   for (const char* method :
-       {"dense", "cast:bf16", "cast:fp16", "quantize:4", "quantize:2:rounding=stochastic", "topk:0.01",
-        "topk:0.05:values=fp32", "low_rank:2", "low_rank:4:factors=bf16"}) {
+       {"dense", "cast:bf16", "cast:fp16", "quantize:4", "quantize:2:rounding=stochastic",
+        "topk:0.01", "topk:0.05:values=fp32", "low_rank:2", "low_rank:4:factors=bf16"}) {
     for (int ranks : {2, 3}) {
       for (std::size_t bucket_length : {kModel.size(), std::size_t{2}}) {
         for (DType dtype : {DType::f32, DType::bf16}) {
