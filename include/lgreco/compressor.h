@@ -176,11 +176,11 @@ std::unique_ptr<CodedCompressor> factor_codec(const Level& level, const MatrixSh
 /// in. What the numbers are:
 ///   low_rank: the best approximation of that rank, which warm-started power iteration approaches,
 ///     with exact factors where they are sent as fp32 or bf16; in bits, a model adds what rounding
-///     the two loses, right within 1 % of the error (5 % with 2 bits) for columns whose values are
-///     about normal. Right within 1e-4 when the smaller side
-///     is 1024 at most, as far as the error exceeds 1e-5 of the layer's norm; beyond within 1 %, as
-///     far as it exceeds 1 % of the norm. Many ranks above a quarter of the smaller side take the
-///     time of a full decomposition.
+///     the two loses: right within 2 % of the error (5 % with 2 and 3 bits) where the values of a
+///     column are about normal, and rather too low. The rest is right within 1e-4 when the smaller
+///     side is 1024 at most, as far as the error exceeds 1e-5 of the layer's norm; beyond within
+///     1 %, as far as it exceeds 1 % of the norm. Many ranks above a quarter of the smaller side
+///     take the time of a full decomposition.
 ///   topk: right within 0.8 % for any values, and far better unless many are almost equal.
 ///   quantize: with stochastic rounding the root of the expected square over the draws. One draw
 ///     differs by less than a percent when the layer has some ten thousand values.
