@@ -40,6 +40,8 @@ struct LayerValues {
 /// The rule of MethodEntry::suits where a method has none of its own: a matrix or a vector of 4096
 /// elements at least, whose payload is at most half its size.
 bool is_worth_coding(Level& level, const LayerSpec& layer);
+/// The payload is at most half the layer's size.
+bool is_small_enough(const Level& level, const LayerSpec& layer);
 void only_the_reference(const Level& reference, std::vector<Level>& levels);
 double nothing_more_to_measure(const MatrixShape& shape);
 /// The payload's bytes in elements of 32 bits.

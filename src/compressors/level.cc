@@ -228,6 +228,10 @@ bool is_worth_coding(Level& level, const LayerSpec& layer) {
   // Biases, norms and other short vectors: a fraction of a percent of the bytes, and sensitive.
   constexpr std::size_t kMinVectorCount = 4096;
   if (layer.shape.size() < 2 && layer.count() < kMinVectorCount) return false;
+  return is_small_enough(level, layer);
+}
+
+bool is_small_enough(const Level& level, const LayerSpec& layer) {
   return 2 * payload_bytes(level, layer.matrix()) <= layer.count() * size_of(layer.dtype);
 }
 

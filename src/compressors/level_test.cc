@@ -127,6 +127,20 @@ TEST(Resolve, CodedLayersMustBeWorthIt) {
   EXPECT_EQ(resolve(parse_level("topk:0.9:values=bf16"), layer({100, 100})).method, Method::dense);
 }
 
+TEST(Resolve, SmallLayersTravelInManyBits) {
+  for (const char* spelling : {"quantize:6", "quantize:7", "quantize:8"}) {
+    const Level bits = parse_level(spelling);
+    for (const LayerSpec& small : {layer({16}), layer({512}), layer({3, 8})}) {
+      EXPECT_EQ(resolve(bits, small), bits);
+    }
+    EXPECT_EQ(resolve(bits, layer({})).method, Method::dense) << "one value and its header";
+    EXPECT_EQ(resolve(bits, layer({512}, DType::bf16)).method, Method::cast);
+  }
+  for (const char* spelling : {"quantize:5", "quantize:8:rounding=stochastic", "entropy:6"}) {
+    EXPECT_EQ(resolve(parse_level(spelling), layer({512})).method, Method::dense) << spelling;
+  }
+}
+
 TEST(Resolve, SixteenBitLayersTravelInTheirOwnType) {
   EXPECT_EQ(to_string(resolve(Level{}, layer({8}, DType::bf16))), "cast:bf16");
   EXPECT_EQ(to_string(resolve(parse_level("low_rank:4"), layer({8}, DType::f16))), "cast:fp16");

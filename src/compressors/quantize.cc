@@ -161,6 +161,16 @@ constexpr Setting kSettings[] = {
     {"bucket", "a multiple of 8 from 8 to 16777216", spell_bucket, parse_bucket},
     {"rounding", "nearest or stochastic", spell_rounding, parse_rounding}};
 
+// Biases and norms are most of a small plan's bytes where they travel dense or in 16 bits. From six
+// bits on, rounding to nearest loses a thousandth of their energy.
+bool suits(Level& level, const LayerSpec& layer) {
+  constexpr double kBitsForAnyLayer = 6;
+  if (level.rounding == Rounding::nearest && level.parameter >= kBitsForAnyLayer) {
+    return is_small_enough(level, layer);
+  }
+  return is_worth_coding(level, layer);
+}
+
 void neighbours(const Level& reference, std::vector<Level>& levels) {
   append_whole_numbers(reference, std::max(1.0, std::floor(reference.parameter / 2)),
                        std::min(8.0, 2 * reference.parameter), levels);
@@ -191,6 +201,7 @@ constinit const MethodEntry kQuantize{.row = {.method = Method::quantize,
                                               .parameter_name = "bits",
                                               .example = "quantize:4"},
                                       .settings = kSettings,
+                                      .suits = suits,
                                       .neighbours = neighbours,
                                       .family = family,
                                       .add_losses = add_quantize_losses,
