@@ -134,7 +134,6 @@ TEST(Resolve, SmallLayersTravelInManyBits) {
       EXPECT_EQ(resolve(bits, small), bits);
     }
     EXPECT_EQ(resolve(bits, layer({})).method, Method::dense) << "one value and its header";
-    EXPECT_EQ(resolve(bits, layer({512}, DType::bf16)).method, Method::cast);
   }
   for (const char* spelling : {"quantize:5", "quantize:8:rounding=stochastic", "entropy:6"}) {
     EXPECT_EQ(resolve(parse_level(spelling), layer({512})).method, Method::dense) << spelling;
