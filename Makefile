@@ -1,6 +1,6 @@
 # Thin targets over scripts/. `make setup` is called by every other target and is quick when nothing changed.
 .PHONY: help setup demo demo-quick test test-faults test-asan test-tsan fuzz bench bench-micro \
-  bench-bytes bench-overlap bench-checks bench-analysis bench-planner bench-plans \
+  bench-codecs bench-bytes bench-overlap bench-checks bench-analysis bench-planner bench-plans \
   bench-replanning bench-kernels bench-training bench-allreduce bench-scale bench-groups \
   bench-simulate lint format
 
@@ -20,6 +20,7 @@ help:
 	@echo '                 minutes); each writes benchmarks/results and its tables in docs/benchmarks.md'
 	@echo 'make bench-micro micro-benchmarks of single functions of kernels and planner'
 	@echo 'make bench-kernels speed of kernels and methods against memory and PyTorch (about a minute)'
+	@echo 'make bench-codecs bits and errors of all levels beside an ideal quantiser (two minutes)'
 	@echo 'make bench-bytes counted bytes against the network interface (needs user namespaces)'
 	@echo 'make bench-overlap one lane against two on a slow link (needs root)'
 	@echo 'make bench-plans how many fewer bytes plans send than their uniform reference'
@@ -63,6 +64,9 @@ bench: bench-kernels bench-analysis bench-allreduce bench-scale bench-training
 
 bench-micro: setup
 	@scripts/bench
+
+bench-codecs: setup
+	@.venv/bin/python -m benchmarks.codecs
 
 bench-bytes: setup
 	@.venv/bin/python -m benchmarks.bytes

@@ -99,7 +99,9 @@ def _codec_and_wire(job: Job, conditions: Conditions) -> tuple[float, float]:
         codec += step_time.codec_seconds(level, timing.encode_s, timing.decode_s, conditions.ranks)
         payload += timing.payload_bytes
     buckets = len(conditions.bucket_bytes)
-    collectives = max(step_time.collectives_of(level, buckets, conditions.ranks) for level in layers)
+    collectives = max(
+        step_time.collectives_of(level, buckets, conditions.ranks) for level in layers
+    )
     return codec, conditions.wire(payload, collectives)
 
 

@@ -22,7 +22,7 @@ RUNS = (
     Run("dense", "none"),
     Run("uniform rank 4", "low_rank:4"),
     Run("L-GreCo ranks 2-8", "low_rank:4", "lgreco"),
-    Run("L-GreCo 4 bit", "quantize:4", "lgreco"),
+    Run("L-GreCo mixed", "low_rank:4", "lgreco", levels="mixed"),
 )
 FULL = {"steps": 1600, "plan-every": 200, "plan-start": 100}
 QUICK = {"steps": 200, "plan-every": 60, "plan-start": 40, "test-samples": 2000}
