@@ -80,8 +80,8 @@ Level uncompressed(DType dtype);
 /// What `layer` really gets when `level` is asked for: ranks are clipped to min(rows, cols); a
 /// layer that the level does not suit travels dense. Short vectors (biases, norms) travel dense,
 /// but for quantize to nearest from 6 bits on, and so does every layer whose compressed form would
-/// not be at most half the size (cast excepted). 16-bit layers travel as a cast to their own type where others are dense. Methods from
-/// elsewhere may have rules of their own.
+/// not be at most half the size (cast excepted). 16-bit layers travel as a cast to their own type
+/// where others are dense. Methods from elsewhere may have rules of their own.
 Level resolve(const Level& level, const LayerSpec& layer);
 
 /// Levels of the same family around `reference` that a planner may choose from, for any layer:

@@ -1,7 +1,7 @@
 // Factors as bytes, then what a rank computes from them: P orthonormalised, Q, and P Q^T.
 //
-// Input: bytes 0 to 2 rows, columns and rank, byte 3 the type on the wire (modulo 9: 0 fp32, 1 bf16,
-// else bits), then P and Q.
+// Input: bytes 0 to 2 rows, columns and rank, byte 3 the type on the wire (modulo 9: 0 fp32, 1
+// bf16, else bits), then P and Q.
 
 #include "src/kernels/low_rank.h"
 #include "lgreco/compressor.h"
