@@ -100,7 +100,13 @@ def test_there_is_something_to_measure(gradients):
 
 @pytest.mark.parametrize(
     ("family", "draws", "tolerance"),
-    [("cast", 1, 1e-6), ("quantize", 16, 0.02), ("topk", 1, 0.01), ("dense", 1, 0)],
+    [
+        ("cast", 1, 1e-6),
+        ("quantize", 16, 0.02),
+        ("topk", 1, 0.01),
+        ("entropy", 1, 0.03),
+        ("dense", 1, 0),
+    ],
 )
 def test_coded_levels_agree_with_compress_and_measure(gradients, family, draws, tolerance):
     table = lgreco.cost_table(gradients, levels_of(family))
@@ -111,7 +117,8 @@ def test_coded_levels_agree_with_compress_and_measure(gradients, family, draws, 
 
 
 def test_ranks_agree_with_the_best_approximation(gradients):
-    table = lgreco.cost_table(gradients, levels_of("low_rank"))
+    exact = [level for level in levels_of("low_rank") if level.factors == "fp32"]
+    table = lgreco.cost_table(gradients, exact)
     for row, array in enumerate(gradients.values()):
         matrix = array.reshape(len(array), -1).astype(np.float64)
         squares = np.linalg.svd(matrix, compute_uv=False) ** 2

@@ -22,7 +22,7 @@ from experiments.budget_study.analysis import (
 from experiments.budget_study.feedback import owed
 from experiments.budget_study.measures import MEASURES, Evidence
 from experiments.budget_study.plans import dense_payload, plan_of_ratio, uniform_plan
-from experiments.budget_study.settings import UNIFORM, allowed, candidates, family
+from experiments.budget_study.settings import allowed, candidates, family
 from experiments.budget_study.sweep import chosen_settings
 from experiments.budget_study.window import Window
 from lgreco import CostTable
