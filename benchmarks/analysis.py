@@ -28,7 +28,7 @@ TARGET_S = 1.0
 
 def levels_by_family() -> dict[str, list[str]]:
     levels = _core.mixed_levels("low_rank:4")
-    names = ["low_rank", "quantize", "topk", "cast"]
+    names = ["low_rank", "quantize", "entropy", "topk", "cast"]
     return {name: [level for level in levels if level.startswith(name)] for name in names}
 
 
