@@ -26,6 +26,16 @@ float rounded_scale(float scale) {
   return std::bit_cast<float>(std::max(rounded, kStep));
 }
 
+// Rules may ask for a grid that reaches far beyond the values, of which fp32 cannot hold the ends.
+LloydMaxGrid within_fp32(LloydMaxGrid grid) {
+  constexpr std::uint32_t kStep = 1u << 18;
+  constexpr float kMost = std::numeric_limits<float>::max();
+  const float most = kMost / std::max(grid.magnitudes().back(), 1.0f);
+  if (grid.scale <= most) return grid;
+  grid.scale = std::bit_cast<float>(std::bit_cast<std::uint32_t>(most) & ~(kStep - 1));
+  return grid;
+}
+
 /// scale = max(rms * `rms` + mean * `mean` + top * `largest`, top * `least`), of the magnitudes'
 /// root of the mean square, mean, and top: the largest, where it is the scale that makes it the
 /// largest of the grid.
@@ -79,7 +89,7 @@ LloydMaxGrid choose_grid(const Moments& moments, bool has_zero, int bits) {
   LloydMaxGrid grid{bits, Law::normal, has_zero, 0};
   if (bits == 1) {  // without zero: the sign
     grid.scale = rounded_scale(mean / grid.magnitudes()[0] * moments.unit);
-    return grid;
+    return within_fp32(grid);
   }
   const Rules& rules = bits == 2 && has_zero ? kThreeLevels : kRules[bits - 2];
   const auto law = std::count_if(std::begin(rules.ratios), std::end(rules.ratios),
@@ -90,7 +100,7 @@ LloydMaxGrid choose_grid(const Moments& moments, bool has_zero, int bits) {
   const float scale =
       rms * rule.rms + std::min(mean, kLargestRatio * rms) * rule.mean + top * rule.largest;
   grid.scale = rounded_scale(std::max(scale, top * rule.least) * moments.unit);
-  return grid;
+  return within_fp32(grid);
 }
 
 std::uint16_t header_of(const LloydMaxGrid& grid) {
@@ -111,7 +121,7 @@ BucketGrid BucketGrid::of(const Moments& moments, const float* values, std::size
   if (bits > 1 || !has_zero) return BucketGrid(choose_grid(moments, has_zero, bits));
   // One side of the best grid of three levels.
   const LloydMaxGrid both = choose_grid(moments, has_zero, 2);
-  BucketGrid grid({bits, Law::normal, true, rounded_scale(both.largest())});
+  BucketGrid grid(within_fp32({bits, Law::normal, true, rounded_scale(both.largest())}));
   const kernels::Range range = kernels::range_of(values, count);
   grid.is_negative_ = -range.low > range.high;
   return grid;

@@ -316,6 +316,19 @@ TEST_P(CodedTest, WritesThePayloadAndNothingElse) {
   }
 }
 
+TEST_P(CodedTest, EqualValuesOfAnyMagnitudeAreRepresented) {
+  if (level_.method == Method::cast && level_.values == DType::f16) {
+    GTEST_SKIP() << "fp16 has a range of its own";
+  }
+  for (const float value : {1e-38f, 9.5e37f, 1.5e38f, 3.3e38f}) {
+    for (std::size_t count : {1, 600}) {
+      const std::vector<float> values(count, -value);
+      std::vector<std::byte> payload(codec_->payload_bytes(count));
+      EXPECT_TRUE(codec_->encode(values, {7, 0, 3}, 0, payload)) << value << ", " << count;
+    }
+  }
+}
+
 TEST_P(CodedTest, HugeFiniteValuesAreRepresentedOrRefused) {
   std::vector<float> values = gaussian(2000, 6);
   values[17] = std::numeric_limits<float>::max();

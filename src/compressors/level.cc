@@ -154,7 +154,16 @@ std::string to_string(const Level& level) {
 void check(const Level& level) {
   const MethodEntry& entry = entry_of(level.method);
   check_range(entry.row, level.parameter);
-  if (has_gather(level)) check_range(entry.row, level.gather_parameter);
+  if (has_gather(level)) {
+    check_range(entry.row, level.gather_parameter);
+    if (!entry.row.coded || entry.parameter != nullptr) {
+      refuse(entry.row.name, "this method has one encoding, and so one parameter");
+    }
+    if (level.gather_parameter == level.parameter) {
+      refuse(entry.row.name,
+             "the parameter of the second encoding is that of the first: leave it 0");
+    }
+  }
   Level spelled = level;
   const auto check_setting = [&](const Setting& setting) {
     parse(setting, setting.spell(level), entry.row.name, spelled);

@@ -107,6 +107,15 @@ TEST(Level, MessagesNameThePossibilities) {
 }
 
 // min_ratio * (n + m) * r < n * m
+TEST(Level, OneEncodingHasOneParameter) {
+  Level rank = parse_level("low_rank:4");
+  rank.gather_parameter = 8;
+  EXPECT_THROW(check(rank), ConfigError);
+  Level bits = parse_level("quantize:2");
+  bits.gather_parameter = 2;
+  EXPECT_THROW(check(bits), ConfigError) << "spelled quantize:2+2, which is quantize:2";
+}
+
 TEST(Resolve, LowRankTakesPartByTheRatioTest) {
   const Level rank4 = parse_level("low_rank:4");
   EXPECT_EQ(resolve(rank4, layer({64, 64, 3, 3})), rank4);  // 2*640*4 < 36864

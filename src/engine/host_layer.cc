@@ -166,10 +166,15 @@ void HostLayer::load(const StepContext& context) {
 bool HostLayer::encode_first_factor(std::span<const float> residual) {
   const bool fits = record_.linear->encode_first_round(values_, residual, record_.shape, key_,
                                                        record_.linear_state, factors_[0]) &&
-                    (rounds() == 2 || loss_will_fit(values_, factors_[0]));
+                    (rounds() == 2 || (loss_will_fit(values_, factors_[0]) && own_part_will_fit()));
   if (!fits) fill(factors_[0], 0.0f);
   if (rounds() == 1) std::copy_n(factors_[0].begin(), own_.size(), own_.begin());
   return fits;
+}
+
+// Where the residual is what this rank's own factors lack of its values: rounding may double them.
+bool HostLayer::own_part_will_fit() const {
+  return own_.empty() || 2 * record_.linear->result_bound(means()) <= kLargestToKeep;
 }
 
 void HostLayer::encode_second_round() {
@@ -178,7 +183,7 @@ void HostLayer::encode_second_round() {
     record_.linear->encode_round(1, values_, record_.shape, key_, record_.linear_state,
                                  std::span(factors_).first(1), factor);
     std::copy_n(factor.begin(), own_.size(), own_.begin());
-    if (all_finite(factor) && loss_will_fit(values_, factor)) return;
+    if (all_finite(factor) && loss_will_fit(values_, factor) && own_part_will_fit()) return;
   }
   presence_ = Presence::non_finite;
   fill(factor, 0.0f);

@@ -70,6 +70,7 @@ class HostLayer {
   Addend& joined(int round);
   std::span<const std::span<float>> means() const;
   bool encode_first_factor(std::span<const float> residual);
+  bool own_part_will_fit() const;
   void decode(const MessageBodies& gather, std::span<float> result) const;
   void commit(const StepContext& context, const MessageBodies& gather);
   void keep_residual(const MessageBodies& gather);
