@@ -182,13 +182,14 @@ void family(const Level& reference, std::vector<Level>& levels) {
   const double rank = reference.parameter;
   const double most = std::min(4 * rank, std::max(rank, kMany));
   append_whole_numbers(reference, 1, most, levels);
+  const auto last = static_cast<int>(most);
   for (const std::uint8_t bits : {8, 6, 4}) {
     if (reference.factor_bits == bits) continue;
     Level level = reference;
     level.factors = DType::f32;
     level.factor_bits = bits;
     // Among many columns a step of one is small.
-    for (double next = 1; next <= most; next += std::max(1.0, std::floor(next / 8))) {
+    for (int next = 1; next <= last; next += std::max(1, next / 8)) {
       level.parameter = next;
       levels.push_back(level);
     }

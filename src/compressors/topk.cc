@@ -77,7 +77,7 @@ class TopK final : public CodedCompressor {
     const std::byte* in = payload.data() + code.bytes();
     if (bits_ != 0) return add_few_bits(code.k, positions, in, accumulator);
     for (std::size_t i = 0; i < code.k; ++i, in += size_of(values_)) {
-      const Status status = add_next(i, positions, read_value(in), accumulator);
+      Status status = add_next(i, positions, read_value(in), accumulator);
       if (!status.is_ok()) return status;
     }
     return Status::ok();
@@ -112,7 +112,7 @@ class TopK final : public CodedCompressor {
             " on is not finite or not that of their base, or a spare bit is set");
       }
       for (std::size_t i = 0; i < count; ++i) {
-        const Status status = add_next(at + i, positions, block[i], accumulator);
+        Status status = add_next(at + i, positions, block[i], accumulator);
         if (!status.is_ok()) return status;
       }
       in += TopKValues::bytes(count, bits_);
