@@ -59,7 +59,11 @@ KERNELS = [
         for rank in (1, 2, 4, 8)
     ),
 ]
-MATRIX_STEPS = [f"step low_rank:{rank}" for rank in (1, 2, 3, 4, 6, 8, 16)]
+MATRIX_STEPS = [
+    *(f"step low_rank:{rank}" for rank in (1, 2, 3, 4, 6, 8, 16)),
+    *(f"step low_rank:{rank}:factors=8" for rank in (1, 4, 16)),
+    "step low_rank:4:factors=4",
+]
 
 Pass = Callable[[], float]  # runs once and returns its seconds
 

@@ -173,12 +173,14 @@ _LETTERS = {row["name"]: row["letter"] for row in _core.method_table()}
 
 
 def _short(level: str, one_family: bool) -> str:
-    """`low_rank:4:factors=bf16` as "4" when all levels are ranks, else as "r4"."""
-    family, _, rest = level.partition(":")
-    parameter = rest.partition(":")[0]
-    if not parameter:
+    """`low_rank:4:factors=8` as "4/8" when all levels are ranks, else as "r4/8": settings that are
+    a number of bits follow."""
+    family, *rest = level.split(":")
+    if not rest or not rest[0]:
         return level
-    return parameter if one_family else _LETTERS.get(family, family) + parameter
+    values = [setting.partition("=")[2] for setting in rest[1:]]
+    short = "/".join([rest[0], *(value for value in values if value.isdigit() and len(value) == 1)])
+    return short if one_family else _LETTERS.get(family, family) + short
 
 
 def _height(history: _History) -> float:
