@@ -81,7 +81,8 @@ def test_rounding_lags_by_chance_and_one_bit_never_settles():
     evidence = evidence_of([1.0, 1.0], [lgreco.Quantize(2), lgreco.Quantize(1)])
     assert measures.geometric_lag(evidence)[0] == pytest.approx([3 * 1 * 2 / 10, math.inf])
     window = random_window(steps=10).layers["wide"]
-    one, two = ([np.linalg.norm(o) for o in owed(window, lgreco.Quantize(b))] for b in (1, 2))
+    drawn = [lgreco.Quantize(bits, rounding="stochastic") for bits in (1, 2)]
+    one, two = ([np.linalg.norm(o) for o in owed(window, level)] for level in drawn)
     assert one[-1] > 10 * one[0] and two[-1] < 4 * two[0]
 
 

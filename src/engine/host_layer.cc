@@ -56,15 +56,20 @@ constexpr float kMany = 100;
 constexpr float kLargestToKeep = std::numeric_limits<float>::max() / 2;
 
 // Large values make a large last factor, unless they cancel out: only then it is worth looking at
-// all of them.
-bool loss_will_fit(std::span<const float> values, std::span<const float> factor) {
+// all of them. Where the residual is what the own factors lack, rounding may have doubled these.
+bool loss_will_fit(std::span<const float> values, const LinearCompressor& linear,
+                   std::span<const std::span<float>> factors, std::span<const float> own) {
   constexpr float kSuspicious = 0x1p100f;
-  return max_magnitude(factor) < kSuspicious || max_magnitude(values) <= kLargestToKeep;
+  return (max_magnitude(factors.back()) < kSuspicious || max_magnitude(values) <= kLargestToKeep) &&
+         (own.empty() || 2 * linear.result_bound(factors) <= kLargestToKeep);
+}
+
+void add(std::span<const float> a, std::span<const float> b, std::span<float> sum) {
+  kernels::add(a.data(), b.data(), sum.size(), sum.data());
 }
 
 void add_to_interval(LayerRecord& record, std::span<const float> average) {
-  float* sum = record.interval_sum.data();
-  kernels::add(sum, average.data(), average.size(), sum);
+  add(record.interval_sum, average, record.interval_sum);
 }
 
 }  // namespace
@@ -152,8 +157,7 @@ void HostLayer::load(const StepContext& context) {
   if (collects_window(context)) {
     record_.window.resize(values_.size());
     record_.pending_window.resize(values_.size());
-    kernels::add(record_.window.data(), values_.data(), values_.size(),
-                 record_.pending_window.data());
+    add(record_.window, values_, record_.pending_window);
   }
   if (context.sum_averages) record_.interval_sum.resize(values_.size());
   if (settings_.keep_previous) {
@@ -166,15 +170,10 @@ void HostLayer::load(const StepContext& context) {
 bool HostLayer::encode_first_factor(std::span<const float> residual) {
   const bool fits = record_.linear->encode_first_round(values_, residual, record_.shape, key_,
                                                        record_.linear_state, factors_[0]) &&
-                    (rounds() == 2 || (loss_will_fit(values_, factors_[0]) && own_part_will_fit()));
+                    (rounds() == 2 || loss_will_fit(values_, *record_.linear, means(), own_));
   if (!fits) fill(factors_[0], 0.0f);
   if (rounds() == 1) std::copy_n(factors_[0].begin(), own_.size(), own_.begin());
   return fits;
-}
-
-// Where the residual is what this rank's own factors lack of its values: rounding may double them.
-bool HostLayer::own_part_will_fit() const {
-  return own_.empty() || 2 * record_.linear->result_bound(means()) <= kLargestToKeep;
 }
 
 void HostLayer::encode_second_round() {
@@ -183,7 +182,7 @@ void HostLayer::encode_second_round() {
     record_.linear->encode_round(1, values_, record_.shape, key_, record_.linear_state,
                                  std::span(factors_).first(1), factor);
     std::copy_n(factor.begin(), own_.size(), own_.begin());
-    if (all_finite(factor) && loss_will_fit(values_, factor) && own_part_will_fit()) return;
+    if (all_finite(factor) && loss_will_fit(values_, *record_.linear, means(), own_)) return;
   }
   presence_ = Presence::non_finite;
   fill(factor, 0.0f);
@@ -291,14 +290,13 @@ void HostLayer::keep_residual(const MessageBodies& gather) {
 // A 16-bit gradient cannot hold the average exactly: what its rounding loses is kept as well.
 void HostLayer::keep_16_bit_residual() {
   if (!settings_.error_feedback) return;
-  float* values = values_.data();
   // What was not sent and the average together; then less what was really written.
-  if (!own_.empty()) {
+  if (keeps_own()) {
     record_.linear->decode_keep_loss(record_.shape, key_, means(), own_, values_, values_);
   }
-  if (!is_linear() || !own_.empty()) kernels::add(values, result_.data(), values_.size(), values);
+  if (!is_linear() || keeps_own()) add(values_, result_, values_);
   read_16_bit(gradient_.data, record_.spec.dtype, result_);
-  kernels::subtract(values, result_.data(), values_.size(), values);
+  kernels::subtract(values_.data(), result_.data(), values_.size(), values_.data());
   record_.residual.keep(values_, key_);
 }
 

@@ -64,13 +64,13 @@ class HostLayer {
  private:
   bool is_fp32() const { return record_.spec.dtype == DType::f32; }
   bool is_linear() const { return record_.linear != nullptr; }
+  bool keeps_own() const { return is_linear() && !own_.empty(); }
   bool collects_window(const StepContext& context) const {
     return context.collect_windows && record_.measured_here;
   }
   Addend& joined(int round);
   std::span<const std::span<float>> means() const;
   bool encode_first_factor(std::span<const float> residual);
-  bool own_part_will_fit() const;
   void decode(const MessageBodies& gather, std::span<float> result) const;
   void commit(const StepContext& context, const MessageBodies& gather);
   void keep_residual(const MessageBodies& gather);
