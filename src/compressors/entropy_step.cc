@@ -183,12 +183,16 @@ EntropyHeader EntropyStep::header_of(std::uint32_t step_bits, float rounding,
   for (std::size_t bin = top_ + 1; bin-- > lowest_;) {
     const double here = above_[bin - lowest_] - above_[bin - lowest_ + 1];
     if (here == 0) continue;
-    const double steps = bin_middle(bin) / step;
-    const double magnitude = std::floor(steps + static_cast<double>(rounding));
-    if (magnitude < 1) break;
-    const std::size_t kind = magnitude == 1 ? 0 : 1;
-    counts[kind] += here;
-    sums[kind] += here * (steps - magnitude);
+    // Its two ends: values that are alike may lie on either side of a threshold within.
+    const double ends[] = {bin_begin(bin + 1) / step, bin_begin(bin) / step};
+    if (std::floor(ends[0] + static_cast<double>(rounding)) < 1) break;
+    for (const double steps : ends) {
+      const double magnitude = std::floor(steps + static_cast<double>(rounding));
+      if (magnitude < 1) continue;
+      const std::size_t kind = magnitude == 1 ? 0 : 1;
+      counts[kind] += here;
+      sums[kind] += here * (steps - magnitude);
+    }
   }
   const auto offset = [&](std::size_t kind, double least) {
     const double mean = counts[kind] == 0 ? 0 : sums[kind] / counts[kind];
