@@ -161,9 +161,9 @@ std::vector<Sample> ties(std::size_t count) {
 // What is owed of a gradient that stays the same: it settles where values wait for their turn.
 TEST(Entropy, SendsTiesUnderErrorFeedback) {
   constexpr int kSteps = 300;
-  for (std::size_t count : {1025, 4096, 8192}) {
+  for (std::size_t count : {1025, 8192}) {
     for (const Sample& sample : ties(count)) {
-      for (double rate : {0.1, 0.25, 0.6, 1.0, 2.0, 4.0, 6.0}) {
+      for (double rate : {0.1, 0.6, 1.0, 2.0, 6.0}) {
         SCOPED_TRACE(std::string(sample.name) + ", " + std::to_string(count) + " values at " +
                      std::to_string(rate));
         const auto codec = coded_compressor({.method = Method::entropy, .parameter = rate});
