@@ -1,7 +1,7 @@
 // All rates from one histogram of magnitudes, which is also what the encoder chooses its step from.
 // Where a layer's zeros lie together, its code is shorter than a histogram can tell, and the
 // encoder takes a finer step: pieces in which one rate loses another amount than estimated are
-// encoded at every rate.
+// encoded at every rate. So are short pieces, and those of values that are much alike.
 
 #include <cmath>
 #include <vector>
@@ -14,6 +14,7 @@
 namespace lgreco {
 namespace {
 
+constexpr std::size_t kShort = 2048;
 constexpr double kTolerance = 0.02;  // of a square, so a percent of an error
 
 class LossByEncoding {
@@ -42,13 +43,21 @@ void add_entropy_losses(const LayerValues& layer, std::span<const Level> levels,
     std::fill(histogram.begin(), histogram.end(), 0u);
     kernels::add_and_count(piece.data(), nullptr, piece.size(), nullptr, histogram.data());
     const EntropyStep step(histogram, piece.size());
+    const bool encodes = piece.size() < kShort || step.has_ties();
     for (std::size_t i = 0; i < levels.size(); ++i) {
-      losses[i] = step.loss_of(step.choose_for(levels[i].parameter));
+      const double rate = levels[i].parameter;
+      const EntropyChoice choice = step.at(rate, step.choose(rate, step.capacity_of(rate)));
+      losses[i] = encodes || step.has_ties_at(choice) ? by_encoding.of(piece, levels[i])
+                                                      : step.loss_of(choice);
     }
     const std::size_t probe = levels.size() / 2;
-    const double found = by_encoding.of(piece, levels[probe]);
-    if (std::abs(found - losses[probe]) > kTolerance * losses[probe]) {
-      for (std::size_t i = 0; i < levels.size(); ++i) losses[i] = by_encoding.of(piece, levels[i]);
+    if (!encodes) {
+      const double found = by_encoding.of(piece, levels[probe]);
+      if (std::abs(found - losses[probe]) > kTolerance * losses[probe]) {
+        for (std::size_t i = 0; i < levels.size(); ++i) {
+          losses[i] = by_encoding.of(piece, levels[i]);
+        }
+      }
     }
     for (std::size_t i = 0; i < levels.size(); ++i) sums[i] += losses[i];
   });

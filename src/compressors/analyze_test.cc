@@ -106,9 +106,9 @@ const std::vector<std::string> kTopK = {"topk:0.5",
                                         "topk:1:values=2",
                                         "topk:1:values=bf16",
                                         "topk:1:values=fp32"};
-const std::vector<std::string> kEntropy = {"entropy:0.1", "entropy:0.25", "entropy:0.5",
-                                           "entropy:1",   "entropy:2",    "entropy:3",
-                                           "entropy:4.5", "entropy:8"};
+const std::vector<std::string> kEntropy = {"entropy:0.03", "entropy:0.1", "entropy:0.25",
+                                           "entropy:0.5",  "entropy:1",   "entropy:2",
+                                           "entropy:3",    "entropy:4.5", "entropy:8"};
 const std::vector<std::string> kCast = {"cast:bf16", "cast:fp16"};
 
 void expect_agreement(std::span<const float> values, const std::vector<std::string>& spellings,
@@ -132,6 +132,30 @@ TEST(Analyze, AgreesWithCompressAndMeasure) {
     expect_agreement(values, kTopK, 0.001);
     expect_agreement(values, kCast, 1e-9);
     expect_agreement(values, kEntropy, 0.02);
+  }
+}
+
+// Values that are alike, of which a step sends all or none, and pieces of few bytes.
+TEST(Analyze, AgreesOnTiesAndShortPieces) {
+  for (std::size_t count : {1, 3, 100, 1025, 8192}) {
+    const auto normal = random_values(count, 1);
+    int sample = 0;
+    const auto expect = [&](auto value_of) {
+      SCOPED_TRACE(sample++);
+      auto values = normal;
+      for (float& value : values) value = value_of(value);
+      expect_agreement(values, kEntropy, 0.02);
+    };
+    SCOPED_TRACE(count);
+    std::size_t i = 0;
+    expect([](float x) { return x; });
+    expect([](float) { return 1.0f; });
+    expect([&](float x) { return i++ % 10 >= 3 ? 0.0f : x < 0 ? -1.0f : 1.0f; });
+    expect([](float x) { return std::clamp(3 * x, -1.0f, 1.0f); });
+    expect([](float x) { return std::clamp(x, -2.0f, 2.0f); });
+    expect([](float x) { return 1 + 1e-3f * x; });
+    expect([&](float x) { return i++ % 2 == 0 ? 0.5f : x; });
+    expect([&](float x) { return i++ % 12 == 0 ? 0.5f : x; });
   }
 }
 

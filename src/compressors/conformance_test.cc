@@ -190,6 +190,51 @@ TEST_P(CodedTest, EveryZeroStaysZero) {
   }
 }
 
+// Values of which many are alike, so that no threshold tells them apart.
+std::vector<std::vector<float>> with_ties(std::size_t count, unsigned seed) {
+  std::mt19937 generator(seed);
+  const auto normal = gaussian(count, seed + 1);
+  std::vector<std::vector<float>> all;
+  const auto add = [&](auto value_of) {
+    std::vector<float>& values = all.emplace_back();
+    for (const float x : normal) values.push_back(value_of(x));
+  };
+  add([](float) { return 1.0f; });
+  add([](float x) { return x < 0 ? -1.0f : 1.0f; });
+  add([&](float x) { return generator() % 10 >= 3 ? 0.0f : x < 0 ? -1.0f : 1.0f; });
+  add([](float x) { return std::clamp(3 * x, -1.0f, 1.0f); });
+  add([](float x) { return 1 + 1e-3f * x; });
+  add([&](float x) { return generator() % 2 == 0 ? 0.5f : x; });
+  return all;
+}
+
+// With error feedback everything is sent in the end, late as it may be: what is owed of a gradient
+// that stays the same does not grow for ever, as a whole or of any value.
+TEST_P(CodedTest, ErrorFeedbackStarvesNoValue) {
+  if (level_.rounding == Rounding::stochastic) {
+    GTEST_SKIP() << "drawn codes are right in the mean, and may lose more than there is";
+  }
+  constexpr int kSteps = 400;
+  for (std::size_t count : {1, 2, 3, 8, 64, 200}) {
+    int sample = 0;
+    for (const auto& gradient : with_ties(count, 40)) {
+      SCOPED_TRACE(std::to_string(count) + " values, sample " + std::to_string(sample++));
+      std::vector<std::byte> payload(codec_->payload_bytes(count));
+      std::vector<float> owed(count, 0.0f);
+      for (std::uint64_t step = 0; step < kSteps; ++step) {
+        auto values = gradient;
+        ASSERT_TRUE(codec_->encode_keep_loss(values, owed, {7, step, 3}, 0, payload));
+        owed = values;
+      }
+      EXPECT_LE(norm(owed), 0.7 * kSteps * norm(gradient));
+      for (std::size_t i = 0; i < count; ++i) {
+        if (std::abs(gradient[i]) < 0.5f) continue;  // its turn comes later than the others'
+        ASSERT_LE(std::abs(owed[i]), 0.9 * kSteps * std::abs(gradient[i])) << i;
+      }
+    }
+  }
+}
+
 TEST_P(CodedTest, SameInputsGiveSameBytesOnAFreshInstance) {
   const auto values = gaussian(4000, 1);
   const auto payload = encode(values);

@@ -2,7 +2,8 @@
 // zero, and a prefix code for what is not zero (src/kernels/run_level.h).
 //
 // Payload: a header (entropy_step.h), the raw bits of each value, packed, and the two streams of
-// levels in what is left of ceil(rate * count / 8) bytes.
+// levels in what is left of the bytes. Where many values are alike and no step sends a fitting part
+// of them, it is that of those which come first.
 
 #include <algorithm>
 #include <cmath>
@@ -12,6 +13,7 @@
 #include "src/compressors/analyze.h"
 #include "src/compressors/compressors.h"
 #include "src/compressors/entropy_step.h"
+#include "src/kernels/elementwise.h"
 #include "src/kernels/pack_codes.h"
 #include "src/kernels/spare_bits.h"
 
@@ -19,6 +21,19 @@ namespace lgreco {
 namespace {
 
 using kernels::kLevelBlock;
+
+constexpr int kTries = 15, kGuesses = 3;
+
+// What a payload says: the levels of the first `end` values. The others are zeros.
+struct Sent {
+  EntropyChoice choice;
+  std::size_t end = 0;
+};
+
+struct Written {
+  double bits = 0;
+  std::size_t levels = 0;  // that are not zero
+};
 
 class Entropy final : public CodedCompressor {
  public:
@@ -31,18 +46,17 @@ class Entropy final : public CodedCompressor {
   bool encode(std::span<const float> values, const RandomKey&, std::size_t,
               std::span<std::byte> payload) const override {
     if (values.empty()) return true;
-    EntropyChoice choice;
-    return write(values, nullptr, nullptr, payload, choice);
+    Sent sent;
+    return write(values, nullptr, nullptr, payload, sent);
   }
 
   bool encode_keep_loss(std::span<float> values, std::span<const float> residual, const RandomKey&,
                         std::size_t, std::span<std::byte> payload) const override {
     if (values.empty()) return true;
-    EntropyChoice choice;
+    Sent sent;
     const float* addend = residual.empty() ? nullptr : residual.data();
-    if (!write(values, addend, values.data(), payload, choice)) return false;
-    if (choice.header.bits == 0) return true;
-    kernels::keep_loss(values.data(), values.size(), choice.zone());
+    if (!write(values, addend, values.data(), payload, sent)) return false;
+    if (sent.end > 0) kernels::keep_loss(values.data(), sent.end, sent.choice.zone());
     return true;
   }
 
@@ -79,7 +93,7 @@ class Entropy final : public CodedCompressor {
  private:
   // Of values + addend, which go to `sums`; see kernels::add_and_count.
   bool write(std::span<const float> values, const float* addend, float* sums,
-             std::span<std::byte> payload, EntropyChoice& choice) const {
+             std::span<std::byte> payload, Sent& sent) const {
     std::uint32_t histogram[kernels::kMagnitudeBins] = {};
     kernels::add_and_count(values.data(), addend, values.size(), sums, histogram);
     const auto infinite = std::span(histogram).subspan(kernels::kFirstInfiniteBin);
@@ -88,51 +102,66 @@ class Entropy final : public CodedCompressor {
     }
     const EntropyStep step({histogram, kernels::kFirstInfiniteBin}, values.size());
     const auto code = payload.subspan(sizeof(EntropyHeader));
-    choice = fill(step, values, code);
-    std::memcpy(payload.data(), &choice.header, sizeof choice.header);
+    sent = fill(step, values, code);
+    std::memcpy(payload.data(), &sent.choice.header, sizeof sent.choice.header);
     return true;
   }
 
-  // What is expected of the code is nearly what it takes. Where the values are not like the
-  // independent ones that tables are made for, the second try knows by how much.
-  EntropyChoice fill(const EntropyStep& step, std::span<const float> values,
-                     std::span<std::byte> code) const {
+  // What is expected of a step is nearly what its code takes, unless the values are not like the
+  // independent ones that tables are made for, or so much alike that a step sends many or none.
+  Sent fill(const EntropyStep& step, std::span<const float> values,
+            std::span<std::byte> code) const {
     const double capacity = 8 * static_cast<double>(code.size());
-    double wanted = step.capacity_of(rate_);
-    double fits = 0, excessive = capacity * 8;
-    for (int tries = 0; tries < 8; ++tries) {
-      const EntropyChoice choice = step.choose(rate_, wanted);
-      const double used = write_levels(values, choice, code);
-      if (used > capacity) {
-        excessive = std::min(excessive, wanted);
-      } else if (used >= 0.98 * choice.bits || tries >= 3 || choice.is_finest) {
-        return choice;
+    const double expected = step.capacity_of(rate_);
+    const double spare = std::min(capacity / 16, capacity - 0.98 * expected);
+    std::uint32_t too_fine = step.finest() - 1, fits = step.coarsest();
+    EntropyChoice best;  // with `fits`, and what it takes
+    Written written;
+    double wanted = expected;
+    std::uint32_t next = step.choose(rate_, wanted);
+    for (int tries = 0; tries < kTries && fits - too_fine > 1; ++tries) {
+      if (next <= too_fine || next >= fits) next = (too_fine + fits) / 2;
+      const EntropyChoice choice = step.at(rate_, next);
+      const Written here = write_levels(values, choice, code);
+      if (here.bits > capacity) {
+        too_fine = next;
       } else {
-        fits = std::max(fits, wanted);
+        fits = next;
+        best = choice;
+        written = here;
+        if (here.levels > 0 && capacity - here.bits <= spare) return {best, values.size()};
       }
-      wanted *= 0.999 * capacity / std::max(used, 1.0);
-      if (wanted >= excessive || wanted <= fits) wanted = (fits + excessive) / 2;
+      wanted *= 0.999 * capacity / std::max(here.bits, 1.0);
+      next = tries < kGuesses ? step.choose(rate_, wanted) : 0;
     }
-    const EntropyChoice choice = step.choose(rate_, fits);
-    if (write_levels(values, choice, code) <= capacity) return choice;
-    std::fill(code.begin(), code.end(), std::byte{0});
-    return {};
+    if (too_fine >= step.finest() &&
+        (written.levels == 0 || capacity - written.bits > capacity / 16)) {
+      EntropyChoice finer = step.at_without_raw_bits(rate_, too_fine);
+      std::size_t end = write_prefix(values, finer, code);
+      while (end == 0 && finer.header.expect_more_zeros()) end = write_prefix(values, finer, code);
+      if (end > 0 && loss_of(values, {finer, end}) < loss_of(values, {best, values.size()})) {
+        return {finer, end};
+      }
+    }
+    write_levels(values, best, code);
+    return {best, best.header.bits == 0 ? 0 : values.size()};
   }
 
-  // Bits that the code takes. `code` is as it should be if that is not more than it has.
-  static double write_levels(std::span<const float> values, const EntropyChoice& choice,
-                             std::span<std::byte> code) {
+  // `code` is as it should be if it has that many bits.
+  static Written write_levels(std::span<const float> values, const EntropyChoice& choice,
+                              std::span<std::byte> code) {
     if (choice.header.bits == 0) {
       std::fill(code.begin(), code.end(), std::byte{0});
-      return 0;
+      return {};
     }
     const kernels::DeadZone zone = choice.zone();
     const std::size_t raw_bytes = kernels::packed_bytes(values.size(), zone.raw_bits);
-    if (raw_bytes > code.size()) return 16 * static_cast<double>(code.size());
+    if (raw_bytes > code.size()) return {16 * static_cast<double>(code.size()), values.size()};
     kernels::RunLevelWriter writer(choice.header.table(), code.subspan(raw_bytes));
-    std::uint32_t tokens[kLevelBlock + kernels::kTokenPadding];
+    std::uint32_t tokens[kLevelBlock];
     std::uint8_t raw[kLevelBlock + kernels::kCodePadding];
     const std::size_t first = kernels::first_stream(values.size());
+    std::size_t levels = zone.raw_bits > 0 ? values.size() : 0;
     for (std::size_t at = 0; at < values.size(); at += kLevelBlock) {
       if (at == first) writer.finish_stream();
       const std::size_t length = std::min(kLevelBlock, values.size() - at);
@@ -143,10 +172,74 @@ class Entropy final : public CodedCompressor {
                             packed + kernels::packed_bytes(at, zone.raw_bits));
       }
       writer.put({tokens, found}, length);
+      levels += found;
     }
     if (values.size() == first) writer.finish_stream();
     writer.finish_stream();
-    return 8 * static_cast<double>(raw_bytes + writer.used() + writer.excess());
+    return {8 * static_cast<double>(raw_bytes + writer.used() + writer.excess()), levels};
+  }
+
+  // As many of the first levels as there is room for; the others become zeros. Returns how many
+  // values these are of, 0 if no level fits. REQUIRES: no raw bits.
+  static std::size_t write_prefix(std::span<const float> values, const EntropyChoice& choice,
+                                  std::span<std::byte> code) {
+    const kernels::DeadZone zone = choice.zone();
+    kernels::RunLevelWriter writer(choice.header.table(), code);
+    std::uint32_t tokens[kLevelBlock];
+    const std::size_t first = kernels::first_stream(values.size());
+    std::size_t levels = 0;
+    for (std::size_t at = 0; at < values.size(); at += kLevelBlock) {
+      if (at == first) writer.finish_stream();
+      const std::size_t length = std::min(kLevelBlock, values.size() - at);
+      const std::size_t found =
+          kernels::tokens_of(values.data() + at, length, zone, tokens, nullptr);
+      const kernels::RunLevelWriter before = writer;
+      const auto fits = [&](std::size_t some) {
+        return ends_within(before, {tokens, some}, at, values.size());
+      };
+      writer.put({tokens, found}, length);
+      levels += found;
+      if (writer.room() >= 2 * kernels::kMostEndBytes || fits(found)) continue;
+      std::size_t some = 0, too_many = found;
+      while (too_many - some > 1) {
+        const std::size_t middle = (some + too_many) / 2;
+        (fits(middle) ? some : too_many) = middle;
+      }
+      if (!fits(some) || levels - found + some == 0) return 0;
+      return at + (tokens[some] >> 16);
+    }
+    if (values.size() == first) writer.finish_stream();
+    writer.finish_stream();
+    return levels == 0 ? 0 : values.size();
+  }
+
+  // Writes these levels of the values from `at` on, and zeros for those behind.
+  static bool ends_within(kernels::RunLevelWriter writer, std::span<const std::uint32_t> tokens,
+                          std::size_t at, std::size_t count) {
+    const std::size_t first = kernels::first_stream(count);
+    if (at < first) {
+      writer.put(tokens, first - at);
+      writer.finish_stream();
+      if (first < count) writer.put({}, count - first);
+    } else {
+      writer.put(tokens, count - at);
+    }
+    writer.finish_stream();
+    return writer.excess() == 0;
+  }
+
+  static double loss_of(std::span<const float> values, const Sent& sent) {
+    double loss = 0;
+    float left[kLevelBlock];
+    for (std::size_t at = 0; at < values.size(); at += kLevelBlock) {
+      const auto block = values.subspan(at, std::min(kLevelBlock, values.size() - at));
+      std::copy(block.begin(), block.end(), left);
+      if (at < sent.end && sent.choice.header.bits != 0) {
+        kernels::keep_loss(left, std::min(block.size(), sent.end - at), sent.choice.zone());
+      }
+      loss += kernels::sum_squares(left, block.size());
+    }
+    return loss;
   }
 
   static bool add_decoded(const EntropyHeader& header, std::span<const std::byte> raw_bits,
@@ -157,6 +250,7 @@ class Entropy final : public CodedCompressor {
     std::int16_t levels[2][kLevelBlock];
     bool possible = true;
     const auto add = [&](std::size_t at, std::span<const std::int16_t> block) {
+      if (block.empty()) return;
       std::uint8_t raw[kLevelBlock + kernels::kCodePadding];
       if (zone.raw_bits > 0) {
         const auto* packed = reinterpret_cast<const std::uint8_t*>(raw_bits.data());

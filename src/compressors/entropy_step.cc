@@ -13,8 +13,9 @@ namespace {
 using kernels::kMagnitudeShift;
 using kernels::NumberClass;
 
-constexpr std::uint32_t kLargestStep = 0x7E80;  // a quarter of what fp32 holds; exclusive
-constexpr unsigned kMagnitudeClasses = 30;      // of magnitudes up to kLargestLevel
+constexpr std::uint32_t kLargestStep = 0x7E80;     // a quarter of what fp32 holds; exclusive
+constexpr double kMany = 0.02, kManySent = 0.25;  // in one bin: of all values, of those sent
+constexpr unsigned kMagnitudeClasses = 30;         // of magnitudes up to kLargestLevel
 
 float step_of(std::uint32_t step_bits) {
   return kernels::bf16_value(static_cast<std::uint16_t>(step_bits));
@@ -77,10 +78,17 @@ EntropyStep::EntropyStep(std::span<const std::uint32_t> histogram, std::size_t c
   for (std::size_t bin = top_ + 1; bin-- > lowest_;) {
     const auto here = static_cast<double>(histogram[bin]);
     above_[bin - lowest_] = above_[bin - lowest_ + 1] + here;
+    has_ties_ |= bin > 0 && here > kMany * count_;
     const double magnitude = bin_middle(bin) / unit;
     sum += here * magnitude;
     squares += here * magnitude * magnitude;
   }
+  const auto bits_above = [](double step) {
+    return std::clamp<std::uint32_t>(kernels::bf16_above(static_cast<float>(step)), 1,
+                                     kLargestStep);
+  };
+  coarsest_ = top_ == 0 ? 1 : bits_above(2.5 * unit);
+  finest_ = top_ == 0 ? 1 : bits_above(unit / 32000);
   if (squares > 0) mean_over_root_ = sum / std::sqrt(squares * count_);
 }
 
@@ -175,12 +183,16 @@ EntropyHeader EntropyStep::header_of(std::uint32_t step_bits, float rounding,
   for (std::size_t bin = top_ + 1; bin-- > lowest_;) {
     const double here = above_[bin - lowest_] - above_[bin - lowest_ + 1];
     if (here == 0) continue;
-    const double steps = bin_middle(bin) / step;
-    const double magnitude = std::floor(steps + static_cast<double>(rounding));
-    if (magnitude < 1) break;
-    const std::size_t kind = magnitude == 1 ? 0 : 1;
-    counts[kind] += here;
-    sums[kind] += here * (steps - magnitude);
+    // Its two ends: values that are alike may lie on either side of a threshold within.
+    const double ends[] = {bin_begin(bin + 1) / step, bin_begin(bin) / step};
+    if (std::floor(ends[0] + static_cast<double>(rounding)) < 1) break;
+    for (const double steps : ends) {
+      const double magnitude = std::floor(steps + static_cast<double>(rounding));
+      if (magnitude < 1) continue;
+      const std::size_t kind = magnitude == 1 ? 0 : 1;
+      counts[kind] += here;
+      sums[kind] += here * (steps - magnitude);
+    }
   }
   const auto offset = [&](std::size_t kind, double least) {
     const double mean = counts[kind] == 0 ? 0 : sums[kind] / counts[kind];
@@ -196,17 +208,9 @@ double EntropyStep::capacity_of(double rate) const {
   return bits - kEnds - std::sqrt(bits) / 2;
 }
 
-EntropyChoice EntropyStep::choose(double rate, double capacity) const {
-  if (top_ == 0) return {.is_finest = true};  // zeros
+std::uint32_t EntropyStep::choose(double rate, double capacity) const {
   const float rounding = rounding_for(rate);
-  const double largest = bin_begin(top_ + 1);
-  const auto bits_above = [](double step) {
-    return std::clamp<std::uint32_t>(kernels::bf16_above(static_cast<float>(step)), 1,
-                                     kLargestStep);
-  };
-  // No magnitude exceeds kLargestLevel; and all values are zeros.
-  std::uint32_t low = bits_above(largest / 32000), high = bits_above(2.5 * largest);
-  const std::uint32_t finest = low;
+  std::uint32_t low = finest_, high = coarsest_;
   while (low < high) {
     const std::uint32_t middle = (low + high) / 2;
     if (cost_of(step_of(middle), rounding).bits <= capacity) {
@@ -215,10 +219,31 @@ EntropyChoice EntropyStep::choose(double rate, double capacity) const {
       low = middle + 1;
     }
   }
-  if (high >= kLargestStep) return {};
-  const Cost cost = cost_of(step_of(high), rounding);
-  if (cost.bits == 0 || cost.bits > capacity) return {};
-  return {header_of(high, rounding, cost), rounding, cost.bits, high == finest};
+  return high;
+}
+
+EntropyChoice EntropyStep::at(double rate, std::uint32_t step_bits) const {
+  if (step_bits == coarsest_) return {};
+  const float rounding = rounding_for(rate);
+  const Cost cost = cost_of(step_of(step_bits), rounding);
+  if (cost.bits == 0) return {};
+  return {header_of(step_bits, rounding, cost), rounding};
+}
+
+EntropyChoice EntropyStep::at_without_raw_bits(double rate, std::uint32_t step_bits) const {
+  const float rounding = rounding_for(rate);
+  const Cost cost = cost_with(step_of(step_bits), rounding, 0);
+  return {header_of(step_bits, rounding, cost), rounding};
+}
+
+bool EntropyStep::has_ties_at(const EntropyChoice& choice) const {
+  if (choice.header.bits == 0) return true;
+  const kernels::DeadZone zone = choice.zone();
+  const float least = zone.step * (1 - zone.rounding);
+  const std::size_t bin = std::bit_cast<std::uint32_t>(least) >> kMagnitudeShift;
+  if (bin < lowest_ || bin > top_) return false;
+  const std::size_t i = bin - lowest_;
+  return above_[i] - above_[i + 1] > kManySent * above_[i];
 }
 
 // A bin is four values (the lowest, zeros), unless it is wide enough to hold all fractions of a

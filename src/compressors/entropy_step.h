@@ -1,6 +1,7 @@
 // The step of `entropy`: as fine as the planned bytes allow.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -25,22 +26,26 @@ struct EntropyHeader {
   int table() const { return static_cast<int>(bits >> 11 & 63); }
   int raw_bits() const { return static_cast<int>(bits >> 8 & 7); }
   bool is_valid() const;
+  /// The table of the same shape for more zeros, if there is one.
+  bool expect_more_zeros() {
+    if (table() % kernels::kZeroShares == kernels::kZeroShares - 1) return false;
+    bits += 1u << 11;
+    return true;
+  }
   /// `rounding` is the encoder's, and means nothing to a decoder. REQUIRES: is_valid().
   kernels::DeadZone zone(float rounding = 0) const;
 };
 
-/// Bytes behind the header.
+/// Bytes behind the header. One level always fits.
 inline std::size_t entropy_code_bytes(double rate, std::size_t count) {
-  return static_cast<std::size_t>(std::ceil(rate * static_cast<double>(count) / 8));
+  constexpr double kLeast = 6;
+  return static_cast<std::size_t>(
+      std::max(kLeast, std::ceil(rate * static_cast<double>(count) / 8)));
 }
 
 struct EntropyChoice {
-  EntropyHeader header;  // of zeros when nothing fits
+  EntropyHeader header;  // zero: so are all values
   float rounding = 0;
-  /// That the code is expected to take.
-  double bits = 0;
-  /// No finer one is possible, whatever the capacity.
-  bool is_finest = false;
 
   kernels::DeadZone zone() const { return header.zone(rounding); }
 };
@@ -51,12 +56,26 @@ class EntropyStep {
   /// `histogram` has kMagnitudeBins counts, of finite values.
   EntropyStep(std::span<const std::uint32_t> histogram, std::size_t count);
 
-  /// The finest step whose code takes at most `capacity` bits, raw ones included.
-  EntropyChoice choose(double rate, double capacity) const;
-  /// The same for all that the code of this rate can take.
-  EntropyChoice choose_for(double rate) const { return choose(rate, capacity_of(rate)); }
-  /// Without what ends the streams, and what the estimate may be wrong by.
+  /// Steps are the upper halves of fp32. No magnitude exceeds kLargestLevel from the first one on;
+  /// with the last one all values are zeros.
+  std::uint32_t finest() const { return finest_; }
+  std::uint32_t coarsest() const { return coarsest_; }
+
+  /// The finest step whose code is expected to take at most `capacity` bits, raw ones included.
+  std::uint32_t choose(double rate, double capacity) const;
+  /// What the code may be expected to take: less than it has, by the ends of the streams and what
+  /// the expectation may be wrong by.
   double capacity_of(double rate) const;
+
+  /// The best code with this step. REQUIRES: it is between the finest and the coarsest one.
+  EntropyChoice at(double rate, std::uint32_t step_bits) const;
+  /// The same without raw bits.
+  EntropyChoice at_without_raw_bits(double rate, std::uint32_t step_bits) const;
+
+  /// Many values, or many of those that are just sent with this step, are so much alike that what
+  /// is expected of a step may be wrong.
+  bool has_ties() const { return has_ties_; }
+  bool has_ties_at(const EntropyChoice& choice) const;
 
   /// What a choice loses: the sum of the squares, right within a percent.
   double loss_of(const EntropyChoice& choice) const;
@@ -78,6 +97,8 @@ class EntropyStep {
   EntropyHeader header_of(std::uint32_t step_bits, float rounding, const Cost& cost) const;
 
   double count_;
+  std::uint32_t finest_ = 0, coarsest_ = 0;
+  bool has_ties_ = false;
   std::size_t top_ = 0;           // the largest bin that is not empty
   std::size_t lowest_ = 0;        // the bin of above_[0]
   double above_[kBins + 2] = {};  // values in this bin or a higher one

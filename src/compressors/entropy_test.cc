@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 #include <vector>
@@ -134,6 +135,69 @@ TEST(Entropy, AnyCountAtAnyRate) {
       ASSERT_LE(squares(lost), squares(some));
       std::vector<float> decoded(count, 0.0f);
       ASSERT_TRUE(codec->decode_add(payload, decoded).is_ok()) << count << " at " << rate;
+    }
+  }
+}
+
+// Many values alike, of which all or none have a level with any one step.
+std::vector<Sample> ties(std::size_t count) {
+  std::mt19937 generator(11);
+  std::normal_distribution<float> normal;
+  const auto draw = [&](auto value_of) {
+    std::vector<float> values(count);
+    for (float& value : values) value = value_of(normal(generator), generator() % 10);
+    return values;
+  };
+  const auto sign = [](float x) { return x < 0 ? -1.0f : 1.0f; };
+  return {{"constant", draw([](float, auto) { return 1.0f; })},
+          {"signs", draw([&](float x, auto) { return sign(x); })},
+          {"three in ten", draw([&](float x, auto of_ten) { return of_ten < 3 ? sign(x) : 0.0f; })},
+          {"half", draw([&](float x, auto of_ten) { return of_ten < 5 ? sign(x) : 0.0f; })},
+          {"clipped", draw([](float x, auto) { return std::clamp(3 * x, -1.0f, 1.0f); })},
+          {"noise", draw([](float x, auto) { return 1 + 1e-3f * x; })},
+          {"half alike", draw([](float x, auto of_ten) { return of_ten < 5 ? 0.5f : x; })}};
+}
+
+// What is owed of a gradient that stays the same: it settles where values wait for their turn.
+TEST(Entropy, SendsTiesUnderErrorFeedback) {
+  constexpr int kSteps = 300;
+  for (std::size_t count : {1025, 8192}) {
+    for (const Sample& sample : ties(count)) {
+      for (double rate : {0.1, 0.6, 1.0, 2.0, 6.0}) {
+        SCOPED_TRACE(std::string(sample.name) + ", " + std::to_string(count) + " values at " +
+                     std::to_string(rate));
+        const auto codec = coded_compressor({.method = Method::entropy, .parameter = rate});
+        std::vector<std::byte> payload(codec->payload_bytes(count));
+        std::vector<float> owed(count, 0.0f);
+        double after_100 = 0;
+        for (int step = 1; step <= kSteps; ++step) {
+          auto values = sample.values;
+          ASSERT_TRUE(codec->encode_keep_loss(values, owed, {}, 0, payload));
+          owed = values;
+          if (step == 100) after_100 = std::sqrt(squares(owed));
+        }
+        const double after_300 = std::sqrt(squares(owed)), each = std::sqrt(squares(sample.values));
+        EXPECT_LE(after_300, 1.5 * after_100 + 0.5 * each);
+        EXPECT_LE(after_300, 8 / rate * each);
+      }
+    }
+  }
+}
+
+// However little there is room for, and wherever it is.
+TEST(Entropy, OneValueFits) {
+  for (double rate : {0.01, 0.02, 0.1, 8.0}) {
+    const auto codec = coded_compressor({.method = Method::entropy, .parameter = rate});
+    std::mt19937 generator(3);
+    for (int i = 0; i < 2000; ++i) {
+      const std::size_t count = 1 + generator() % (i % 2 == 0 ? 300 : 20'000);
+      const std::size_t at = generator() % count;
+      std::vector<float> values(count, 0.0f), decoded(count, 0.0f);
+      values[at] = -3.0f;
+      std::vector<std::byte> payload(codec->payload_bytes(count));
+      ASSERT_TRUE(codec->encode(values, {}, 0, payload));
+      ASSERT_TRUE(codec->decode_add(payload, decoded).is_ok());
+      ASSERT_NEAR(decoded[at], -3.0f, 1.0f) << at << " of " << count << " at " << rate;
     }
   }
 }

@@ -95,7 +95,7 @@ std::size_t Tokens(const float* values, std::size_t count, const DeadZone& zone,
     if (hn::AllFalse(di, is_level)) continue;
     const auto place = hn::Iota(du, static_cast<std::uint32_t>(i));
     const auto token = hn::Or(hn::ShiftLeft<16>(place), hn::And(hn::BitCast(du, level), low_half));
-    // A whole vector is written; written <= i, so it ends within the padding.
+    // A whole vector is written; written <= i, so it ends within `count`.
     const auto is_token = hn::RebindMask(du, is_level);
     hn::StoreU(hn::Compress(token, is_token), du, tokens + written);
     written += hn::CountTrue(du, is_token);

@@ -37,11 +37,8 @@ struct DeadZone {
   float inverse() const { return 1.0f / (step * scale()); }
 };
 
-/// Room behind the tokens that `tokens_of` may write to.
-constexpr std::size_t kTokenPadding = 64;
-
-/// The levels that are not zero of a block, as tokens; returns how many they are. With raw bits,
-/// `raw` gets them, one code a byte. REQUIRES: count <= kLevelBlock.
+/// The levels that are not zero of a block, as tokens; returns how many they are. `tokens` has room
+/// for `count`. With raw bits, `raw` gets them, one code a byte. REQUIRES: count <= kLevelBlock.
 std::size_t tokens_of(const float* values, std::size_t count, const DeadZone& zone,
                       std::uint32_t* tokens, std::uint8_t* raw);
 

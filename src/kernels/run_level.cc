@@ -235,7 +235,7 @@ HWY_NOINLINE void RunLevelWriter::put_slowly(std::uint32_t run, std::int32_t lev
 
 template <bool kBackward>
 void RunLevelWriter::put_tokens(std::span<const std::uint32_t> tokens) {
-  std::uint32_t words[kLevelBlock + kWordPadding];
+  std::uint32_t words[kLevelBlock];
   quick_words(tokens.data(), tokens.size(), words_.quick, words);
   const auto place = [&](std::size_t i) { return before_ + (tokens[i] >> 16); };
   const auto run = [&](std::size_t i) {

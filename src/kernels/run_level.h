@@ -21,6 +21,9 @@ namespace lgreco::kernels {
 struct RunLevelWords;    // a table, as the writer needs it
 struct RunLevelEntries;  // as the reader needs it
 
+/// No stream's end takes more bytes.
+constexpr std::size_t kMostEndBytes = 8;
+
 /// Numbers are written and read in blocks.
 constexpr std::size_t kLevelBlock = 2048;
 constexpr int kLargestLevel = 32767;
@@ -71,6 +74,7 @@ const RunLevelLengths& run_level_lengths(int table);
 /// The share of zeros for which a table was made.
 double zero_share_of(int table);
 
+/// A copy goes on from the same place in the same bytes.
 class RunLevelWriter {
  public:
   RunLevelWriter(int table, std::span<std::byte> out);
@@ -81,6 +85,10 @@ class RunLevelWriter {
   /// bytes becomes zero.
   void finish_stream();
 
+  /// Bytes that neither stream has taken yet.
+  std::size_t room() const {
+    return static_cast<std::size_t>(backward_ ? stream_.at - limit_ : limit_ - stream_.at);
+  }
   /// After both streams: bytes that they take, and those for which there was no room. What is
   /// written is of no use then.
   std::size_t used() const { return used_; }

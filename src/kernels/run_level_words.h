@@ -14,9 +14,6 @@ constexpr std::uint32_t kQuickRuns = 64, kQuickMagnitudes = 16;
 /// their number; zero where there is no such word, as in the last entry.
 using QuickWords = std::uint32_t[kQuickRuns * kQuickMagnitudes + 1];
 
-/// Room behind the words that quick_words may write to.
-constexpr std::size_t kWordPadding = 64;
-
 /// The same with the sign, for each token but the first, whose run the caller knows; zero where the
 /// table has none. `words` has an entry for each token, of which the first is not written.
 void quick_words(const std::uint32_t* tokens, std::size_t count, const QuickWords& quick,

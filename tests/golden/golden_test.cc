@@ -62,6 +62,7 @@ constexpr Case kCases[] = {
     {"topk_5_bits_150_of_200", "topk:0.75:values=5", 200},
     {"topk_fp32_20_of_200", "topk:0.1:values=fp32", 200},
     {"topk_fp32_4_of_4001", "topk:0.001:values=fp32", 4001},
+    {"entropy_0.01_of_600", "entropy:0.01", 600},
     {"entropy_0.1_of_9000", "entropy:0.1", 9000},
     {"entropy_0.5_of_203", "entropy:0.5", 203},
     {"entropy_1_of_1", "entropy:1", 1},
@@ -434,7 +435,9 @@ TEST(CorruptedEntropy, Step) {
 TEST(CorruptedEntropy, CodeWithoutAStep) {
   EXPECT_TRUE(contains(Damaged(kEntropy).put(0, std::uint32_t{0}).reason(), "without a step"));
   Damaged zeros("entropy_1_of_1");
-  EXPECT_EQ(zeros.put(0, std::uint32_t{0}).put(4, std::uint8_t{0}).reason(), "");
+  EXPECT_EQ(
+      zeros.put(0, std::uint32_t{0}).put(4, std::uint32_t{0}).put(8, std::uint16_t{0}).reason(),
+      "");
 }
 
 TEST(CorruptedEntropy, RawBits) {
@@ -445,12 +448,12 @@ TEST(CorruptedEntropy, RawBits) {
 }
 
 TEST(CorruptedEntropy, BitsBetweenTheStreams) {
-  const Bytes payload = encode(case_of("entropy_0.5_of_203"));
+  const Bytes payload = encode(case_of("entropy_1_of_1"));
   std::size_t zero = 4;
   while (zero < payload.size() && payload[zero] != std::byte{0}) ++zero;
   ASSERT_LT(zero, payload.size()) << "no byte is left over";
   EXPECT_TRUE(
-      contains(Damaged("entropy_0.5_of_203").put(zero, std::uint8_t{16}).reason(), "[entropy]"));
+      contains(Damaged("entropy_1_of_1").put(zero, std::uint8_t{16}).reason(), "[entropy]"));
 }
 
 // Ones everywhere end nowhere.
