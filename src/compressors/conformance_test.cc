@@ -73,6 +73,7 @@ std::vector<std::string> coded_spellings() {
                            "topk:1:values=2",
                            "topk:1:values=bf16",
                            "topk:1",
+                           "entropy:0.01",
                            "entropy:0.03",
                            "entropy:0.25",
                            "entropy:1",

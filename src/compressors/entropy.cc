@@ -112,12 +112,12 @@ class Entropy final : public CodedCompressor {
   Sent fill(const EntropyStep& step, std::span<const float> values,
             std::span<std::byte> code) const {
     const double capacity = 8 * static_cast<double>(code.size());
-    const double expected = step.capacity_of(rate_);
-    const double spare = std::min(capacity / 16, capacity - 0.98 * expected);
+    const double much = capacity / 16;
     std::uint32_t too_fine = step.finest() - 1, fits = step.coarsest();
     EntropyChoice best;  // with `fits`, and what it takes
     Written written;
-    double wanted = expected;
+    double wanted = step.capacity_of(rate_);
+    const double little = std::min(much, capacity - 0.98 * wanted);
     std::uint32_t next = step.choose(rate_, wanted);
     for (int tries = 0; tries < kTries && fits - too_fine > 1; ++tries) {
       if (next <= too_fine || next >= fits) next = (too_fine + fits) / 2;
@@ -129,13 +129,14 @@ class Entropy final : public CodedCompressor {
         fits = next;
         best = choice;
         written = here;
+        // As good as can be, also where the next finer step would send much more.
+        const double spare = here.bits >= 0.98 * choice.bits ? much : little;
         if (here.levels > 0 && capacity - here.bits <= spare) return {best, values.size()};
       }
       wanted *= 0.999 * capacity / std::max(here.bits, 1.0);
       next = tries < kGuesses ? step.choose(rate_, wanted) : 0;
     }
-    if (too_fine >= step.finest() &&
-        (written.levels == 0 || capacity - written.bits > capacity / 16)) {
+    if (too_fine >= step.finest() && (written.levels == 0 || capacity - written.bits > much)) {
       EntropyChoice finer = step.at_without_raw_bits(rate_, too_fine);
       std::size_t end = write_prefix(values, finer, code);
       while (end == 0 && finer.header.expect_more_zeros()) end = write_prefix(values, finer, code);
@@ -186,13 +187,14 @@ class Entropy final : public CodedCompressor {
     const kernels::DeadZone zone = choice.zone();
     kernels::RunLevelWriter writer(choice.header.table(), code);
     std::uint32_t tokens[kLevelBlock];
+    std::uint8_t no_raw[kLevelBlock];
     const std::size_t first = kernels::first_stream(values.size());
     std::size_t levels = 0;
     for (std::size_t at = 0; at < values.size(); at += kLevelBlock) {
       if (at == first) writer.finish_stream();
       const std::size_t length = std::min(kLevelBlock, values.size() - at);
       const std::size_t found =
-          kernels::tokens_of(values.data() + at, length, zone, tokens, nullptr);
+          kernels::tokens_of(values.data() + at, length, zone, tokens, no_raw);
       const kernels::RunLevelWriter before = writer;
       const auto fits = [&](std::size_t some) {
         return ends_within(before, {tokens, some}, at, values.size());

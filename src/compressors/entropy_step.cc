@@ -13,9 +13,9 @@ namespace {
 using kernels::kMagnitudeShift;
 using kernels::NumberClass;
 
-constexpr std::uint32_t kLargestStep = 0x7E80;     // a quarter of what fp32 holds; exclusive
+constexpr std::uint32_t kLargestStep = 0x7E80;    // a quarter of what fp32 holds; exclusive
 constexpr double kMany = 0.02, kManySent = 0.25;  // in one bin: of all values, of those sent
-constexpr unsigned kMagnitudeClasses = 30;         // of magnitudes up to kLargestLevel
+constexpr unsigned kMagnitudeClasses = 30;        // of magnitudes up to kLargestLevel
 
 float step_of(std::uint32_t step_bits) {
   return kernels::bf16_value(static_cast<std::uint16_t>(step_bits));
@@ -227,13 +227,13 @@ EntropyChoice EntropyStep::at(double rate, std::uint32_t step_bits) const {
   const float rounding = rounding_for(rate);
   const Cost cost = cost_of(step_of(step_bits), rounding);
   if (cost.bits == 0) return {};
-  return {header_of(step_bits, rounding, cost), rounding};
+  return {header_of(step_bits, rounding, cost), rounding, cost.bits};
 }
 
 EntropyChoice EntropyStep::at_without_raw_bits(double rate, std::uint32_t step_bits) const {
   const float rounding = rounding_for(rate);
   const Cost cost = cost_with(step_of(step_bits), rounding, 0);
-  return {header_of(step_bits, rounding, cost), rounding};
+  return {header_of(step_bits, rounding, cost), rounding, cost.bits};
 }
 
 bool EntropyStep::has_ties_at(const EntropyChoice& choice) const {

@@ -46,6 +46,8 @@ inline std::size_t entropy_code_bytes(double rate, std::size_t count) {
 struct EntropyChoice {
   EntropyHeader header;  // zero: so are all values
   float rounding = 0;
+  /// That the code is expected to take.
+  double bits = 0;
 
   kernels::DeadZone zone() const { return header.zone(rounding); }
 };
