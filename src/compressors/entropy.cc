@@ -32,7 +32,7 @@ struct Sent {
 
 struct Written {
   double bits = 0;
-  std::size_t levels = 0;  // that are not zero
+  bool sends = false;  // some value is not zero
 };
 
 class Entropy final : public CodedCompressor {
@@ -131,12 +131,12 @@ class Entropy final : public CodedCompressor {
         written = here;
         // As good as can be, also where the next finer step would send much more.
         const double spare = here.bits >= 0.98 * choice.bits ? much : little;
-        if (here.levels > 0 && capacity - here.bits <= spare) return {best, values.size()};
+        if (here.sends && capacity - here.bits <= spare) return {best, values.size()};
       }
       wanted *= 0.999 * capacity / std::max(here.bits, 1.0);
       next = tries < kGuesses ? step.choose(rate_, wanted) : 0;
     }
-    if (too_fine >= step.finest() && (written.levels == 0 || capacity - written.bits > much)) {
+    if (too_fine >= step.finest() && (!written.sends || capacity - written.bits > much)) {
       EntropyChoice finer = step.at_without_raw_bits(rate_, too_fine);
       std::size_t end = write_prefix(values, finer, code);
       while (end == 0 && finer.header.expect_more_zeros()) end = write_prefix(values, finer, code);
@@ -157,27 +157,29 @@ class Entropy final : public CodedCompressor {
     }
     const kernels::DeadZone zone = choice.zone();
     const std::size_t raw_bytes = kernels::packed_bytes(values.size(), zone.raw_bits);
-    if (raw_bytes > code.size()) return {16 * static_cast<double>(code.size()), values.size()};
+    if (raw_bytes > code.size()) return {16 * static_cast<double>(code.size()), true};
     kernels::RunLevelWriter writer(choice.header.table(), code.subspan(raw_bytes));
     std::uint32_t tokens[kLevelBlock];
     std::uint8_t raw[kLevelBlock + kernels::kCodePadding];
     const std::size_t first = kernels::first_stream(values.size());
-    std::size_t levels = zone.raw_bits > 0 ? values.size() : 0;
+    bool sends = false;
     for (std::size_t at = 0; at < values.size(); at += kLevelBlock) {
       if (at == first) writer.finish_stream();
       const std::size_t length = std::min(kLevelBlock, values.size() - at);
       const std::size_t found = kernels::tokens_of(values.data() + at, length, zone, tokens, raw);
+      sends |= found > 0;
       if (zone.raw_bits > 0) {
+        const std::uint8_t zero = 1 << (zone.raw_bits - 1);
+        sends = sends || std::any_of(raw, raw + length, [&](auto code) { return code != zero; });
         auto* packed = reinterpret_cast<std::uint8_t*>(code.data());
         kernels::pack_codes(raw, length, zone.raw_bits,
                             packed + kernels::packed_bytes(at, zone.raw_bits));
       }
       writer.put({tokens, found}, length);
-      levels += found;
     }
     if (values.size() == first) writer.finish_stream();
     writer.finish_stream();
-    return {8 * static_cast<double>(raw_bytes + writer.used() + writer.excess()), levels};
+    return {8 * static_cast<double>(raw_bytes + writer.used() + writer.excess()), sends};
   }
 
   // As many of the first levels as there is room for; the others become zeros. Returns how many

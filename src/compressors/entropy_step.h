@@ -91,7 +91,7 @@ class EntropyStep {
     int table;
     int raw_bits;
   };
-  Cost cost_of(float step, float rounding) const;
+  Cost cost_of(float step, double rate) const;
   Cost cost_with(float step, float rounding, int raw_bits) const;
   double levels_from(float step, float rounding, int raw_bits, std::uint32_t magnitude) const;
   double above(double magnitude) const;
