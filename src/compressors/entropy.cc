@@ -114,8 +114,8 @@ class Entropy final : public CodedCompressor {
     const double capacity = 8 * static_cast<double>(code.size());
     const double much = capacity / 16;
     std::uint32_t too_fine = step.finest() - 1, fits = step.coarsest();
-    EntropyChoice best;  // with `fits`, and what it takes
-    Written written;
+    EntropyChoice best;  // with `fits`, if that sends anything, and what it takes
+    double used = 0;
     double wanted = step.capacity_of(rate_);
     const double little = std::min(much, capacity - 0.98 * wanted);
     std::uint32_t next = step.choose(rate_, wanted);
@@ -123,20 +123,22 @@ class Entropy final : public CodedCompressor {
       if (next <= too_fine || next >= fits) next = (too_fine + fits) / 2;
       const EntropyChoice choice = step.at(rate_, next);
       const Written here = write_levels(values, choice, code);
-      if (here.bits > capacity) {
+      if (!here.sends) {
+        fits = next;
+      } else if (here.bits > capacity) {
         too_fine = next;
       } else {
         fits = next;
         best = choice;
-        written = here;
+        used = here.bits;
         // As good as can be, also where the next finer step would send much more.
         const double spare = here.bits >= 0.98 * choice.bits ? much : little;
-        if (here.sends && capacity - here.bits <= spare) return {best, values.size()};
+        if (capacity - used <= spare) return {best, values.size()};
       }
       wanted *= 0.999 * capacity / std::max(here.bits, 1.0);
       next = tries < kGuesses ? step.choose(rate_, wanted) : 0;
     }
-    if (too_fine >= step.finest() && (!written.sends || capacity - written.bits > much)) {
+    if (too_fine >= step.finest() && capacity - used > much) {
       EntropyChoice finer = step.at_without_raw_bits(rate_, too_fine);
       std::size_t end = write_prefix(values, finer, code);
       while (end == 0 && finer.header.expect_more_zeros()) end = write_prefix(values, finer, code);
@@ -157,7 +159,6 @@ class Entropy final : public CodedCompressor {
     }
     const kernels::DeadZone zone = choice.zone();
     const std::size_t raw_bytes = kernels::packed_bytes(values.size(), zone.raw_bits);
-    if (raw_bytes > code.size()) return {16 * static_cast<double>(code.size()), true};
     kernels::RunLevelWriter writer(choice.header.table(), code.subspan(raw_bytes));
     std::uint32_t tokens[kLevelBlock];
     std::uint8_t raw[kLevelBlock + kernels::kCodePadding];

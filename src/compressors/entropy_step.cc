@@ -117,7 +117,7 @@ float EntropyStep::rounding_for(double rate) const {
 EntropyStep::Cost EntropyStep::cost_of(float step, double rate) const {
   const float rounding = rounding_for(rate);
   double rest = levels_from(step, rounding, 0, 0);
-  if (rest == 0) return {0, 0, 0};
+  if (rest == 0) return {};
   Cost best = cost_with(step, rounding, 0);
   if (rest <= 0.87 * count_) return best;
   constexpr double kFaster = 1.003;  // levels take time, raw bits hardly any
@@ -141,7 +141,7 @@ double EntropyStep::levels_from(float step, float rounding, int raw_bits,
 
 EntropyStep::Cost EntropyStep::cost_with(float step, float rounding, int raw_bits) const {
   const double levels = levels_from(step, rounding, raw_bits, 0);
-  if (levels == 0) return {raw_bits * count_, 0, raw_bits};
+  if (levels == 0) return {raw_bits * count_, kernels::kZeroShares - 1, raw_bits};
   const double zero = 1 - levels / count_;
   const RunShares runs(zero);
   double of_class[kMagnitudeClasses];

@@ -87,9 +87,9 @@ class EntropyStep {
   static constexpr std::size_t kBins = 32 * kOctaves;
 
   struct Cost {
-    double bits;
-    int table;
-    int raw_bits;
+    double bits = 0;
+    int table = 0;
+    int raw_bits = 0;
   };
   Cost cost_of(float step, double rate) const;
   Cost cost_with(float step, float rounding, int raw_bits) const;
