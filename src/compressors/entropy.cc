@@ -32,7 +32,7 @@ struct Sent {
 
 struct Written {
   double bits = 0;
-  std::size_t levels = 0;  // that are not zero
+  bool sends = false;  // some value is not zero
 };
 
 class Entropy final : public CodedCompressor {
@@ -112,30 +112,33 @@ class Entropy final : public CodedCompressor {
   Sent fill(const EntropyStep& step, std::span<const float> values,
             std::span<std::byte> code) const {
     const double capacity = 8 * static_cast<double>(code.size());
-    const double expected = step.capacity_of(rate_);
-    const double spare = std::min(capacity / 16, capacity - 0.98 * expected);
+    const double much = capacity / 16;
     std::uint32_t too_fine = step.finest() - 1, fits = step.coarsest();
-    EntropyChoice best;  // with `fits`, and what it takes
-    Written written;
-    double wanted = expected;
+    EntropyChoice best;  // with `fits`, if that sends anything, and what it takes
+    double used = 0;
+    double wanted = step.capacity_of(rate_);
+    const double little = std::min(much, capacity - 0.98 * wanted);
     std::uint32_t next = step.choose(rate_, wanted);
     for (int tries = 0; tries < kTries && fits - too_fine > 1; ++tries) {
       if (next <= too_fine || next >= fits) next = (too_fine + fits) / 2;
       const EntropyChoice choice = step.at(rate_, next);
       const Written here = write_levels(values, choice, code);
-      if (here.bits > capacity) {
+      if (!here.sends) {
+        fits = next;
+      } else if (here.bits > capacity) {
         too_fine = next;
       } else {
         fits = next;
         best = choice;
-        written = here;
-        if (here.levels > 0 && capacity - here.bits <= spare) return {best, values.size()};
+        used = here.bits;
+        // As good as can be, also where the next finer step would send much more.
+        const double spare = here.bits >= 0.98 * choice.bits ? much : little;
+        if (capacity - used <= spare) return {best, values.size()};
       }
       wanted *= 0.999 * capacity / std::max(here.bits, 1.0);
       next = tries < kGuesses ? step.choose(rate_, wanted) : 0;
     }
-    if (too_fine >= step.finest() &&
-        (written.levels == 0 || capacity - written.bits > capacity / 16)) {
+    if (too_fine >= step.finest() && capacity - used > much) {
       EntropyChoice finer = step.at_without_raw_bits(rate_, too_fine);
       std::size_t end = write_prefix(values, finer, code);
       while (end == 0 && finer.header.expect_more_zeros()) end = write_prefix(values, finer, code);
@@ -156,27 +159,28 @@ class Entropy final : public CodedCompressor {
     }
     const kernels::DeadZone zone = choice.zone();
     const std::size_t raw_bytes = kernels::packed_bytes(values.size(), zone.raw_bits);
-    if (raw_bytes > code.size()) return {16 * static_cast<double>(code.size()), values.size()};
     kernels::RunLevelWriter writer(choice.header.table(), code.subspan(raw_bytes));
     std::uint32_t tokens[kLevelBlock];
     std::uint8_t raw[kLevelBlock + kernels::kCodePadding];
     const std::size_t first = kernels::first_stream(values.size());
-    std::size_t levels = zone.raw_bits > 0 ? values.size() : 0;
+    bool sends = false;
     for (std::size_t at = 0; at < values.size(); at += kLevelBlock) {
       if (at == first) writer.finish_stream();
       const std::size_t length = std::min(kLevelBlock, values.size() - at);
       const std::size_t found = kernels::tokens_of(values.data() + at, length, zone, tokens, raw);
+      sends |= found > 0;
       if (zone.raw_bits > 0) {
+        const std::uint8_t zero = 1 << (zone.raw_bits - 1);
+        sends = sends || std::any_of(raw, raw + length, [&](auto code) { return code != zero; });
         auto* packed = reinterpret_cast<std::uint8_t*>(code.data());
         kernels::pack_codes(raw, length, zone.raw_bits,
                             packed + kernels::packed_bytes(at, zone.raw_bits));
       }
       writer.put({tokens, found}, length);
-      levels += found;
     }
     if (values.size() == first) writer.finish_stream();
     writer.finish_stream();
-    return {8 * static_cast<double>(raw_bytes + writer.used() + writer.excess()), levels};
+    return {8 * static_cast<double>(raw_bytes + writer.used() + writer.excess()), sends};
   }
 
   // As many of the first levels as there is room for; the others become zeros. Returns how many
@@ -186,13 +190,14 @@ class Entropy final : public CodedCompressor {
     const kernels::DeadZone zone = choice.zone();
     kernels::RunLevelWriter writer(choice.header.table(), code);
     std::uint32_t tokens[kLevelBlock];
+    std::uint8_t no_raw[kLevelBlock];
     const std::size_t first = kernels::first_stream(values.size());
     std::size_t levels = 0;
     for (std::size_t at = 0; at < values.size(); at += kLevelBlock) {
       if (at == first) writer.finish_stream();
       const std::size_t length = std::min(kLevelBlock, values.size() - at);
       const std::size_t found =
-          kernels::tokens_of(values.data() + at, length, zone, tokens, nullptr);
+          kernels::tokens_of(values.data() + at, length, zone, tokens, no_raw);
       const kernels::RunLevelWriter before = writer;
       const auto fits = [&](std::size_t some) {
         return ends_within(before, {tokens, some}, at, values.size());

@@ -113,14 +113,18 @@ float EntropyStep::rounding_for(double rate) const {
 }
 
 // Raw bits where zeros are few, unless the values crowd around zero even then. One alone would
-// leave more positive levels than negative ones.
-EntropyStep::Cost EntropyStep::cost_of(float step, float rounding) const {
+// leave more positive levels than negative ones; more than there is room for are of no use.
+EntropyStep::Cost EntropyStep::cost_of(float step, double rate) const {
+  const float rounding = rounding_for(rate);
   double rest = levels_from(step, rounding, 0, 0);
-  if (rest == 0) return {0, 0, 0};
+  if (rest == 0) return {};
   Cost best = cost_with(step, rounding, 0);
   if (rest <= 0.87 * count_) return best;
   constexpr double kFaster = 1.003;  // levels take time, raw bits hardly any
+  const double capacity =
+      8 * static_cast<double>(entropy_code_bytes(rate, static_cast<std::size_t>(count_)));
   for (int raw_bits = 2; raw_bits < 8 && rest > 0.7 * count_; ++raw_bits) {
+    if (raw_bits * count_ > capacity) break;
     const Cost cost = cost_with(step, rounding, raw_bits);
     if (cost.bits < kFaster * best.bits) best = cost;
     rest = levels_from(step, rounding, raw_bits, 0);
@@ -137,7 +141,7 @@ double EntropyStep::levels_from(float step, float rounding, int raw_bits,
 
 EntropyStep::Cost EntropyStep::cost_with(float step, float rounding, int raw_bits) const {
   const double levels = levels_from(step, rounding, raw_bits, 0);
-  if (levels == 0) return {raw_bits * count_, 0, raw_bits};
+  if (levels == 0) return {raw_bits * count_, kernels::kZeroShares - 1, raw_bits};
   const double zero = 1 - levels / count_;
   const RunShares runs(zero);
   double of_class[kMagnitudeClasses];
@@ -209,11 +213,10 @@ double EntropyStep::capacity_of(double rate) const {
 }
 
 std::uint32_t EntropyStep::choose(double rate, double capacity) const {
-  const float rounding = rounding_for(rate);
   std::uint32_t low = finest_, high = coarsest_;
   while (low < high) {
     const std::uint32_t middle = (low + high) / 2;
-    if (cost_of(step_of(middle), rounding).bits <= capacity) {
+    if (cost_of(step_of(middle), rate).bits <= capacity) {
       high = middle;
     } else {
       low = middle + 1;
@@ -225,15 +228,15 @@ std::uint32_t EntropyStep::choose(double rate, double capacity) const {
 EntropyChoice EntropyStep::at(double rate, std::uint32_t step_bits) const {
   if (step_bits == coarsest_) return {};
   const float rounding = rounding_for(rate);
-  const Cost cost = cost_of(step_of(step_bits), rounding);
+  const Cost cost = cost_of(step_of(step_bits), rate);
   if (cost.bits == 0) return {};
-  return {header_of(step_bits, rounding, cost), rounding};
+  return {header_of(step_bits, rounding, cost), rounding, cost.bits};
 }
 
 EntropyChoice EntropyStep::at_without_raw_bits(double rate, std::uint32_t step_bits) const {
   const float rounding = rounding_for(rate);
   const Cost cost = cost_with(step_of(step_bits), rounding, 0);
-  return {header_of(step_bits, rounding, cost), rounding};
+  return {header_of(step_bits, rounding, cost), rounding, cost.bits};
 }
 
 bool EntropyStep::has_ties_at(const EntropyChoice& choice) const {

@@ -46,6 +46,8 @@ inline std::size_t entropy_code_bytes(double rate, std::size_t count) {
 struct EntropyChoice {
   EntropyHeader header;  // zero: so are all values
   float rounding = 0;
+  /// That the code is expected to take.
+  double bits = 0;
 
   kernels::DeadZone zone() const { return header.zone(rounding); }
 };
@@ -85,11 +87,11 @@ class EntropyStep {
   static constexpr std::size_t kBins = 32 * kOctaves;
 
   struct Cost {
-    double bits;
-    int table;
-    int raw_bits;
+    double bits = 0;
+    int table = 0;
+    int raw_bits = 0;
   };
-  Cost cost_of(float step, float rounding) const;
+  Cost cost_of(float step, double rate) const;
   Cost cost_with(float step, float rounding, int raw_bits) const;
   double levels_from(float step, float rounding, int raw_bits, std::uint32_t magnitude) const;
   double above(double magnitude) const;
