@@ -69,8 +69,8 @@ class FewMagnitudes {
  private:
   static constexpr int kThresholds = (1 << (kBits - 1)) - 1;
   static constexpr std::size_t kMost = 8;
-  Vector thresholds_[kThresholds == 0 ? 1 : kThresholds];
   alignas(64) float magnitudes_[std::max(kMost, kLanes)] = {};
+  Vector thresholds_[kThresholds == 0 ? 1 : kThresholds];
 };
 
 class ManyMagnitudes {
