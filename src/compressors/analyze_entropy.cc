@@ -1,7 +1,8 @@
 // All rates from one histogram of magnitudes, which is also what the encoder chooses its step from.
 // Where a layer's zeros lie together, its code is shorter than a histogram can tell, and the
 // encoder takes a finer step: pieces in which one rate loses another amount than estimated are
-// encoded at every rate. So are short pieces, and those of values that are much alike.
+// encoded at every rate. So are pieces of which that costs little, and those of values that are
+// much alike.
 
 #include <cmath>
 #include <vector>
@@ -14,7 +15,7 @@
 namespace lgreco {
 namespace {
 
-constexpr std::size_t kShort = 2048;
+constexpr std::size_t kShort = 1 << 18;
 constexpr double kTolerance = 0.02;  // of a square, so a percent of an error
 
 class LossByEncoding {

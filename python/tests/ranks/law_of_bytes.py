@@ -10,14 +10,14 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 import lgreco
+from lgreco import _core
 
 PASSES = 3
 LAYERS = 16
 WIDTH = 256
 ELEMENTS = LAYERS * WIDTH * WIDTH
-# Frame, headers and acknowledgements; of a commit its verdict; of the layers their flags and what
-# aligns their payloads.
-MOST_OF_A_FRAME = 48 + 64 + 66 + 16 * LAYERS
+# What Gloo sends beside it, its frame, the body of a commit, and a layer's flag and alignment.
+MOST_OF_A_FRAME = _core.GLOO_MESSAGE_BYTES + _core.FRAME_BYTES + 64 + 4 * LAYERS
 
 
 def check(what, compression, ranks, elements, payload, passes=PASSES):
