@@ -92,7 +92,7 @@ def check_smallest_case() -> None:
 
 
 def check_calls_are_refused() -> None:
-    average = lgreco.Aggregator({"a": (64, 96)}, lgreco.Quantize(bits=4))
+    average = lgreco.Aggregator({"a": (64, 96)}, lgreco.Cast("bf16"))
     tensors = {"a": torch.ones(64, 96)}
     state = average.state_dict()
 
@@ -111,7 +111,7 @@ def check_calls_are_refused() -> None:
         refuse(lambda: average.on_lr_change(2.0, 1.0))
         refuse(trace)
         # The parent's default group is not the child's, either.
-        refuse(lambda: lgreco.Aggregator({"a": (64, 96)}, lgreco.Quantize(bits=4)))
+        refuse(lambda: lgreco.Aggregator({"a": (64, 96)}, lgreco.Cast("bf16")))
 
     in_child(call_all)
     average.average_(tensors)
