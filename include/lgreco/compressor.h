@@ -185,8 +185,7 @@ std::unique_ptr<CodedCompressor> factor_codec(const Level& level, const MatrixSh
 ///   quantize: with stochastic rounding the root of the expected square over the draws. One draw
 ///     differs by less than a percent when the layer has some ten thousand values.
 ///   entropy: exact for pieces of less than 2^18 values. Of longer ones as expected of the step
-///   that
-///     the planned bytes allow: right within 5 %, and mostly within 1 %.
+///     that the planned bytes allow: right within 5 %, and mostly within 1 %.
 ///   cast: exact. dense: 0.
 ///   Levels whose two encodings differ: the root of the mean of both squares.
 ///

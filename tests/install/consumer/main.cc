@@ -16,8 +16,7 @@ int main() {
       std::vector<std::unique_ptr<lgreco::Communicator>> lanes;
       lanes.push_back(std::move(communicators[rank]));
       lgreco::Aggregator aggregator({{.name = "layer", .shape = {64, 64}}},
-                                    {.method = lgreco::parse_level("cast:bf16")},
-                                    std::move(lanes));
+                                    {.method = lgreco::parse_level("cast:bf16")}, std::move(lanes));
       aggregator.exchange({.gradients = {{.layer = 0, .data = gradients[rank].data()}}});
     });
   }
