@@ -4,6 +4,7 @@
 // encoded at every rate. So are pieces of which that costs little, and those of values that are
 // much alike.
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -40,26 +41,27 @@ void add_entropy_losses(const LayerValues& layer, std::span<const Level> levels,
   std::vector<std::uint32_t> histogram(kernels::kFirstInfiniteBin);
   std::vector<double> losses(levels.size());
   LossByEncoding by_encoding;
-  for_each_piece(layer, [&](std::span<const float> piece) {
+  const auto encode_all = [&](std::span<const float> piece) {
+    for (std::size_t i = 0; i < levels.size(); ++i) losses[i] = by_encoding.of(piece, levels[i]);
+  };
+  // False where the losses may be others.
+  const auto estimate_all = [&](std::span<const float> piece) {
     std::fill(histogram.begin(), histogram.end(), 0u);
     kernels::add_and_count(piece.data(), nullptr, piece.size(), nullptr, histogram.data());
     const EntropyStep step(histogram, piece.size());
-    const bool encodes = piece.size() < kShort || step.has_ties();
+    if (step.has_ties()) return false;
     for (std::size_t i = 0; i < levels.size(); ++i) {
       const double rate = levels[i].parameter;
       const EntropyChoice choice = step.at(rate, step.choose(rate, step.capacity_of(rate)));
-      losses[i] = encodes || step.has_ties_at(choice) ? by_encoding.of(piece, levels[i])
-                                                      : step.loss_of(choice);
+      losses[i] =
+          step.has_ties_at(choice) ? by_encoding.of(piece, levels[i]) : step.loss_of(choice);
     }
     const std::size_t probe = levels.size() / 2;
-    if (!encodes) {
-      const double found = by_encoding.of(piece, levels[probe]);
-      if (std::abs(found - losses[probe]) > kTolerance * losses[probe]) {
-        for (std::size_t i = 0; i < levels.size(); ++i) {
-          losses[i] = by_encoding.of(piece, levels[i]);
-        }
-      }
-    }
+    const double found = by_encoding.of(piece, levels[probe]);
+    return std::abs(found - losses[probe]) <= kTolerance * losses[probe];
+  };
+  for_each_piece(layer, [&](std::span<const float> piece) {
+    if (piece.size() < kShort || !estimate_all(piece)) encode_all(piece);
     for (std::size_t i = 0; i < levels.size(); ++i) sums[i] += losses[i];
   });
 }

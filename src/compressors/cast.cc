@@ -6,6 +6,7 @@
 
 #include "src/compressors/analyze.h"
 #include "src/compressors/compressors.h"
+#include "src/compressors/payload.h"
 #include "src/compressors/spelling.h"
 #include "src/kernels/cast.h"
 #include "src/kernels/elementwise.h"
@@ -53,11 +54,8 @@ class Cast final : public CodedCompressor {
 
   Status decode_add(std::span<const std::byte> payload,
                     std::span<float> accumulator) const override {
-    if (payload.size() != payload_bytes(accumulator.size())) {
-      return Status::corrupt("[cast] payload has " + std::to_string(payload.size()) +
-                             " bytes instead of " +
-                             std::to_string(payload_bytes(accumulator.size())));
-    }
+    Status size = check_size("[cast]", payload, payload_bytes(accumulator.size()));
+    if (!size.is_ok()) return size;
     std::uint16_t block[kBlock];
     float values[kBlock];
     for (std::size_t at = 0; at < accumulator.size(); at += kBlock) {

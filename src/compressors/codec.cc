@@ -5,6 +5,7 @@
 #include <string>
 
 #include "lgreco/status.h"
+#include "src/compressors/payload.h"
 #include "src/kernels/elementwise.h"
 
 namespace lgreco {
@@ -127,10 +128,8 @@ std::vector<std::byte> encode(std::span<const float> values, const MatrixShape& 
 Status decode(std::span<const std::byte> payload, const MatrixShape& shape, const Level& level,
               const RandomKey& key, std::vector<float>& values) {
   const std::size_t expected = payload_bytes(scatter_level(level), shape);
-  if (payload.size() != expected) {
-    return Status::corrupt("[decode] payload has " + std::to_string(payload.size()) +
-                           " bytes instead of " + std::to_string(expected));
-  }
+  Status size = check_size("[decode]", payload, expected);
+  if (!size.is_ok()) return size;
   values.assign(shape.count(), 0.0f);
   if (!is_coded(level.method)) return decode_linear(payload, shape, level, key, values);
   return coded_compressor(level)->decode_add(payload, values);

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "src/compressors/compressors.h"
+#include "src/compressors/payload.h"
 #include "src/kernels/elementwise.h"
 
 namespace lgreco {
@@ -34,10 +35,8 @@ class Dense final : public CodedCompressor {
 
   Status decode_add(std::span<const std::byte> payload,
                     std::span<float> accumulator) const override {
-    if (payload.size() != accumulator.size_bytes()) {
-      return Status::corrupt("[dense] payload has " + std::to_string(payload.size()) +
-                             " bytes instead of " + std::to_string(accumulator.size_bytes()));
-    }
+    Status size = check_size("[dense]", payload, accumulator.size_bytes());
+    if (!size.is_ok()) return size;
     float block[kBlock];  // aligned, which the payload need not be
     for (std::size_t at = 0; at < accumulator.size(); at += kBlock) {
       const std::size_t count = std::min(kBlock, accumulator.size() - at);

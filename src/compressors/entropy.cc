@@ -13,6 +13,8 @@
 #include "src/compressors/analyze.h"
 #include "src/compressors/compressors.h"
 #include "src/compressors/entropy_step.h"
+#include "src/compressors/payload.h"
+#include "src/compressors/spelling.h"
 #include "src/kernels/elementwise.h"
 #include "src/kernels/pack_codes.h"
 #include "src/kernels/spare_bits.h"
@@ -62,11 +64,8 @@ class Entropy final : public CodedCompressor {
 
   Status decode_add(std::span<const std::byte> payload,
                     std::span<float> accumulator) const override {
-    if (payload.size() != payload_bytes(accumulator.size())) {
-      return Status::corrupt("[entropy] payload has " + std::to_string(payload.size()) +
-                             " bytes instead of " +
-                             std::to_string(payload_bytes(accumulator.size())));
-    }
+    Status size = check_size("[entropy]", payload, payload_bytes(accumulator.size()));
+    if (!size.is_ok()) return size;
     if (accumulator.empty()) return Status::ok();
     EntropyHeader header;
     std::memcpy(&header, payload.data(), sizeof header);
@@ -286,11 +285,7 @@ class Entropy final : public CodedCompressor {
 constexpr double kLeastRate = 0.01, kMostRate = 8;
 
 void neighbours(const Level& reference, std::vector<Level>& levels) {
-  Level level = reference;
-  for (int k = -4; k <= 4; ++k) {
-    level.parameter = reference.parameter * std::exp2(k / 2.0);
-    if (level.parameter >= kLeastRate && level.parameter <= kMostRate) levels.push_back(level);
-  }
+  append_half_octaves(reference, kLeastRate, kMostRate, levels);
 }
 
 void family(const Level& reference, std::vector<Level>& levels) {

@@ -145,15 +145,14 @@ std::string spell_factors(const Level& level) {
 }
 
 bool parse_factors(std::string_view text, Level& level) {
-  constexpr double kFewest = 2, kMost = 8;  // bits
   if (parse_dtype<&Level::factors, DType::f32, DType::bf16>(text, level)) {
     level.factor_bits = 0;
     return true;
   }
-  const auto bits = parse_number(text);
-  if (!bits || *bits < kFewest || *bits > kMost || *bits != std::floor(*bits)) return false;
+  const auto bits = parse_bits(text);
+  if (!bits) return false;
   level.factors = DType::f32;
-  level.factor_bits = static_cast<std::uint8_t>(*bits);
+  level.factor_bits = *bits;
   return true;
 }
 

@@ -12,6 +12,7 @@
 #include "src/base/random.h"
 #include "src/compressors/analyze.h"
 #include "src/compressors/compressors.h"
+#include "src/compressors/payload.h"
 #include "src/compressors/quantize.h"
 #include "src/compressors/quantize_grid.h"
 #include "src/compressors/spelling.h"
@@ -27,9 +28,7 @@ class QuantizeStochastic final : public CodedCompressor {
       : bits_(static_cast<int>(level.parameter)), bucket_(level.bucket) {}
 
   std::size_t payload_bytes(std::size_t count) const override {
-    const std::size_t full = count / bucket_;
-    const std::size_t rest = count % bucket_;
-    return full * bucket_bytes(bucket_) + (rest == 0 ? 0 : bucket_bytes(rest));
+    return bytes_in_buckets(count, bucket_, [&](std::size_t n) { return bucket_bytes(n); });
   }
 
   bool encode(std::span<const float> values, const RandomKey& key, std::size_t first_element,
@@ -66,11 +65,8 @@ class QuantizeStochastic final : public CodedCompressor {
 
   Status decode_add(std::span<const std::byte> payload,
                     std::span<float> accumulator) const override {
-    if (payload.size() != payload_bytes(accumulator.size())) {
-      return Status::corrupt("[quantize] payload has " + std::to_string(payload.size()) +
-                             " bytes instead of " +
-                             std::to_string(payload_bytes(accumulator.size())));
-    }
+    Status size = check_size("[quantize]", payload, payload_bytes(accumulator.size()));
+    if (!size.is_ok()) return size;
     const std::byte* in = payload.data();
     for (std::size_t at = 0; at < accumulator.size(); at += bucket_) {
       const std::size_t count = std::min<std::size_t>(bucket_, accumulator.size() - at);

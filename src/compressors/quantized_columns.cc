@@ -1,4 +1,5 @@
 #include "src/compressors/quantized_columns.h"
+#include "src/compressors/payload.h"
 
 #include <algorithm>
 #include <string>
@@ -15,8 +16,8 @@ class QuantizedColumns final : public CodedCompressor {
       : quantize_(std::move(quantize)), column_(column) {}
 
   std::size_t payload_bytes(std::size_t count) const override {
-    return count / column_ * quantize_->payload_bytes(column_) +
-           quantize_->payload_bytes(count % column_);
+    return bytes_in_buckets(count, column_,
+                            [&](std::size_t n) { return quantize_->payload_bytes(n); });
   }
   std::size_t granularity() const override { return column_; }
 
@@ -39,11 +40,8 @@ class QuantizedColumns final : public CodedCompressor {
 
   Status decode_add(std::span<const std::byte> payload,
                     std::span<float> accumulator) const override {
-    if (payload.size() != payload_bytes(accumulator.size())) {
-      return Status::corrupt("[factor] payload has " + std::to_string(payload.size()) +
-                             " bytes instead of " +
-                             std::to_string(payload_bytes(accumulator.size())));
-    }
+    Status size = check_size("[factor]", payload, payload_bytes(accumulator.size()));
+    if (!size.is_ok()) return size;
     Status status = Status::ok();
     for_each_column(accumulator.size(), payload, [&](std::size_t at, auto count, auto part) {
       status = quantize_->decode_add(part, accumulator.subspan(at, count));

@@ -3,6 +3,7 @@
 
 #include <charconv>
 #include <cmath>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -40,6 +41,23 @@ bool parse_dtype(std::string_view text, Level& level) {
     return true;
   }
   return false;
+}
+
+/// Nothing when `text` is no number of bits for a value that comes with a scale.
+inline std::optional<std::uint8_t> parse_bits(std::string_view text) {
+  const auto bits = parse_number(text);
+  if (!bits || *bits < 2 || *bits > 8 || *bits != std::floor(*bits)) return {};
+  return static_cast<std::uint8_t>(*bits);
+}
+
+/// Levels whose parameters are the level's times 2^(k/2), k = -4..4, as far as they are possible.
+inline void append_half_octaves(Level level, double least, double most,
+                                std::vector<Level>& levels) {
+  const double middle = level.parameter;
+  for (int k = -4; k <= 4; ++k) {
+    level.parameter = middle * std::exp2(k / 2.0);
+    if (level.parameter >= least && level.parameter <= most) levels.push_back(level);
+  }
 }
 
 /// Levels that differ from `level` in a whole parameter from `first` to `last`.

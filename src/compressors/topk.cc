@@ -12,6 +12,7 @@
 
 #include "src/compressors/analyze.h"
 #include "src/compressors/compressors.h"
+#include "src/compressors/payload.h"
 #include "src/compressors/spelling.h"
 #include "src/compressors/topk_count.h"
 #include "src/compressors/topk_values.h"
@@ -62,11 +63,8 @@ class TopK final : public CodedCompressor {
 
   Status decode_add(std::span<const std::byte> payload,
                     std::span<float> accumulator) const override {
-    if (payload.size() != payload_bytes(accumulator.size())) {
-      return Status::corrupt("[topk] payload has " + std::to_string(payload.size()) +
-                             " bytes instead of " +
-                             std::to_string(payload_bytes(accumulator.size())));
-    }
+    Status size = check_size("[topk]", payload, payload_bytes(accumulator.size()));
+    if (!size.is_ok()) return size;
     if (accumulator.empty()) return Status::ok();
     const kernels::EliasFano code(accumulator.size(), kept(accumulator.size()));
     kernels::EliasFanoReader positions(code, payload.data());
@@ -216,9 +214,9 @@ bool parse_values(std::string_view text, Level& level) {
     level.value_bits = 0;
     return true;
   }
-  const auto bits = parse_number(text);
-  if (!bits || *bits < 2 || *bits > 8 || *bits != std::floor(*bits)) return false;
-  level.value_bits = static_cast<std::uint8_t>(*bits);
+  const auto bits = parse_bits(text);
+  if (!bits) return false;
+  level.value_bits = *bits;
   return true;
 }
 
@@ -226,11 +224,7 @@ constexpr Setting kSettings[] = {
     {"values", "bf16, fp32 or a number of bits from 2 to 8", spell_values, parse_values}};
 
 void neighbours(const Level& reference, std::vector<Level>& levels) {
-  Level level = reference;
-  for (int k = -4; k <= 4; ++k) {
-    level.parameter = reference.parameter * std::exp2(k / 2.0);
-    if (level.parameter >= kLeastDensity && level.parameter <= 1) levels.push_back(level);
-  }
+  append_half_octaves(reference, kLeastDensity, 1, levels);
 }
 
 void family(const Level& reference, std::vector<Level>& levels) {

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "src/compressors/bucket_grid.h"
+#include "src/compressors/payload.h"
 #include "src/kernels/cast.h"
 #include "src/kernels/elementwise.h"
 #include "src/kernels/spare_bits.h"
@@ -13,11 +14,9 @@
 namespace lgreco {
 
 std::size_t TopKValues::bytes(std::size_t count, int bits) {
-  const std::size_t full = count / kBlock, rest = count % kBlock;
-  const auto block_bytes = [&](std::size_t values) {
+  return bytes_in_buckets(count, kBlock, [&](std::size_t values) {
     return sizeof(std::uint16_t) + kernels::packed_bytes(values, bits);
-  };
-  return full * block_bytes(kBlock) + (rest == 0 ? 0 : block_bytes(rest));
+  });
 }
 
 TopKValues::TopKValues(int bits, float least) : bits_(bits), base_(kernels::bf16_below(least)) {}
