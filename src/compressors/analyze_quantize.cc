@@ -13,16 +13,12 @@
 namespace lgreco {
 namespace {
 
-constexpr std::size_t kRun = 1024;  // values whose losses are summed in fp32
-
 double squared_loss(std::span<const float> values, const kernels::Grid& grid) {
   const double unit = static_cast<double>(std::max(grid.unit_below, grid.unit_above));
   if (unit == 0) return 0;  // so are all values
-  double loss = 0;
-  for (std::size_t at = 0; at < values.size(); at += kRun) {
-    const std::size_t count = std::min(kRun, values.size() - at);
-    loss += static_cast<double>(kernels::rounding_loss(values.data() + at, count, grid, true));
-  }
+  const double loss = kernels::sum_of_losses(values.size(), [&](std::size_t at, std::size_t count) {
+    return kernels::rounding_loss(values.data() + at, count, grid, true);
+  });
   return loss * unit * unit;
 }
 

@@ -182,16 +182,12 @@ void BucketGrid::unpack_add(const std::uint8_t* packed, std::size_t count,
 }
 
 double BucketGrid::squared_loss(const float* values, std::size_t count) const {
-  constexpr std::size_t kRun = 1024;  // values whose losses are summed in fp32
   if (levels_.scale == 0) return 0;
   if (!is_valid()) return std::numeric_limits<double>::infinity();
-  double loss = 0;
-  for (std::size_t at = 0; at < count; at += kRun) {
-    const std::size_t length = std::min(kRun, count - at);
-    loss += static_cast<double>(is_one_sided()
-                                    ? kernels::rounding_loss(values + at, length, one_side(), false)
-                                    : kernels::lloyd_max_loss(values + at, length, levels_));
-  }
+  const double loss = kernels::sum_of_losses(count, [&](std::size_t at, std::size_t length) {
+    return is_one_sided() ? kernels::rounding_loss(values + at, length, one_side(), false)
+                          : kernels::lloyd_max_loss(values + at, length, levels_);
+  });
   const auto scale = static_cast<double>(levels_.scale);
   return loss * scale * scale;
 }

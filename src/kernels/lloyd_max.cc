@@ -233,13 +233,6 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace lgreco::kernels {
-namespace {
-
-// Codes pass through a block on the stack, one a byte. A multiple of 8, so that blocks end at
-// bytes.
-constexpr std::size_t kBlock = 2048;
-
-}  // namespace
 
 HWY_EXPORT(LloydMaxCodes);
 HWY_EXPORT(LloydMaxCodesKeepLoss);
@@ -248,33 +241,25 @@ HWY_EXPORT(LloydMaxLoss);
 
 void lloyd_max_pack(const float* values, std::size_t count, const LloydMaxGrid& grid,
                     std::uint8_t* packed) {
-  std::uint8_t codes[kBlock + kCodePadding];
-  for (std::size_t at = 0; at < count; at += kBlock) {
-    const std::size_t length = std::min(kBlock, count - at);
+  pack_in_blocks(count, grid.bits, packed, [&](std::size_t at, std::size_t length, auto* codes) {
     HWY_DYNAMIC_DISPATCH(LloydMaxCodes)(values + at, length, grid, codes);
-    pack_codes(codes, length, grid.bits, packed + packed_bytes(at, grid.bits));
-  }
+  });
 }
 
 void lloyd_max_pack_keep_loss(float* values, std::size_t count, const LloydMaxGrid& grid,
                               std::uint8_t* packed, const Upcoming& upcoming) {
-  std::uint8_t codes[kBlock + kCodePadding];
-  for (std::size_t at = 0; at < count; at += kBlock) {
-    const std::size_t length = std::min(kBlock, count - at);
+  pack_in_blocks(count, grid.bits, packed, [&](std::size_t at, std::size_t length, auto* codes) {
     HWY_DYNAMIC_DISPATCH(LloydMaxCodesKeepLoss)
     (values + at, length, grid, codes, {upcoming.values + at, upcoming.addend + at});
-    pack_codes(codes, length, grid.bits, packed + packed_bytes(at, grid.bits));
-  }
+  });
 }
 
 void lloyd_max_unpack_add(const std::uint8_t* packed, std::size_t count, const LloydMaxGrid& grid,
                           float* accumulator) {
-  std::uint8_t codes[kBlock + kCodePadding];
-  for (std::size_t at = 0; at < count; at += kBlock) {
-    const std::size_t length = std::min(kBlock, count - at);
-    unpack_codes(packed + packed_bytes(at, grid.bits), length, grid.bits, codes);
-    HWY_DYNAMIC_DISPATCH(LloydMaxAdd)(codes, length, grid, accumulator + at);
-  }
+  unpack_in_blocks(packed, count, grid.bits,
+                   [&](std::size_t at, std::size_t length, const std::uint8_t* codes) {
+                     HWY_DYNAMIC_DISPATCH(LloydMaxAdd)(codes, length, grid, accumulator + at);
+                   });
 }
 
 float lloyd_max_loss(const float* values, std::size_t count, const LloydMaxGrid& grid) {

@@ -189,13 +189,6 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace lgreco::kernels {
-namespace {
-
-// Codes pass through a block on the stack, one a byte. A multiple of 8, so that blocks end at
-// bytes.
-constexpr std::size_t kBlock = 2048;
-
-}  // namespace
 
 HWY_EXPORT(RangeOf);
 HWY_EXPORT(AddAndFindRange);
@@ -213,36 +206,28 @@ bool add_and_find_range(const float* addend, std::size_t count, float* values, R
 
 void quantize_pack(const float* values, std::size_t count, const Grid& grid,
                    const RandomStream* stream, std::uint32_t first, std::uint8_t* packed) {
-  std::uint8_t codes[kBlock + kCodePadding];
-  for (std::size_t at = 0; at < count; at += kBlock) {
-    const std::size_t length = std::min(kBlock, count - at);
+  pack_in_blocks(count, grid.bits, packed, [&](std::size_t at, std::size_t length, auto* codes) {
     HWY_DYNAMIC_DISPATCH(Codes)
     (values + at, length, grid, stream, first + static_cast<std::uint32_t>(at), codes);
-    pack_codes(codes, length, grid.bits, packed + packed_bytes(at, grid.bits));
-  }
+  });
 }
 
 void quantize_pack_keep_loss(float* values, std::size_t count, const Grid& grid,
                              const RandomStream* stream, std::uint32_t first, std::uint8_t* packed,
                              const Upcoming& upcoming) {
-  std::uint8_t codes[kBlock + kCodePadding];
-  for (std::size_t at = 0; at < count; at += kBlock) {
-    const std::size_t length = std::min(kBlock, count - at);
+  pack_in_blocks(count, grid.bits, packed, [&](std::size_t at, std::size_t length, auto* codes) {
     HWY_DYNAMIC_DISPATCH(CodesKeepLoss)
     (values + at, length, grid, stream, first + static_cast<std::uint32_t>(at), codes,
      {upcoming.values + at, upcoming.addend + at});
-    pack_codes(codes, length, grid.bits, packed + packed_bytes(at, grid.bits));
-  }
+  });
 }
 
 void unpack_dequantize_add(const std::uint8_t* packed, std::size_t count, const Grid& grid,
                            float* accumulator) {
-  std::uint8_t codes[kBlock + kCodePadding];
-  for (std::size_t at = 0; at < count; at += kBlock) {
-    const std::size_t length = std::min(kBlock, count - at);
-    unpack_codes(packed + packed_bytes(at, grid.bits), length, grid.bits, codes);
-    HWY_DYNAMIC_DISPATCH(DequantizeAdd)(codes, length, grid, accumulator + at);
-  }
+  unpack_in_blocks(packed, count, grid.bits,
+                   [&](std::size_t at, std::size_t length, const std::uint8_t* codes) {
+                     HWY_DYNAMIC_DISPATCH(DequantizeAdd)(codes, length, grid, accumulator + at);
+                   });
 }
 
 }  // namespace lgreco::kernels

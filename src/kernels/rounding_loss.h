@@ -1,6 +1,7 @@
 // What rounding to a grid loses, without rounding anything: the errors of a quantiser.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 
 #include "src/kernels/quantize.h"
@@ -15,5 +16,16 @@ namespace lgreco::kernels {
 /// 16), folded pairwise in halves; every variant gives the same bits. Sums of more than some
 /// thousand values lose precision. REQUIRES: as quantize_pack(); a unit > 0, values finite.
 float rounding_loss(const float* values, std::size_t count, const Grid& grid, bool stochastic);
+
+/// The sum of `loss_of(at, length)`, fp32 sums over runs of a thousand values.
+template <typename LossOf>
+double sum_of_losses(std::size_t count, const LossOf& loss_of) {
+  constexpr std::size_t kRun = 1024;
+  double loss = 0;
+  for (std::size_t at = 0; at < count; at += kRun) {
+    loss += static_cast<double>(loss_of(at, std::min(kRun, count - at)));
+  }
+  return loss;
+}
 
 }  // namespace lgreco::kernels
