@@ -42,15 +42,21 @@ c10::intrusive_ptr<c10::ivalue::Future> CommHook::runHook(c10d::GradBucket& buck
                  translate = translate_](std::exception_ptr failure) {
       try {
         if (failure) std::rethrow_exception(failure);
-        if (tensors) tensors->finish();
+        if (tensors) tensors->store();
         future->markCompleted(buffer);
       } catch (...) {
         future->setErrorIfNeeded(translate(std::current_exception()));
       }
     };
-    aggregator_->submit(
-        tensors ? tensors->bucket(bucket.isLast(), may_be_unused_) : in_place(bucket, layout),
-        std::move(done));
+    Bucket handed_over = tensors ? tensors->bucket(bucket.isLast()) : in_place(bucket, layout);
+    if (tensors) {
+      handed_over.fetch = [tensors, may_be_unused = may_be_unused_](std::span<Gradient> gradients,
+                                                                    Deadline) {
+        tensors->load();
+        if (may_be_unused) tensors->mark_zeros_absent(gradients);
+      };
+    }
+    aggregator_->submit(handed_over, std::move(done));
   } catch (const std::exception& error) {
     // This bucket will not come, and others of the step wait for it.
     aggregator_->abandon(error.what());

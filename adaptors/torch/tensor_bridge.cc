@@ -82,21 +82,34 @@ std::vector<float> to_vector(const at::Tensor& tensor) {
 
 BucketTensors::BucketTensors(std::vector<at::Tensor> tensors, std::span<const std::size_t> layers)
     : tensors_(std::move(tensors)), layers_(layers.begin(), layers.end()) {
-  for (const at::Tensor& tensor : tensors_) contiguous_.push_back(tensor.contiguous());
+  for (const at::Tensor& tensor : tensors_) {
+    contiguous_.push_back(tensor.is_contiguous() ? tensor
+                                                 : at::empty(tensor.sizes(), tensor.options()));
+  }
 }
 
-Bucket BucketTensors::bucket(bool last, bool skip_zeros) const {
-  const DefaultFloatEnvironment environment;  // a gradient of denormals is no zero
+Bucket BucketTensors::bucket(bool last) const {
   Bucket bucket{.gradients = {}, .last = last};
   for (std::size_t i = 0; i < contiguous_.size(); ++i) {
-    const bool present = !skip_zeros || contiguous_[i].any().item<bool>();
-    bucket.gradients.push_back(
-        {.layer = layers_[i], .data = contiguous_[i].data_ptr(), .present = present});
+    bucket.gradients.push_back({.layer = layers_[i], .data = contiguous_[i].data_ptr()});
   }
   return bucket;
 }
 
-void BucketTensors::finish() {
+void BucketTensors::load() {
+  for (std::size_t i = 0; i < tensors_.size(); ++i) {
+    if (!tensors_[i].is_alias_of(contiguous_[i])) contiguous_[i].copy_(tensors_[i]);
+  }
+}
+
+void BucketTensors::mark_zeros_absent(std::span<Gradient> gradients) const {
+  const DefaultFloatEnvironment environment;  // a gradient of denormals is no zero
+  for (std::size_t i = 0; i < contiguous_.size(); ++i) {
+    gradients[i].present = contiguous_[i].any().item<bool>();
+  }
+}
+
+void BucketTensors::store() {
   for (std::size_t i = 0; i < tensors_.size(); ++i) {
     if (!tensors_[i].is_alias_of(contiguous_[i])) tensors_[i].copy_(contiguous_[i]);
   }

@@ -27,16 +27,20 @@ at::Tensor to_tensor(const std::vector<float>& values, at::IntArrayRef shape);
 std::vector<float> to_vector(const at::Tensor& tensor);
 
 /// Gives an Aggregator contiguous memory for tensors of any strides, and takes the results back.
-/// Contiguous tensors are used in place.
+/// Contiguous tensors are used in place. Only load() and store() look at elements.
 class BucketTensors {
  public:
   /// `layers[i]` is the registered index of `tensors[i]`.
   BucketTensors(std::vector<at::Tensor> tensors, std::span<const std::size_t> layers);
 
-  /// Valid while this object lives. `skip_zeros`: a tensor of zeros counts as absent.
-  Bucket bucket(bool last, bool skip_zeros) const;
-  /// Copy the results to tensors that were not contiguous.
-  void finish();
+  /// Valid while this object lives; its memory holds the tensors' elements after load().
+  Bucket bucket(bool last) const;
+  /// Copy the elements of tensors that are not contiguous.
+  void load();
+  /// After load(): of the bucket's gradients, those that are all zeros are not present.
+  void mark_zeros_absent(std::span<Gradient> gradients) const;
+  /// Copy the results to tensors that are not contiguous.
+  void store();
 
  private:
   std::vector<at::Tensor> tensors_;

@@ -64,10 +64,11 @@ void TorchAggregator::average(const std::map<std::string, at::Tensor>& tensors) 
                                      : at::zeros(spec.shape, scalar_type(spec.dtype)));
   }
   BucketTensors tensors_of_bucket(std::move(values), layers);
-  Bucket bucket = tensors_of_bucket.bucket(/*last=*/true, /*skip_zeros=*/false);
+  tensors_of_bucket.load();
+  Bucket bucket = tensors_of_bucket.bucket(/*last=*/true);
   for (Gradient& gradient : bucket.gradients) gradient.present = is_given[gradient.layer];
   engine_->exchange(bucket);
-  tensors_of_bucket.finish();
+  tensors_of_bucket.store();
 }
 
 void TorchAggregator::submit(const std::string& name, const at::Tensor& tensor) {

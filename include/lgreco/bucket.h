@@ -1,9 +1,14 @@
-// What is handed to an Aggregator at once: gradients of some layers, in this rank's memory.
+// What is handed to an Aggregator at once: gradients of some layers, in this rank's memory by the
+// time that they are read.
 #pragma once
 
 #include <cstddef>
+#include <functional>
+#include <span>
 #include <string>
 #include <vector>
+
+#include "lgreco/communicator.h"
 
 namespace lgreco {
 
@@ -24,6 +29,11 @@ struct Bucket {
   /// Why this rank's part of the step is not what it should be: the step is lost on all ranks, with
   /// a ConfigError of it.
   std::string problem = {};
+  /// Where the gradients are not at hand yet (on an accelerator, at other ranks of the node): waits
+  /// for them, at most until the deadline, and may change each one's `data` and `present`. Called
+  /// once, on a thread of the library, before they are read; what it throws costs the step, on all
+  /// ranks. Empty: they are there.
+  std::function<void(std::span<Gradient>, Deadline)> fetch = {};
 };
 
 }  // namespace lgreco

@@ -46,7 +46,7 @@ bool Exchange::fits(const std::vector<Gradient>& gradients) const {
                               });
 }
 
-void Exchange::start(const Bucket& bucket, Done done, const StepContext& context) {
+void Exchange::start(Bucket& bucket, Done done, const StepContext& context) {
   context_ = context;
   last_ = bucket.last;
   busy_ = true;
@@ -55,7 +55,18 @@ void Exchange::start(const Bucket& bucket, Done done, const StepContext& context
   if (!bucket.problem.empty()) failure_ = Failure{Failure::Kind::config, bucket.problem};
   peer_failed_ = false;
   encode_s = decode_s = check_s = 0;
+  if (bucket.fetch) fetch(bucket);
   values_->start(bucket.gradients, context);
+}
+
+// Not until the step's deadline: a rank that has waited in vain must be able to tell the others.
+void Exchange::fetch(Bucket& bucket) {
+  const TraceSpan span(trace_, "fetch", "encode", context_.step, context_.bucket);
+  constexpr Clock::duration kTimeToTell = std::chrono::seconds(2);
+  const Clock::duration left = context_.deadline - Clock::now();
+  const Deadline deadline = context_.deadline - std::min(kTimeToTell, left / 5);
+  attempt("fetching the gradients", [&] { bucket.fetch(bucket.gradients, deadline); });
+  bucket.fetch = nullptr;  // and what it holds
 }
 
 void Exchange::complete(const std::exception_ptr& failure) {

@@ -1,5 +1,6 @@
 // The compressed all-reduce of one bucket, stage by stage.
 //
+//   start     wait for the gradients, if they are not at hand
 //   take_in   the values encode their first message
 //   round_a   it goes to its owners; means of first rounds go to everybody, if there is a second
 //   round_b   second rounds go to their owners, if there are any; all other means to everybody
@@ -46,8 +47,8 @@ class Exchange {
   /// Whether it is for these layers, and free.
   bool fits(const std::vector<Gradient>& gradients) const;
 
-  /// The memory of the gradients is used until finish().
-  void start(const Bucket& bucket, Done done, const StepContext& context);
+  /// Fetches the gradients of `bucket`. Their memory is used until finish().
+  void start(Bucket& bucket, Done done, const StepContext& context);
   void take_in();
   void round_a(Communicator& communicator);
   /// Announces the collectives of round_b(), see Communicator::expect.
@@ -77,6 +78,7 @@ class Exchange {
   std::size_t gradient_bytes() const { return gradient_bytes_; }
 
  private:
+  void fetch(Bucket& bucket);
   template <typename Work>
   void attempt(const char* doing, const Work& work);
   void run(Messages& messages, const char* name, const char* track, Communicator& communicator);

@@ -137,7 +137,8 @@ Outcome exchange(const Script& script) {
     Trace trace;
     const std::vector<Gradient> gradients = {{.layer = 0}, {.layer = 1, .present = rank != 0}};
     Exchange exchange(gradients, kModel, values, place, trace);
-    exchange.start({.gradients = gradients}, nullptr,
+    Bucket bucket{.gradients = gradients};
+    exchange.start(bucket, nullptr,
                    {.rank = place.rank, .step = 7, .sequence = 1, .bucket = 2, .deadline = soon()});
     exchange.take_in();
     exchange.round_a(communicator);

@@ -133,8 +133,8 @@ class Rank {
       exchanges.push_back(
           std::make_unique<Exchange>(gradients, model_.specs, values_, place_, trace_));
       Exchange& exchange = *exchanges.back();
-      exchange.start({.gradients = gradients}, nullptr,
-                     {.step = step, .sequence = ++sequence_, .deadline = soon()});
+      Bucket bucket{.gradients = gradients};
+      exchange.start(bucket, nullptr, {.step = step, .sequence = ++sequence_, .deadline = soon()});
       exchange.take_in();
       exchange.round_a(communicator_);
       exchange.expect_round_b(communicator_);

@@ -160,6 +160,7 @@ Exchange* Pipeline::encode(Ticket& ticket, const StepContext& context) {
 void Pipeline::reject(Ticket& ticket) {
   if (ticket.done) ticket.done(under_way_.failure());
   ticket.done = nullptr;
+  ticket.bucket.fetch = nullptr;
   under_way_.bucket_has_ended();
 }
 
