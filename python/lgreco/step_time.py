@@ -1,11 +1,13 @@
 """How long a training step takes: a model on plain numbers. Times in seconds, sizes in bytes.
 
-    step = compute + codec + exposed
+    step = compute + codec + staging + exposed
     exposed = wire - overlap * min(early * wire, window)
 
 * compute: a step without communication: forward, backward, optimizer, data.
 * codec: encoding and decoding. All of it counts: encoders share the cores with the backward pass,
   and averages are decoded after the step's last collective.
+* staging: with accelerators, summing inside the nodes and copying to the host and back. It counts
+  in full, too, as the averages come at the step's end. On CPUs there is none.
 * wire: what the collectives take on an idle network (`wire_seconds`).
 * early: the share of the gradient in buckets that are ready before the last one. The last bucket is
   ready when the backward pass ends, so that nothing can hide its communication.
@@ -93,23 +95,59 @@ def measured_overlap(exposed: float, wire: float, *, early: float, window: float
 
 
 @dataclass(frozen=True)
+class Node:
+    """A machine with accelerators, each of which is a rank. Raises ConfigError as Cluster does.
+
+    Attributes:
+        gpus: that share the node's link to the other nodes.
+        link: bytes per second that one sends to others of its node while it receives as many.
+        copy: bytes per second from one to the host's memory, and at once from there.
+    """
+
+    gpus: int
+    link: float
+    copy: float
+
+    def __post_init__(self) -> None:
+        if self.gpus < 1:
+            raise ConfigError(f"[step_time] a node must have at least 1 GPU, not {self.gpus}")
+        for speed in (self.link, self.copy):
+            wire_seconds(0, 0, self.gpus, speed, 0)
+
+
+@dataclass(frozen=True)
 class Cluster:
     """Ranks and the network between them. Raises ConfigError when there can be no such one.
 
     Attributes:
-        ranks: one per link.
-        bandwidth: bytes per second that a rank sends while it receives as many.
+        ranks: one per link, or, where there are nodes, as many per link as a node has GPUs.
+        bandwidth: bytes per second that a link carries each way.
         latency: seconds of a small message between two ranks.
+        node: what each node is like; None for ranks on CPUs, each with a link of its own.
     """
 
     ranks: int
     bandwidth: float
     latency: float
+    node: Node | None = None
 
     def __post_init__(self) -> None:
         if self.ranks < 1:
             raise ConfigError(f"[step_time] there must be at least 1 rank, not {self.ranks}")
+        if self.ranks % self.ranks_of_link:
+            raise ConfigError(
+                f"[step_time] {self.ranks} ranks are no whole number of nodes with "
+                f"{self.ranks_of_link} GPUs each"
+            )
         wire_seconds(0, 0, self.ranks, self.bandwidth, self.latency)
+
+    @property
+    def ranks_of_link(self) -> int:
+        return self.node.gpus if self.node else 1
+
+    @property
+    def links(self) -> int:
+        return self.ranks // self.ranks_of_link
 
 
 @dataclass(frozen=True)
@@ -153,11 +191,12 @@ class Workload:
 
 @dataclass(frozen=True)
 class SimulatedStep:
-    """Computed, never measured; seconds and bytes of one rank."""
+    """Computed, never measured; seconds, and bytes of one link."""
 
     payload_bytes: float
     sent_bytes: float
     codec_s: float
+    staging_s: float
     wire_s: float
     exposed_s: float
     step_s: float
@@ -166,10 +205,20 @@ class SimulatedStep:
 def simulate_ddp(
     workload: Workload, cluster: Cluster, *, payload_bytes: float | None = None, codec: float = 0.0
 ) -> SimulatedStep:
-    """A step of plain DDP, or of a hook that hands it `payload_bytes` after `codec` seconds."""
+    """A step of plain DDP, or of a hook that hands it `payload_bytes` after `codec` seconds: a ring
+    of all ranks, which enters and leaves each node once."""
     payload = workload.gradient_bytes if payload_bytes is None else payload_bytes
+    sent = HALVES_OF_AN_ALL_REDUCE * (cluster.ranks - 1) / cluster.ranks * payload
+    collectives = collectives_of_ddp(len(workload.buckets))
     return _simulated(
-        workload, cluster, payload, codec, collectives_of_ddp(len(workload.buckets)), framing=0
+        workload,
+        cluster,
+        payload=payload,
+        sent=sent if cluster.links > 1 else 0.0,
+        sent_in_node=sent if cluster.node else 0.0,
+        codec=codec,
+        staging=0.0,
+        latency=collectives * collective_latency(cluster.latency, cluster.ranks),
     )
 
 
@@ -181,37 +230,63 @@ def simulate(
     payload_bytes: float,
     encode: float,
     decode: float,
+    node_first: bool = True,
 ) -> SimulatedStep:
     """A step with every layer at `level`, or dense where it does not suit. `encode`, `decode`:
-    seconds for the whole gradient once."""
-    collectives = collectives_of(level, len(workload.buckets), cluster.ranks)
-    # Every collective is a message to every other rank, with a flag for each layer.
+    seconds for the whole gradient once. `node_first`: gradients are summed inside the nodes, and
+    what each GPU owns of the sum is averaged over them; otherwise each rank averages all of it."""
+    gpus = cluster.ranks_of_link
+    owners = gpus if node_first and cluster.links > 1 else 1
+    averaging = cluster.ranks // owners
+    collectives = collectives_of(level, len(workload.buckets), averaging)
     in_bucket = (collectives - _COLLECTIVES_TO_COMMIT) // len(workload.buckets)
-    framing = (cluster.ranks - 1) * (MESSAGE_BYTES * collectives + workload.layers * in_bucket)
-    codec = codec_seconds(level, encode, decode, cluster.ranks)
-    return _simulated(workload, cluster, payload_bytes, codec, collectives, framing)
+    # Ranks of other nodes that average with one, and what goes to each of them from this node.
+    elsewhere = averaging - gpus // owners
+    share = HALVES_OF_AN_ALL_REDUCE * payload_bytes / averaging + workload.layers * in_bucket
+    messages = in_bucket * len(workload.buckets) * elsewhere
+    messages += _COLLECTIVES_TO_COMMIT * (cluster.ranks - gpus)
+    sent = gpus / owners * elsewhere * share + gpus * messages * MESSAGE_BYTES
+    staging = 0.0
+    if cluster.node:
+        staging = 2 * workload.gradient_bytes / owners / cluster.node.copy
+        staging += 2 * workload.gradient_bytes * (owners - 1) / owners / cluster.node.link
+    return _simulated(
+        workload,
+        cluster,
+        payload=payload_bytes,
+        sent=sent,
+        sent_in_node=(gpus // owners - 1) * share,
+        codec=codec_seconds(level, encode, decode, averaging) / owners,
+        staging=staging,
+        latency=collectives * collective_latency(cluster.latency, averaging),
+    )
 
 
 def _simulated(
     workload: Workload,
     cluster: Cluster,
+    *,
     payload: float,
+    sent: float,
+    sent_in_node: float,
     codec: float,
-    collectives: int,
-    framing: float,
+    staging: float,
+    latency: float,
 ) -> SimulatedStep:
-    sent = HALVES_OF_AN_ALL_REDUCE * (cluster.ranks - 1) / cluster.ranks * payload + framing
-    latency = collective_latency(cluster.latency, cluster.ranks)
-    wire = wire_seconds(payload, collectives, cluster.ranks, cluster.bandwidth, latency)
-    wire += framing / cluster.bandwidth
+    """`sent`: bytes on each node's link, `sent_in_node`: by each rank to those of its node."""
+    wire = sent / cluster.bandwidth
+    if cluster.node:
+        wire = max(wire, sent_in_node / cluster.node.link)
+    wire += latency
     hiding = {"early": workload.early, "window": workload.window, "overlap": workload.overlap}
     return SimulatedStep(
         payload_bytes=payload,
         sent_bytes=sent,
         codec_s=codec,
+        staging_s=staging,
         wire_s=wire,
         exposed_s=exposed_seconds(wire, **hiding),
-        step_s=step_seconds(workload.compute, codec, wire, **hiding),
+        step_s=staging + step_seconds(workload.compute, codec, wire, **hiding),
     )
 
 

@@ -11,6 +11,7 @@ from lgreco.errors import ConfigError
 from lgreco.known_models import KNOWN_MODELS
 from lgreco.step_time import (
     Cluster,
+    Node,
     Workload,
     bucket_bytes,
     collective_latency,
@@ -74,6 +75,49 @@ def test_messages_grow_with_the_ranks():
     assert step.sent_bytes == pytest.approx(2 * 1023 / 1024 * 500_000 + 1023 * (3 * 388 + 20))
     assert collective_latency(0.001, 1024) == pytest.approx(0.010)
     assert collective_latency(0.001, 1) == 0
+
+
+FOUR_NODES = Cluster(ranks=8, bandwidth=1e8, latency=0.001, node=Node(2, link=1e10, copy=1e9))
+
+
+def test_node_first_sends_what_one_rank_a_node_sends_and_codes_a_share():
+    one_a_node = Cluster(ranks=4, bandwidth=1e8, latency=0.001)
+    costs = {"payload_bytes": 500_000, "encode": 0.002, "decode": 0.001}
+    step = simulate(ONE_BUCKET, FOUR_NODES, "quantize:4", **costs)
+    alone = simulate(ONE_BUCKET, one_a_node, "quantize:4", **costs)
+    # Twice the messages, each of half the layers; all 8 ranks commit, 6 of them elsewhere.
+    frames = 388 * (2 * 2 * 3 + 2 * 6) - 388 * 3 * 3
+    assert step.sent_bytes == alone.sent_bytes + frames
+    assert step.codec_s == alone.codec_s / 2
+    # Half of the 4 MB goes to the other GPU and comes back; each copies half to the host and back.
+    assert step.staging_s == pytest.approx(2 * 2e6 / 1e10 + 2 * 2e6 / 1e9)
+    assert step.step_s == pytest.approx(0.1 + step.codec_s + step.staging_s + step.wire_s)
+
+
+def test_flat_sends_every_gpus_share_through_the_node_s_link():
+    costs = {"payload_bytes": 500_000, "encode": 0.002, "decode": 0.001}
+    step = simulate(ONE_BUCKET, FOUR_NODES, "quantize:4", **costs, node_first=False)
+    # Each of 2 GPUs sends two eighths of the payload to each of 6 ranks, in 2 of 3 collectives.
+    assert step.sent_bytes == 2 * 6 * (2 * 500_000 / 8 + 20) + 388 * 2 * 6 * 3
+    assert step.codec_s == pytest.approx(0.002 + 1.875 * 0.001)
+    assert step.staging_s == pytest.approx(2 * 4e6 / 1e9)
+
+
+def test_plain_ddp_enters_a_node_once():
+    step = simulate_ddp(ONE_BUCKET, FOUR_NODES)
+    assert step.sent_bytes == pytest.approx(2 * 7 / 8 * 4e6)
+    one_node = Cluster(ranks=2, bandwidth=1e8, latency=0.0, node=Node(2, link=1e10, copy=1e9))
+    step = simulate_ddp(ONE_BUCKET, one_node)
+    assert step.sent_bytes == 0 and step.wire_s == pytest.approx(4e6 / 1e10)
+
+
+def test_gpus_are_compared_with_and_without_node_first(one_layer):
+    arguments = ["simulate", str(one_layer), "--compute=100ms", "--ranks=16", "--level=quantize:4"]
+    arguments += ["--rate=quantize:4=2GB", "--gpus-per-node=8", "--link-in-node=15GB", "--json"]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    steps = {step["level"]: step for step in json.loads(result.output)["steps"]}
+    assert steps["quantize:4"]["node"] == {"gpus": 8, "link": 15e9, "copy": 25e9}
+    assert steps["quantize:4, flat"]["sent_bytes"] > 7 * steps["quantize:4"]["sent_bytes"]
 
 
 def test_nothing_is_sent_on_one_rank():
@@ -146,6 +190,8 @@ def test_threads_share_the_codec_work(one_layer):
         (["resnet50", "--threads=0"], "--threads must be at least 1"),
         (["resnet50", "--overlap=2"], "overlap must be between 0 and 1"),
         (["resnet50", "--bucket-mb=0"], "a bucket must hold at least 1 byte"),
+        (["resnet50", "--gpus-per-node=0"], "a node must have at least 1 GPU"),
+        (["resnet50", "--gpus-per-node=3"], "8 ranks are no whole number of nodes with 3 GPUs"),
     ],
 )
 def test_wrong_input_is_a_config_error(arguments, message):

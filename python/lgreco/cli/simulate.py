@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -19,9 +20,10 @@ from lgreco.cli.simulation_view import PLAIN, Rates, as_dict, print_simulation
 from lgreco.errors import ConfigError
 from lgreco.known_models import KNOWN_MODELS
 from lgreco.methods import method as parse_method
-from lgreco.step_time import Cluster, SimulatedStep, Workload
+from lgreco.step_time import Cluster, Node, SimulatedStep, Workload
 
 HALF = "DDP fp16 hook"
+FLAT = ", flat"  # node=None
 _CAST = "cast:fp16"
 _SAMPLE = (1024, 1024)
 _ATTEMPTS = 5
@@ -41,9 +43,17 @@ def simulate(
     ] = None,
     bandwidth: Annotated[
         list[str] | None,
-        typer.Option(help="Of a rank's link, 1Gbit or 125MB; repeatable. Default: 10Gbit."),
+        typer.Option(help="Of a link, 1Gbit or 125MB; repeatable. Default: 10Gbit."),
     ] = None,
     latency: Annotated[str, typer.Option(help="Of a small message between two ranks.")] = "50us",
+    gpus_per_node: Annotated[
+        int | None,
+        typer.Option(help="That share a node's link. Default: ranks on CPUs, each with its own."),
+    ] = None,
+    link_in_node: Annotated[
+        str, typer.Option(help="Between the GPUs of a node; of PCIe alone some 15GB.")
+    ] = "250GB",
+    copy: Annotated[str, typer.Option(help="Of a GPU, to the host and back.")] = "25GB",
     level: Annotated[
         list[str] | None, typer.Option(help="Repeatable. Default: one of each method.")
     ] = None,
@@ -86,8 +96,13 @@ def simulate(
         backward=backward,
         overlap=overlap,
     )
+    node = (
+        None
+        if gpus_per_node is None
+        else Node(gpus_per_node, units.bandwidth(link_in_node), units.bandwidth(copy))
+    )
     clusters = [
-        Cluster(count, units.bandwidth(text), units.seconds(latency))
+        Cluster(count, units.bandwidth(text), units.seconds(latency), node)
         for text in dict.fromkeys(bandwidth or ["10Gbit"])
         for count in dict.fromkeys(ranks or [8, 64, 256, 1024])
     ]
@@ -164,7 +179,7 @@ def _steps(
             workload,
             cluster,
             payload_bytes=workload.gradient_bytes / 2,
-            codec=sum(_codec(parts[_CAST], rates)),
+            codec=0.0 if cluster.node else sum(_codec(parts[_CAST], rates)),  # a GPU casts at once
         ),
     }
     for level in levels:
@@ -172,9 +187,18 @@ def _steps(
         payload = sum(
             _core.payload_bytes(_core.resolve(level, shape), shape) for shape in shapes.values()
         )
-        steps[level] = step_time.simulate(
-            workload, cluster, level, payload_bytes=payload, encode=encode, decode=decode
+        step = functools.partial(
+            step_time.simulate,
+            workload,
+            cluster,
+            level,
+            payload_bytes=payload,
+            encode=encode,
+            decode=decode,
         )
+        steps[level] = step()
+        if cluster.ranks_of_link > 1:
+            steps[level + FLAT] = step(node_first=False)
     return steps
 
 

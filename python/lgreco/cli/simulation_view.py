@@ -52,11 +52,16 @@ def table(steps: Sequence[Json]) -> tuple[list[str], list[list[str]]]:
     for level in dict.fromkeys(step["level"] for step in steps):
         of_level = [step for step in steps if step["level"] == level]
         payload = units.show_bytes(of_level[0]["payload_bytes"])
-        codec = units.show_seconds(of_level[0]["codec_s"])
+        parts = [units.show_seconds(of_level[0][part]) for part in _parts(steps)]
         cells = [f"{units.show_seconds(s['step_s'])} x{s['speedup']:.2f}" for s in of_level]
-        rows.append([level, payload, codec, *cells])
+        rows.append([level, payload, *parts, *cells])
+    names = [part.removesuffix("_s") for part in _parts(steps)]
     ranks = dict.fromkeys(step["ranks"] for step in steps)
-    return ["level", "payload", "codec", *(f"{count:,} ranks" for count in ranks)], rows
+    return ["level", "payload", *names, *(f"{count:,} ranks" for count in ranks)], rows
+
+
+def _parts(steps: Sequence[Json]) -> list[str]:
+    return ["codec_s", "staging_s"] if steps[0]["node"] else ["codec_s"]
 
 
 def print_simulation(workload: Workload, simulation: Json) -> None:
@@ -71,14 +76,19 @@ def print_simulation(workload: Workload, simulation: Json) -> None:
     steps = simulation["steps"]
     for bandwidth in dict.fromkeys(step["bandwidth"] for step in steps):
         here = [step for step in steps if step["bandwidth"] == bandwidth]
+        node = here[0]["node"]
         title = (
-            f"{units.show_bandwidth(bandwidth)} a rank, "
+            f"{units.show_bandwidth(bandwidth)} a {'node' if node else 'rank'}, "
             f"{units.show_seconds(here[0]['latency'])} a message"
         )
+        if node:
+            title += f", {node['gpus']} GPUs a node"
         print_table(title, *table(here))
     print(
-        "step = compute + codec + what of the wire the backward pass does not hide; x: against "
-        "DDP fp32.\nGB/s that levels encode and decode: "
+        "step = compute + codec + "
+        + ("staging (sums in nodes, copies to the host) + " if steps[0]["node"] else "")
+        + "what of the wire the backward pass does not hide; x: against DDP fp32.\n"
+        "GB/s that levels encode and decode: "
         + ", ".join(
             f"{level} {rate['encode'] / 1e9:.2g} and {rate['decode'] / 1e9:.2g}"
             for level, rate in simulation["rates"].items()
