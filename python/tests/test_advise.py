@@ -135,6 +135,18 @@ def test_predictions_are_compute_codec_and_wire():
     assert advice.ddp_predicted_s == pytest.approx(0.11) and advice.off == pytest.approx(4 / 15)
 
 
+def test_ranks_of_a_node_share_what_goes_between_nodes():
+    network = NetworkTiming(1e6, 0.01)
+    in_nodes = measurements(ranks=8, ranks_of_node=2, node_s=0.004, copy_s=0.006)
+    alone = advice_from(measurements(ranks=4), network).predictions[2]
+    shared = advice_from(in_nodes, network).predictions[2]
+    assert shared.staging_s == pytest.approx(0.004 + 0.006 / 2)
+    assert shared.codec_s == pytest.approx(alone.codec_s / 2)
+    assert shared.wire_s - 5 * 0.01 == pytest.approx((alone.wire_s - 5 * 0.01) / 2)
+    flat = advice_from(measurements(ranks=8, copy_s=0.006), network).predictions[2]
+    assert flat.staging_s == 0.006 and flat.wire_s > shared.wire_s
+
+
 def test_the_gentlest_of_equally_fast_levels_wins():
     levels = [
         LevelTiming("topk:0.01", 10_000, lost=0.9, encode_s=0.001, decode_s=0.001),

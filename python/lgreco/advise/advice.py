@@ -41,6 +41,9 @@ class Measurements:
         window_s, early: what could hide communication; see `lgreco.step_time`.
         network: between the ranks of the probe.
         levels: the candidates.
+        ranks_of_node: that compression sums before it averages over nodes.
+        node_s: of that sum, and of spreading the averages.
+        copy_s: of copying all gradients from the device to the host and back.
     """
 
     ranks: int
@@ -53,6 +56,9 @@ class Measurements:
     early: float
     network: NetworkTiming
     levels: list[LevelTiming]
+    ranks_of_node: int = 1
+    node_s: float = 0.0
+    copy_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,7 @@ class Prediction:
     payload_bytes: float
     lost: float
     codec_s: float
+    staging_s: float
     wire_s: float
     exposed_s: float
     step_s: float
@@ -188,6 +195,7 @@ def _predict_ddp(
         payload_bytes=measured.gradient_bytes,
         lost=0.0,
         codec_s=0.0,
+        staging_s=0.0,
         wire_s=wire,
         exposed_s=step_time.exposed_seconds(wire, **hiding),
         step_s=step_time.step_seconds(measured.compute_s, 0.0, wire, **hiding),
@@ -203,18 +211,24 @@ def _predict(
     overlap: float,
     plain_s: float,
 ) -> Prediction:
-    collectives = step_time.collectives_of(timing.level, measured.buckets, ranks)
+    # Each rank of a node averages its share of the layers with those of equal place in other nodes.
+    shares = 1 if ranks % measured.ranks_of_node else measured.ranks_of_node
+    averaging = ranks // shares
+    collectives = step_time.collectives_of(timing.level, measured.buckets, averaging)
     wire = step_time.wire_seconds(
-        timing.payload_bytes, collectives, ranks, network.bandwidth, network.latency
+        timing.payload_bytes / shares, collectives, averaging, network.bandwidth, network.latency
     )
-    codec = step_time.codec_seconds(timing.level, timing.encode_s, timing.decode_s, ranks)
+    codec = step_time.codec_seconds(timing.level, timing.encode_s, timing.decode_s, averaging)
+    codec /= shares
+    staging = measured.copy_s / shares + (measured.node_s if shares > 1 else 0.0)
     hiding = _hiding(measured, overlap)
-    step = step_time.step_seconds(measured.compute_s, codec, wire, **hiding)
+    step = staging + step_time.step_seconds(measured.compute_s, codec, wire, **hiding)
     return Prediction(
         level=timing.level,
         payload_bytes=timing.payload_bytes,
         lost=timing.lost,
         codec_s=codec,
+        staging_s=staging,
         wire_s=wire,
         exposed_s=step_time.exposed_seconds(wire, **hiding),
         step_s=step,

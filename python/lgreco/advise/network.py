@@ -1,4 +1,4 @@
-"""The network between the ranks, timed with the job's own process group."""
+"""The network between the ranks, timed over Gloo, which compressed sums take."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LARGE_REPETITIONS = 3
 
 def time_network(group: dist.ProcessGroup) -> NetworkTiming:
     """Medians over small and large exchanges, in which each rank sends a message to each other as
-    compressed sums do. Collective; equal on all ranks."""
+    compressed sums do. `group`: of Gloo. Collective; equal on all ranks."""
     latency = _median_seconds(group, 8, _SMALL_REPETITIONS)
     return NetworkTiming(_bandwidth(group, latency), latency)
 
@@ -42,21 +42,27 @@ def _median_seconds(group: dist.ProcessGroup, message_bytes: int, repetitions: i
         begin = time.perf_counter()
         exchange()
         seconds.append(time.perf_counter() - begin)
-    slowest = torch.tensor([statistics.median(seconds)], dtype=torch.float64, device="cpu")
-    dist.all_reduce(slowest, dist.ReduceOp.MAX, group)
-    return slowest.item()
+    return slowest(group, statistics.median(seconds))[0]
+
+
+def slowest(group: dist.ProcessGroup, *seconds: float) -> list[float]:
+    """Of the ranks, for each figure. `group`: of Gloo. Collective."""
+    tensor = torch.tensor(seconds, dtype=torch.float64, device="cpu")
+    options = dist.AllreduceOptions()
+    options.reduceOp = dist.ReduceOp(dist.ReduceOp.MAX)
+    group.allreduce([tensor], options).wait()
+    return tensor.tolist()
 
 
 def _exchange(group: dist.ProcessGroup, message_bytes: int) -> Callable[[], None]:
     mine = torch.zeros(message_bytes, dtype=torch.uint8, device="cpu")
-    peers = [rank for rank in dist.get_process_group_ranks(group) if rank != dist.get_rank()]
+    peers = [rank for rank in range(group.size()) if rank != group.rank()]
     theirs = [torch.empty_like(mine) for _ in peers]
 
     def run() -> None:
-        messages = [dist.irecv(t, peer, group) for t, peer in zip(theirs, peers, strict=True)]
-        messages += [dist.isend(mine, peer, group) for peer in peers]
+        messages = [group.recv([t], peer, 0) for t, peer in zip(theirs, peers, strict=True)]
+        messages += [group.send([mine], peer, 0) for peer in peers]
         for message in messages:
-            if message is not None:  # as on a rank outside of the group
-                message.wait()
+            message.wait()
 
     return run

@@ -4,6 +4,7 @@ import dataclasses
 import statistics
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +14,12 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.parallel import DistributedDataParallel
 
 from lgreco.advise.advice import Measurements
+from lgreco.advise.device import DeviceClock, ranks_of_node, seconds_in_node, seconds_to_copy
 from lgreco.advise.levels import time_levels
-from lgreco.advise.network import time_network
+from lgreco.advise.network import slowest, time_network
 from lgreco.errors import ConfigError
 from lgreco.frontends.ddp import is_hooked
+from lgreco.process_groups import own_groups, timeout_seconds_of
 from lgreco.step_time import early_share
 
 WARM_UP_STEPS = 5
@@ -45,7 +48,7 @@ class Probe:
         self._synchronised = False
         self._buckets: list[int] = []  # elements of each, of the last step
         self._boundaries: list[float] = []
-        self._ready: list[float] = []  # when the buckets of this step were
+        self._ready: list[Any] = []  # moments when the buckets of this step were
         self._windows: list[float] = []
         self._gradients: dict[int, np.ndarray] = {}
 
@@ -67,14 +70,16 @@ class Probe:
     def _watch(self, ddp: DistributedDataParallel) -> None:
         _check(ddp)
         self._ddp = ddp
+        self._clock = DeviceClock(next(ddp.parameters()).device)
         ddp.register_comm_hook(ddp.process_group, self._communicate)
 
     def _step_begins(self, ddp: DistributedDataParallel) -> None:
+        self._clock.wait()
         self._boundaries.append(time.perf_counter())
         self.steps = len(self._boundaries) - 1
         self._synchronised = False
         if self._ready:
-            self._windows.append(self._ready[-1] - self._ready[0])
+            self._windows.append(self._clock.seconds(self._ready[0], self._ready[-1]))
         self._ready = []
         if self.steps == STEPS:
             self.measurements = self._measure(ddp)
@@ -88,28 +93,29 @@ class Probe:
     ) -> torch.futures.Future[torch.Tensor]:
         if not self._ready:
             self._buckets = []
-        self._ready.append(time.perf_counter())
+        self._ready.append(self._clock.now())
         self._buckets.append(bucket.buffer().numel())
         self._synchronised = True
         if self.steps < WARM_UP_STEPS + TIMED_STEPS:
             return allreduce_hook(group, bucket)
         if self.steps == STEPS - 1:
             for parameter, gradient in zip(bucket.parameters(), bucket.gradients(), strict=True):
-                self._gradients[id(parameter)] = gradient.detach().float().numpy().copy()
-        done: torch.futures.Future[torch.Tensor] = torch.futures.Future()
+                self._gradients[id(parameter)] = gradient.detach().float().cpu().numpy().copy()
+        done: torch.futures.Future[torch.Tensor] = torch.futures.Future(devices=self._clock.devices)
         done.set_result(bucket.buffer())
         return done
 
     def _measure(self, ddp: DistributedDataParallel) -> Measurements:
         group = ddp.process_group
+        over_gloo = own_groups(group, 1, timeout_seconds_of(group))[0]
         layers = {
             name: (self._gradients[id(parameter)], parameter)
             for name, parameter in ddp.module.named_parameters()
             if id(parameter) in self._gradients
         }
         seconds = np.diff(self._boundaries)
-        ddp_s, compute_s, window_s = _slowest(
-            group,
+        ddp_s, compute_s, window_s = slowest(
+            over_gloo,
             statistics.median(seconds[WARM_UP_STEPS : WARM_UP_STEPS + TIMED_STEPS]),
             statistics.median(seconds[WARM_UP_STEPS + TIMED_STEPS : -1]),
             statistics.median(self._windows[WARM_UP_STEPS + TIMED_STEPS : -1]),
@@ -118,9 +124,22 @@ class Probe:
         levels = time_levels(
             {n: gradient for n, (gradient, _) in layers.items()}, self._levels, dtype
         )
-        codecs = _slowest(group, *(s for level in levels for s in (level.encode_s, level.decode_s)))
+        codecs = slowest(
+            over_gloo, *(s for level in levels for s in (level.encode_s, level.decode_s))
+        )
+        in_node = ranks_of_node(group)
+        gradients = [torch.zeros_like(parameter.detach()) for _, parameter in layers.values()]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        copy_s, node_s = slowest(
+            over_gloo,
+            seconds_to_copy(gradients, self._clock),
+            seconds_in_node(flat, in_node, self._clock),
+        )
         return Measurements(
             ranks=group.size(),
+            ranks_of_node=in_node,
+            copy_s=copy_s,
+            node_s=node_s,
             layers=len(layers),
             gradient_bytes=sum(p.numel() * p.element_size() for _, p in layers.values()),
             buckets=len(self._buckets),
@@ -128,19 +147,12 @@ class Probe:
             ddp_s=ddp_s,
             window_s=window_s,
             early=early_share(self._buckets),
-            network=time_network(group),
+            network=time_network(over_gloo),
             levels=[
                 dataclasses.replace(level, encode_s=encode_s, decode_s=decode_s)
                 for level, encode_s, decode_s in zip(levels, codecs[::2], codecs[1::2], strict=True)
             ],
         )
-
-
-def _slowest(group: dist.ProcessGroup, *seconds: float) -> list[float]:
-    """Of the ranks, for each figure."""
-    tensor = torch.tensor(seconds, dtype=torch.float64, device="cpu")
-    dist.all_reduce(tensor, dist.ReduceOp.MAX, group)
-    return tensor.tolist()
 
 
 def _check(ddp: DistributedDataParallel) -> None:
@@ -152,10 +164,6 @@ def _check(ddp: DistributedDataParallel) -> None:
     if ddp.process_group.size() < 2:
         raise ConfigError("[advise] there is one rank; start the probe on at least 2")
     for name, parameter in ddp.module.named_parameters():
-        if parameter.device.type != "cpu":
-            raise ConfigError(
-                f"[advise] layer '{name}' is on {parameter.device}; lgreco compresses CPU tensors"
-            )
         if parameter.requires_grad and parameter.dtype not in _DTYPES:
             raise ConfigError(
                 f"[advise] layer '{name}' is {parameter.dtype}; it must be one of "

@@ -56,13 +56,17 @@ def _print_predictions(advice: Advice) -> None:
     title = f"Predicted for {advice.ranks} ranks, {_network_text(advice.network)} ({source})"
     print_table(
         title,
-        ["level", "payload", "lost", "codec", "on the wire", "not hidden", "step", "speed"],
+        [
+            *("level", "payload", "lost", "codec", "staging"),
+            *("on the wire", "not hidden", "step", "speed"),
+        ],
         [
             [
                 p.level,
                 units.show_bytes(p.payload_bytes),
                 f"{100 * p.lost:.1f} %",
                 units.show_seconds(p.codec_s),
+                units.show_seconds(p.staging_s),
                 units.show_seconds(p.wire_s),
                 units.show_seconds(p.exposed_s),
                 units.show_seconds(p.step_s),
@@ -73,7 +77,8 @@ def _print_predictions(advice: Advice) -> None:
     )
     print(
         "lost: of one gradient; error feedback sends it later. codec: encode and decode of a rank, "
-        "one thread.\nstep: compute + codec + what of the wire the backward pass does not hide."
+        "one thread.\nstaging: sums inside the nodes, copies from accelerators and back.\n"
+        "step: compute + codec + staging + what of the wire the backward pass does not hide."
     )
 
 
