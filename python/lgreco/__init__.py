@@ -83,7 +83,7 @@ def __getattr__(name: str) -> object:
         module = importlib.import_module(_NEEDS_TORCH[name])
     except ImportError as error:
         raise ConfigError(
-            f"[lgreco] '{name}' needs PyTorch 2.13 and lgreco built with it: "
+            f"[lgreco] '{name}' needs PyTorch, and lgreco built with the same release of it: "
             f"pip install torch==2.13.0, then install lgreco again ({error})"
         ) from error
     return getattr(module, name)

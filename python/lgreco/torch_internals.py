@@ -76,7 +76,7 @@ class ShardedGroup:
 def sharded_groups(module: FSDPModule) -> list[ShardedGroup]:
     """Those of this module, without its children, that have a parameter to train."""
     described = []
-    for group in module._get_fsdp_state()._fsdp_param_groups:
+    for group in _groups_of(module):
         parameters = [p for p in group.fsdp_params if p.sharded_param.requires_grad]
         if not parameters:
             continue
@@ -104,7 +104,7 @@ def add_reduced(module: FSDPModule, identity: int, reduced: torch.Tensor) -> Non
     the parameters' gradients."""
     from torch.distributed.fsdp._fully_shard._fsdp_collectives import _get_gradient_divide_factors
 
-    (group,) = (g for g in module._get_fsdp_state()._fsdp_param_groups if id(g) == identity)
+    (group,) = (g for g in _groups_of(module) if id(g) == identity)
     _, divisor, _, _ = _get_gradient_divide_factors(
         group._reduce_scatter_process_group,
         None,
@@ -142,4 +142,11 @@ def has_gradient_hook(parameter: nn.Parameter) -> bool:
 
 def meshes_of(module: FSDPModule) -> int:
     """Over how many meshes the parameters of this module, without its children, are sharded."""
-    return len(module._get_fsdp_state()._fsdp_param_groups)
+    return len(_groups_of(module))
+
+
+def _groups_of(module: FSDPModule) -> list[Any]:
+    state: Any = module._get_fsdp_state()
+    if hasattr(state, "_fsdp_param_groups"):
+        return list(state._fsdp_param_groups)
+    return [] if state._fsdp_param_group is None else [state._fsdp_param_group]  # torch 2.9

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import torch
+
 
 def test_every_private_name_is_there(run_ranks):
     assert "functions reach PyTorch" in run_ranks(2, "torch_internals.py")
@@ -10,9 +12,10 @@ def test_every_private_name_is_there(run_ranks):
 
 def test_another_torch_than_that_of_the_build_is_said_at_once():
     program = (
-        "import torch; torch.__version__ = '2.14.1+cpu'; import lgreco\n"
+        "import torch; torch.__version__ = '1.99.0+cpu'; import lgreco\n"
         "try: lgreco.compress\n"
         "except lgreco.ConfigError as error: print(error)"
     )
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert "built with torch 2.13.0, and this is torch 2.14.1" in said.stdout, said
+    built_with = torch.__version__.split("+")[0]
+    assert f"built with torch {built_with}, and this is torch 1.99.0" in said.stdout, said

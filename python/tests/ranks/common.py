@@ -4,10 +4,12 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from inspect import signature
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 METHODS = ["dense", "cast:bf16", "quantize:4", "topk:0.02", "low_rank:2:min_ratio=1"]
 
@@ -26,6 +28,13 @@ def process_group() -> Iterator[tuple[int, int]]:
     dist.barrier()
     sys.stdout.flush()
     os._exit(0)
+
+
+# For DDP: forward passes send no buffers. The argument had another name before torch 2.13.
+_OF_DDP = signature(DistributedDataParallel).parameters
+BUFFERS_STAY = {
+    "forward_sync_buffers" if "forward_sync_buffers" in _OF_DDP else "broadcast_buffers": False
+}
 
 
 def small_model(seed: int = 0) -> nn.Module:

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 import torch
 import torch._dynamo  # DDP loads it in its first step; here it is loaded once for all ranks
 import torch.distributed as dist
-from common import batch, small_model
+from common import BUFFERS_STAY, batch, small_model
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
@@ -26,7 +26,7 @@ def train_until_an_error(
     store = dist.TCPStore("127.0.0.1", port, is_master=False)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=size)
     # Without buffers to synchronise, the gradients are the only communication.
-    ddp = DistributedDataParallel(small_model(), bucket_cap_mb=0.1, forward_sync_buffers=False)
+    ddp = DistributedDataParallel(small_model(), bucket_cap_mb=0.1, **BUFFERS_STAY)
     policy = lgreco.LGreCo(every=3, start=3, window=2)
     lgreco.compress(ddp, lgreco.method(method), policy, timeout=timeout, drift_check_every=2)
     optimizer = torch.optim.SGD(ddp.parameters(), lr=0.01)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
-from common import assert_same_on_all_ranks, batch, process_group, small_model
+from common import BUFFERS_STAY, assert_same_on_all_ranks, batch, process_group, small_model
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn import functional
@@ -66,9 +66,7 @@ class Fold:
     it communicates."""
 
     def __init__(self) -> None:
-        self.ddp = DistributedDataParallel(
-            small_model(), bucket_cap_mb=0.1, forward_sync_buffers=False
-        )
+        self.ddp = DistributedDataParallel(small_model(), bucket_cap_mb=0.1, **BUFFERS_STAY)
         self.compression = lgreco.compress(self.ddp, lgreco.PowerSGD(rank=2, min_ratio=1))
 
     def step(self, number: int) -> None:

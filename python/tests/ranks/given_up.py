@@ -8,7 +8,7 @@ import time
 
 import torch
 import torch.distributed as dist
-from common import batch, small_model
+from common import BUFFERS_STAY, batch, small_model
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
@@ -20,7 +20,7 @@ dist.init_process_group("gloo")
 torch.set_num_threads(1)
 rank = dist.get_rank()
 # Without buffers to synchronise, the gradients are the only communication.
-ddp = DistributedDataParallel(small_model(), bucket_cap_mb=0.1, forward_sync_buffers=False)
+ddp = DistributedDataParallel(small_model(), bucket_cap_mb=0.1, **BUFFERS_STAY)
 compression = lgreco.compress(ddp, lgreco.method(sys.argv[1]), timeout=TIMEOUT)
 
 

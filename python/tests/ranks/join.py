@@ -1,7 +1,14 @@
 """Uneven inputs: ranks that run out early shadow the others' collectives (torch's Join)."""
 
 import torch
-from common import METHODS, assert_same_on_all_ranks, batch, process_group, small_model
+from common import (
+    BUFFERS_STAY,
+    METHODS,
+    assert_same_on_all_ranks,
+    batch,
+    process_group,
+    small_model,
+)
 from torch.distributed.algorithms.join import Join
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
@@ -10,7 +17,7 @@ import lgreco
 
 with process_group() as (rank, size):
     for spelling in METHODS:
-        ddp = DistributedDataParallel(small_model(), bucket_cap_mb=0.1, forward_sync_buffers=False)
+        ddp = DistributedDataParallel(small_model(), bucket_cap_mb=0.1, **BUFFERS_STAY)
         compression = lgreco.compress(ddp, lgreco.method(spelling), drift_check_every=1)
         optimizer = torch.optim.SGD(ddp.parameters(), lr=0.05)
         with Join([ddp]):

@@ -6,7 +6,7 @@ import sys
 
 import torch
 import torch.distributed as dist
-from common import batch, small_model
+from common import BUFFERS_STAY, batch, small_model
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
@@ -15,7 +15,7 @@ import lgreco
 rank, size = int(sys.argv[1]), int(sys.argv[2])
 dist.init_process_group("gloo", init_method=f"file://{sys.argv[3]}", rank=rank, world_size=size)
 # Without buffers to synchronise, the gradients are the only communication.
-ddp = DistributedDataParallel(small_model(), bucket_cap_mb=0.1, forward_sync_buffers=False)
+ddp = DistributedDataParallel(small_model(), bucket_cap_mb=0.1, **BUFFERS_STAY)
 compression = lgreco.compress(ddp, lgreco.method(sys.argv[4]), timeout=20)
 optimizer = torch.optim.SGD(ddp.parameters(), lr=0.05)
 for step in range(6):
