@@ -251,7 +251,7 @@ class Entropy final : public CodedCompressor {
     const kernels::DeadZone zone = header.zone();
     kernels::RunLevelReader reader(header.table(), code, accumulator.size());
     const std::size_t first = kernels::first_stream(accumulator.size());
-    std::int16_t levels[2][kLevelBlock];
+    std::int16_t levels[2][kLevelBlock + kernels::kLevelPadding];
     bool possible = true;
     const auto add = [&](std::size_t at, std::span<const std::int16_t> block) {
       if (block.empty()) return;
@@ -267,7 +267,7 @@ class Entropy final : public CodedCompressor {
     for (std::size_t at = 0; at < first; at += kLevelBlock) {
       const auto block_at = [&](int stream, std::size_t begin, std::size_t end) {
         const std::size_t length = begin < end ? std::min(kLevelBlock, end - begin) : 0;
-        std::fill_n(levels[stream], length, std::int16_t{0});
+        std::fill_n(levels[stream], length + kernels::kLevelPadding, std::int16_t{0});
         return std::span(levels[stream]).first(length);
       };
       const auto first_block = block_at(0, at, first);

@@ -86,10 +86,23 @@ namespace {
 constexpr int kPeek = 12;
 constexpr std::uint32_t kQuickRunLimit = 1024;
 
+// Several tokens at once.
+constexpr int kSeveralPeek = 11;
+constexpr std::uint32_t kSeveralNumbers = 4;
+static_assert(kSeveralNumbers == kLevelPadding + 1);
+constexpr int kLookups = 4;  // for which 56 bits are enough
+static_assert(kLookups * kSeveralPeek <= 56);
+// No lookup from so far before the end of a stream reads its last token.
+constexpr std::size_t kEndMargin = kQuickRunLimit + 2 * kSeveralNumbers;
+
 }  // namespace
 
-// What kPeek bits begin with: level (16), run (10), number of bits (6); zero: take the slow way.
 struct RunLevelEntries {
+  // What kSeveralPeek bits begin with: a run, then numbers as Stream::levels has them.
+  std::uint64_t several_levels[1 << kSeveralPeek];
+  std::uint32_t several[1 << kSeveralPeek];  // run (16), how many numbers (8), bits (8)
+  // What kPeek bits begin with: level (16), run (10), number of bits (6).
+  // Zero in either: take the slower way.
   std::uint32_t quick[1 << kPeek];
   std::uint16_t symbols[1 << kLongest];  // symbol (12), length of its word (4)
 
@@ -103,9 +116,26 @@ struct RunLevelEntries {
       }
     }
     for (std::uint32_t i = 0; i < 1u << kPeek; ++i) quick[i] = quick_of(i);
+    for (std::uint32_t i = 0; i < 1u << kSeveralPeek; ++i) find_several(i);
   }
 
  private:
+  void find_several(std::uint32_t index) {
+    std::uint64_t levels = 0;
+    std::uint32_t first_run = 0, numbers = 0, bits = 0;
+    while (true) {
+      const std::uint32_t entry = quick[index >> bits];
+      const std::uint32_t run = entry >> 6 & (kQuickRunLimit - 1), length = entry & 63;
+      if (entry == 0 || bits + length > kSeveralPeek) break;
+      if (numbers > 0 && numbers + run >= kSeveralNumbers) break;
+      numbers == 0 ? first_run = run : numbers += run;
+      levels |= std::uint64_t{entry >> 16} << (16 * numbers++);
+      bits += length;
+    }
+    several_levels[index] = levels;
+    several[index] = first_run << 16 | numbers << 8 | bits;
+  }
+
   std::uint32_t quick_of(std::uint32_t bits) const {
     const unsigned symbol = symbols[bits & ((1u << kLongest) - 1)] >> 4;
     const unsigned length = symbols[bits & ((1u << kLongest) - 1)] & 15;
@@ -321,20 +351,41 @@ HWY_INLINE void RunLevelReader::refill(Stream& stream) const {
   stream.bits |= 56;
 }
 
-template <bool kBackward, bool kInside>
+HWY_INLINE void RunLevelReader::store(const Stream& stream, std::int16_t* block) {
+  std::memcpy(block + stream.next, &stream.levels, sizeof stream.levels);
+}
+
+// REQUIRES: kSeveralPeek bits.
+template <bool kBackward>
 HWY_INLINE void RunLevelReader::advance(Stream& stream) const {
-  refill<kBackward, kInside>(stream);
-  const std::uint32_t entry = entries_.quick[stream.word & ((1u << kPeek) - 1)];
+  const std::size_t index = stream.word & ((1u << kSeveralPeek) - 1);
+  const std::uint32_t entry = entries_.several[index];
   if (HWY_UNLIKELY(entry == 0)) {
     Stream slow = stream;  // its address would keep the other one in memory
-    advance_slowly<kBackward>(slow);
+    advance_by_one<kBackward>(slow);
     stream = slow;
     return;
   }
   stream.word >>= entry & 63;
   stream.bits -= static_cast<int>(entry & 63);
-  stream.next += 1 + (entry >> 6 & (kQuickRunLimit - 1));
-  stream.level = static_cast<std::int16_t>(entry >> 16);
+  stream.next += stream.numbers + (entry >> 16);
+  stream.numbers = entry >> 8 & 7;
+  stream.levels = entries_.several_levels[index];
+}
+
+template <bool kBackward>
+HWY_NOINLINE void RunLevelReader::advance_by_one(Stream& stream) const {
+  refill<kBackward, false>(stream);
+  const std::uint32_t entry = entries_.quick[stream.word & ((1u << kPeek) - 1)];
+  if (entry == 0) {
+    advance_slowly<kBackward>(stream);
+  } else {
+    stream.word >>= entry & 63;
+    stream.bits -= static_cast<int>(entry & 63);
+    stream.next += stream.numbers + (entry >> 6 & (kQuickRunLimit - 1));
+    stream.levels = entry >> 16;
+  }
+  stream.numbers = 1;
 }
 
 template <bool kBackward>
@@ -359,44 +410,58 @@ HWY_NOINLINE void RunLevelReader::advance_slowly(Stream& stream) const {
   const std::uint32_t magnitude = levels.first + take(levels.extra_bits);
   const bool negative = take(1) != 0;
   stream.impossible |= magnitude >= static_cast<std::uint32_t>(kLargestLevel);
-  stream.next += std::uint64_t{run} + 1;
+  stream.next += std::uint64_t{run} + stream.numbers;
   const auto level = static_cast<std::int32_t>(magnitude & 0x7FFF) + 1;
-  stream.level = negative ? -level : level;
+  stream.levels = static_cast<std::uint16_t>(negative ? -level : level);
 }
 
 RunLevelReader::RunLevelReader(int table, std::span<const std::byte> in, std::size_t count)
     : entries_(table_at<RunLevelEntries>(table)), in_(in) {
-  const std::size_t first = first_stream(count);
-  if (first > 0) advance<false, false>(first_);
-  if (count > first) advance<true, false>(second_);
-  first_.next -= first > 0 ? 1 : 0;
-  second_.next -= count > first ? 1 : 0;
+  first_.left = first_stream(count);
+  second_.left = count - first_.left;
+  first_.numbers = second_.numbers = 0;
+  if (first_.left > 0) advance_by_one<false>(first_);
+  if (second_.left > 0) advance_by_one<true>(second_);
+}
+
+// Token by token, and in any case.
+template <bool kBackward>
+void RunLevelReader::finish_block(Stream& stream, std::span<std::int16_t> block) const {
+  for (; stream.next < block.size(); advance_by_one<kBackward>(stream)) {
+    store(stream, block.data());
+  }
+  stream.next -= block.size();
+  stream.left -= block.size();
+  std::memcpy(&stream.beyond, block.data() + block.size(), kLevelPadding * sizeof block[0]);
 }
 
 void RunLevelReader::read(std::span<std::int16_t> first, std::span<std::int16_t> second) {
   Stream a = first_, b = second_;
+  std::memcpy(first.data(), &a.beyond, kLevelPadding * sizeof first[0]);
+  std::memcpy(second.data(), &b.beyond, kLevelPadding * sizeof second[0]);
   const std::size_t inside = in_.size() < 8 ? 0 : in_.size() - 7;  // where offsets are
-  while (a.next < first.size() && b.next < second.size() && a.offset < inside &&
-         b.offset < inside) {
-    first[a.next] = static_cast<std::int16_t>(a.level);
-    second[b.next] = static_cast<std::int16_t>(b.level);
-    advance<false, true>(a);
-    advance<true, true>(b);
+  const auto many = [](const Stream& stream, std::size_t length) {
+    return std::min(length, stream.left > kEndMargin ? stream.left - kEndMargin : 0);
+  };
+  const std::size_t a_end = many(a, first.size()), b_end = many(b, second.size());
+  while (a.next < a_end && b.next < b_end && a.offset < inside && b.offset < inside) {
+    refill<false, true>(a);
+    refill<true, true>(b);
+    for (int i = 0; i < kLookups && a.next < a_end && b.next < b_end; ++i) {
+      store(a, first.data());
+      store(b, second.data());
+      advance<false>(a);
+      advance<true>(b);
+    }
   }
-  for (; a.next < first.size(); advance<false, false>(a)) {
-    first[a.next] = static_cast<std::int16_t>(a.level);
-  }
-  for (; b.next < second.size(); advance<true, false>(b)) {
-    second[b.next] = static_cast<std::int16_t>(b.level);
-  }
-  a.next -= first.size();
-  b.next -= second.size();
+  finish_block<false>(a, first);
+  finish_block<true>(b, second);
   first_ = a;
   second_ = b;
 }
 
 bool RunLevelReader::is_well_formed() const {
-  const auto is_end = [](const Stream& s) { return s.next == 0 && s.level == 1 && !s.impossible; };
+  const auto is_end = [](const Stream& s) { return s.next == 0 && s.levels == 1 && !s.impossible; };
   if (!is_end(first_) || !is_end(second_)) return false;
   const auto bits_of = [](const Stream& s) {
     return 8 * s.offset - static_cast<std::size_t>(s.bits);
