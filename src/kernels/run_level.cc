@@ -203,6 +203,8 @@ RunLevelWriter::RunLevelWriter(int table, std::span<std::byte> out)
       limit_(out.data() + out.size()),
       begin_(out.data()) {}
 
+constexpr unsigned kMostBits = 56;  // that may be appended at once
+
 // Leaves fewer than 8 bits.
 template <bool kBackward>
 HWY_INLINE void RunLevelWriter::flush(Stream& stream) {
@@ -265,31 +267,42 @@ HWY_NOINLINE void RunLevelWriter::put_slowly(std::uint32_t run, std::int32_t lev
 
 template <bool kBackward>
 void RunLevelWriter::put_tokens(std::span<const std::uint32_t> tokens) {
-  std::uint32_t words[kLevelBlock];
-  quick_words(tokens.data(), tokens.size(), words_.quick, words);
-  const auto place = [&](std::size_t i) { return before_ + (tokens[i] >> 16); };
-  const auto run = [&](std::size_t i) {
-    return static_cast<std::uint32_t>(place(i) - (i == 0 ? next_ : place(i - 1) + 1));
-  };
-  const auto level = [&](std::size_t i) {
-    return std::int32_t{static_cast<std::int16_t>(tokens[i])};
-  };
-  words[0] = quick_word(run(0), level(0), words_.quick);
+  std::uint64_t pairs[kLevelBlock / 2];
+  quick_pairs(tokens.data(), tokens.size(), words_.quick, pairs);
   Stream stream = stream_;
-  for (std::size_t i = 0; i < tokens.size(); ++i) {
-    const std::uint32_t word = words[i];
-    if (HWY_UNLIKELY(word == 0)) {
-      Stream slow = stream;  // its address would keep the other one in memory
-      put_slowly<kBackward>(run(i), level(i), slow);
-      stream = slow;
+  const auto put_one = [&](std::uint32_t run, std::uint32_t token) {
+    const std::int32_t level = static_cast<std::int16_t>(token);
+    const std::uint32_t word = quick_word(run, level, words_.quick);
+    Stream slow = stream;  // its address would keep the other one in memory
+    if (word == 0) {
+      put_slowly<kBackward>(run, level, slow);
+    } else {
+      slow.word |= std::uint64_t{word >> 8} << slow.bits;
+      slow.bits += word & 0xFF;
+      flush<kBackward>(slow);
+    }
+    stream = slow;
+  };
+  const auto put_from_to = [&](std::size_t i, std::size_t end) {
+    for (; i < end; ++i) put_one((tokens[i] >> 16) - (tokens[i - 1] >> 16) - 1, tokens[i]);
+  };
+  put_one(static_cast<std::uint32_t>(before_ + (tokens[0] >> 16) - next_), tokens[0]);
+  std::size_t i = 1;
+  for (; i + 4 <= tokens.size(); i += 4) {
+    const std::uint64_t first = pairs[i / 2], second = pairs[i / 2 + 1];
+    const auto first_bits = static_cast<unsigned>(first & 0xFF);
+    const unsigned bits = first_bits + static_cast<unsigned>(second & 0xFF);
+    if (HWY_UNLIKELY(first == 0 || second == 0 || bits > kMostBits)) {
+      put_from_to(i, i + 4);
       continue;
     }
-    stream.word |= std::uint64_t{word >> 8} << stream.bits;
-    stream.bits += word & 0xFF;
+    stream.word |= (first >> 8 | second >> 8 << first_bits) << stream.bits;
+    stream.bits += bits;
     flush<kBackward>(stream);  // always: when it is time could not be foreseen
   }
+  put_from_to(i, tokens.size());
   stream_ = stream;
-  next_ = place(tokens.size() - 1) + 1;
+  next_ = before_ + (tokens.back() >> 16) + 1;
 }
 
 void RunLevelWriter::put(std::span<const std::uint32_t> tokens, std::size_t length) {

@@ -11,13 +11,16 @@ HWY_BEFORE_NAMESPACE();
 namespace lgreco::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-void Words(const std::uint32_t* tokens, std::size_t count, const QuickWords& quick,
-           std::uint32_t* words) {
+void Pairs(const std::uint32_t* tokens, std::size_t count, const QuickWords& quick,
+           std::uint64_t* pairs) {
+  std::size_t i = 1;
+#if HWY_TARGET != HWY_SCALAR  // which has no wider lanes
   const hn::ScalableTag<std::uint32_t> d;
   const hn::RebindToSigned<decltype(d)> di;
+  const hn::RepartitionToWide<decltype(d)> wide;
   const auto one = hn::Set(di, 1);
   const auto none = hn::Set(di, kQuickRuns * kQuickMagnitudes);
-  std::size_t i = 1;
+  const auto low_half = hn::Set(wide, 0xFFFFFFFFu), low_byte = hn::Set(wide, 0xFFu);
   for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) {
     const auto token = hn::LoadU(d, tokens + i);
     const auto before = hn::LoadU(d, tokens + i - 1);
@@ -32,12 +35,26 @@ void Words(const std::uint32_t* tokens, std::size_t count, const QuickWords& qui
     const auto length = hn::And(entry, hn::Set(d, 0xFFu));
     const auto negative = hn::ShiftRight<31>(hn::BitCast(d, level));
     const auto sign = hn::Shl(hn::ShiftLeft<8>(negative), length);
-    const auto word = hn::Add(hn::Or(entry, sign), hn::Set(d, 1u));
-    hn::StoreU(hn::IfThenZeroElse(hn::Eq(entry, hn::Zero(d)), word), d, words + i);
+    const auto sum = hn::Add(hn::Or(entry, sign), hn::Set(d, 1u));
+    const auto words = hn::BitCast(wide, hn::IfThenZeroElse(hn::Eq(entry, hn::Zero(d)), sum));
+    const auto first = hn::And(words, low_half), second = hn::ShiftRight<32>(words);
+    const auto first_length = hn::And(first, low_byte);
+    const auto bits =
+        hn::Or(hn::AndNot(low_byte, first), hn::Shl(hn::AndNot(low_byte, second), first_length));
+    const auto pair = hn::Or(bits, hn::Add(first_length, hn::And(second, low_byte)));
+    const auto lacks = hn::Or(hn::Eq(first, hn::Zero(wide)), hn::Eq(second, hn::Zero(wide)));
+    hn::StoreU(hn::IfThenZeroElse(lacks, pair), wide, pairs + i / 2);
   }
-  for (; i < count; ++i) {
-    const std::uint32_t run = (tokens[i] >> 16) - (tokens[i - 1] >> 16) - 1;
-    words[i] = quick_word(run, static_cast<std::int16_t>(tokens[i]), quick);
+#endif
+  for (; i + 2 <= count; i += 2) {
+    const auto word = [&](std::size_t at) {
+      const std::uint32_t run = (tokens[at] >> 16) - (tokens[at - 1] >> 16) - 1;
+      return std::uint64_t{quick_word(run, static_cast<std::int16_t>(tokens[at]), quick)};
+    };
+    const std::uint64_t first = word(i), second = word(i + 1);
+    const std::uint64_t bits = (first >> 8) | (second >> 8) << (first & 0xFF);
+    const bool lacks = first == 0 || second == 0;
+    pairs[i / 2] = lacks ? 0 : bits << 8 | ((first & 0xFF) + (second & 0xFF));
   }
 }
 
@@ -47,11 +64,11 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace lgreco::kernels {
 
-HWY_EXPORT(Words);
+HWY_EXPORT(Pairs);
 
-void quick_words(const std::uint32_t* tokens, std::size_t count, const QuickWords& quick,
-                 std::uint32_t* words) {
-  HWY_DYNAMIC_DISPATCH(Words)(tokens, count, quick, words);
+void quick_pairs(const std::uint32_t* tokens, std::size_t count, const QuickWords& quick,
+                 std::uint64_t* pairs) {
+  HWY_DYNAMIC_DISPATCH(Pairs)(tokens, count, quick, pairs);
 }
 
 }  // namespace lgreco::kernels

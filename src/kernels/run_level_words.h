@@ -14,12 +14,13 @@ constexpr std::uint32_t kQuickRuns = 64, kQuickMagnitudes = 16;
 /// their number; zero where there is no such word, as in the last entry.
 using QuickWords = std::uint32_t[kQuickRuns * kQuickMagnitudes + 1];
 
-/// The same with the sign, for each token but the first, whose run the caller knows; zero where the
-/// table has none. `words` has an entry for each token, of which the first is not written.
-void quick_words(const std::uint32_t* tokens, std::size_t count, const QuickWords& quick,
-                 std::uint32_t* words);
+/// The words of tokens 1 and 2, of 3 and 4, and so on, one behind the other: bits (from bit 8 on)
+/// and their number, signs included; zero where the table lacks one of them. `pairs` has
+/// (count - 1) / 2 entries. REQUIRES: count > 0.
+void quick_pairs(const std::uint32_t* tokens, std::size_t count, const QuickWords& quick,
+                 std::uint64_t* pairs);
 
-/// The word of one token.
+/// The word of one token likewise.
 inline std::uint32_t quick_word(std::uint32_t run, std::int32_t level, const QuickWords& quick) {
   const auto magnitude = static_cast<std::uint32_t>(level < 0 ? -level : level) - 1;
   if (run >= kQuickRuns || magnitude >= kQuickMagnitudes) return 0;
