@@ -35,6 +35,20 @@ struct Sent {
 struct Written {
   double bits = 0;
   bool sends = false;  // some value is not zero
+  bool finite = true;
+};
+
+// What is encoded: values + addend, unless there is none. Whoever first walks all of them writes
+// the sums, which are the values from then on.
+struct Sums {
+  std::span<const float> values;
+  const float* addend = nullptr;
+  float* sums = nullptr;
+
+  void are_written() {
+    addend = nullptr;
+    sums = nullptr;
+  }
 };
 
 class Entropy final : public CodedCompressor {
@@ -47,9 +61,8 @@ class Entropy final : public CodedCompressor {
 
   bool encode(std::span<const float> values, const RandomKey&, std::size_t,
               std::span<std::byte> payload) const override {
-    if (values.empty()) return true;
     Sent sent;
-    return write(values, nullptr, nullptr, payload, sent);
+    return values.empty() || write({.values = values}, payload, sent);
   }
 
   bool encode_keep_loss(std::span<float> values, std::span<const float> residual, const RandomKey&,
@@ -57,7 +70,7 @@ class Entropy final : public CodedCompressor {
     if (values.empty()) return true;
     Sent sent;
     const float* addend = residual.empty() ? nullptr : residual.data();
-    if (!write(values, addend, values.data(), payload, sent)) return false;
+    if (!write({values, addend, values.data()}, payload, sent)) return false;
     if (sent.end > 0) kernels::keep_loss(values.data(), sent.end, sent.choice.zone());
     return true;
   }
@@ -90,26 +103,24 @@ class Entropy final : public CodedCompressor {
   }
 
  private:
-  // Of values + addend, which go to `sums`; see kernels::add_and_count.
-  bool write(std::span<const float> values, const float* addend, float* sums,
-             std::span<std::byte> payload, Sent& sent) const {
+  bool write(Sums sums, std::span<std::byte> payload, Sent& sent) const {
     std::uint32_t histogram[kernels::kMagnitudeBins] = {};
-    kernels::add_and_count(values.data(), addend, values.size(), sums, histogram);
+    kernels::count_magnitudes(sums.values.data(), sums.addend, sums.values.size(), histogram);
     const auto infinite = std::span(histogram).subspan(kernels::kFirstInfiniteBin);
     if (std::any_of(infinite.begin(), infinite.end(), [](std::uint32_t n) { return n > 0; })) {
       return false;
     }
-    const EntropyStep step({histogram, kernels::kFirstInfiniteBin}, values.size());
+    const EntropyStep step({histogram, kernels::kFirstInfiniteBin}, sums.values.size());
     const auto code = payload.subspan(sizeof(EntropyHeader));
-    sent = fill(step, values, code);
+    sent = fill(step, sums, code);
     std::memcpy(payload.data(), &sent.choice.header, sizeof sent.choice.header);
     return true;
   }
 
   // What is expected of a step is nearly what its code takes, unless the values are not like the
   // independent ones that tables are made for, or so much alike that a step sends many or none.
-  Sent fill(const EntropyStep& step, std::span<const float> values,
-            std::span<std::byte> code) const {
+  Sent fill(const EntropyStep& step, Sums& sums, std::span<std::byte> code) const {
+    const std::span values = sums.values;
     const double capacity = 8 * static_cast<double>(code.size());
     const double much = capacity / 16;
     std::uint32_t too_fine = step.finest() - 1, fits = step.coarsest();
@@ -121,7 +132,7 @@ class Entropy final : public CodedCompressor {
     for (int tries = 0; tries < kTries && fits - too_fine > 1; ++tries) {
       if (next <= too_fine || next >= fits) next = (too_fine + fits) / 2;
       const EntropyChoice choice = step.at(rate_, next);
-      const Written here = write_levels(values, choice, code);
+      const Written here = write_levels(sums, choice, code);
       if (!here.sends) {
         fits = next;
       } else if (here.bits > capacity) {
@@ -145,17 +156,22 @@ class Entropy final : public CodedCompressor {
         return {finer, end};
       }
     }
-    write_levels(values, best, code);
+    write_levels(sums, best, code);
     return {best, best.header.bits == 0 ? 0 : values.size()};
   }
 
   // `code` is as it should be if it has that many bits.
-  static Written write_levels(std::span<const float> values, const EntropyChoice& choice,
-                              std::span<std::byte> code) {
+  static Written write_levels(Sums& sums, const EntropyChoice& choice, std::span<std::byte> code) {
+    const std::span values = sums.values;
     if (choice.header.bits == 0) {
+      if (sums.addend != nullptr) {
+        kernels::add(values.data(), sums.addend, values.size(), sums.sums);
+        sums.are_written();
+      }
       std::fill(code.begin(), code.end(), std::byte{0});
       return {};
     }
+    const bool adds = sums.addend != nullptr;
     const kernels::DeadZone zone = choice.zone();
     const std::size_t raw_bytes = kernels::packed_bytes(values.size(), zone.raw_bits);
     kernels::RunLevelWriter writer(choice.header.table(), code.subspan(raw_bytes));
@@ -166,7 +182,10 @@ class Entropy final : public CodedCompressor {
     for (std::size_t at = 0; at < values.size(); at += kLevelBlock) {
       if (at == first) writer.finish_stream();
       const std::size_t length = std::min(kLevelBlock, values.size() - at);
-      const std::size_t found = kernels::tokens_of(values.data() + at, length, zone, tokens, raw);
+      const std::size_t found =
+          kernels::add_and_find_tokens(values.data() + at, adds ? sums.addend + at : nullptr,
+                                       length, adds ? sums.sums + at : nullptr, zone, tokens, raw);
+      if (found == kernels::kNotFinite) return {.finite = false};
       sends |= found > 0;
       if (zone.raw_bits > 0) {
         const std::uint8_t zero = 1 << (zone.raw_bits - 1);
@@ -179,6 +198,7 @@ class Entropy final : public CodedCompressor {
     }
     if (values.size() == first) writer.finish_stream();
     writer.finish_stream();
+    sums.are_written();
     return {8 * static_cast<double>(raw_bytes + writer.used() + writer.excess()), sends};
   }
 
