@@ -25,6 +25,7 @@ namespace {
 using kernels::kLevelBlock;
 
 constexpr int kTries = 15, kGuesses = 3;
+constexpr std::size_t kLeastSample = 1 << 19;
 
 // What a payload says: the levels of the first `end` values. The others are zeros.
 struct Sent {
@@ -104,17 +105,51 @@ class Entropy final : public CodedCompressor {
 
  private:
   bool write(Sums sums, std::span<std::byte> payload, Sent& sent) const {
-    std::uint32_t histogram[kernels::kMagnitudeBins] = {};
-    kernels::count_magnitudes(sums.values.data(), sums.addend, sums.values.size(), histogram);
-    const auto infinite = std::span(histogram).subspan(kernels::kFirstInfiniteBin);
-    if (std::any_of(infinite.begin(), infinite.end(), [](std::uint32_t n) { return n > 0; })) {
-      return false;
-    }
-    const EntropyStep step({histogram, kernels::kFirstInfiniteBin}, sums.values.size());
     const auto code = payload.subspan(sizeof(EntropyHeader));
-    sent = fill(step, sums, code);
+    const std::size_t count = sums.values.size();
+    bool finite = true;
+    if (!write_by_sample(sums, code, sent, finite)) {
+      std::uint32_t histogram[kernels::kMagnitudeBins] = {};
+      if (finite) kernels::count_magnitudes(sums.values.data(), sums.addend, count, histogram);
+      const auto infinite = std::span(histogram).subspan(kernels::kFirstInfiniteBin);
+      finite &= std::all_of(infinite.begin(), infinite.end(), [](auto n) { return n == 0; });
+      if (!finite) return false;
+      sent = fill(EntropyStep({histogram, kernels::kFirstInfiniteBin}, count), sums, code);
+    }
     std::memcpy(payload.data(), &sent.choice.header, sizeof sent.choice.header);
     return true;
+  }
+
+  // Of very many values a sample can tell which step fits. False where it does not, or a sum is not
+  // finite.
+  bool write_by_sample(Sums& sums, std::span<std::byte> code, Sent& sent, bool& finite) const {
+    const std::size_t count = sums.values.size();
+    // Primes, lest the sample be of a few columns of a matrix.
+    const std::size_t stride = count < 3 * kLeastSample    ? 1
+                               : count < 7 * kLeastSample  ? 3
+                               : count < 17 * kLeastSample ? 7
+                                                           : 17;
+    if (stride == 1) return false;
+    std::uint32_t histogram[kernels::kMagnitudeBins] = {};
+    const std::size_t sampled =
+        kernels::count_magnitudes(sums.values.data(), sums.addend, count, histogram, stride);
+    const EntropyStep step({histogram, kernels::kFirstInfiniteBin}, sampled, count);
+    const double wanted = step.capacity_of(rate_);
+    const EntropyChoice choice = step.at(rate_, step.choose(rate_, wanted));
+    if (step.has_ties() || step.has_ties_at(choice)) return false;
+    const Written written = write_levels(sums, choice, code);
+    finite = written.finite;
+    sent = {choice, count};
+    return finite && written.sends && fills(written, choice, wanted, code);
+  }
+
+  // As well as can be, also where the next finer step would send much more.
+  static bool fills(const Written& written, const EntropyChoice& choice, double wanted,
+                    std::span<const std::byte> code) {
+    const double capacity = 8 * static_cast<double>(code.size()), much = capacity / 16;
+    const double little = std::min(much, capacity - 0.98 * wanted);
+    const double spare = capacity - written.bits;
+    return spare >= 0 && spare <= (written.bits >= 0.98 * choice.bits ? much : little);
   }
 
   // What is expected of a step is nearly what its code takes, unless the values are not like the
@@ -127,7 +162,7 @@ class Entropy final : public CodedCompressor {
     EntropyChoice best;  // with `fits`, if that sends anything, and what it takes
     double used = 0;
     double wanted = step.capacity_of(rate_);
-    const double little = std::min(much, capacity - 0.98 * wanted);
+    const double first_wanted = wanted;
     std::uint32_t next = step.choose(rate_, wanted);
     for (int tries = 0; tries < kTries && fits - too_fine > 1; ++tries) {
       if (next <= too_fine || next >= fits) next = (too_fine + fits) / 2;
@@ -141,9 +176,7 @@ class Entropy final : public CodedCompressor {
         fits = next;
         best = choice;
         used = here.bits;
-        // As good as can be, also where the next finer step would send much more.
-        const double spare = here.bits >= 0.98 * choice.bits ? much : little;
-        if (capacity - used <= spare) return {best, values.size()};
+        if (fills(here, choice, first_wanted, code)) return {best, values.size()};
       }
       wanted *= 0.999 * capacity / std::max(here.bits, 1.0);
       next = tries < kGuesses ? step.choose(rate_, wanted) : 0;

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 
+#include "hwy/cache_control.h"
 #include "src/kernels/scalar.h"
 #include "src/kernels/simd.h"
 
@@ -19,6 +20,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 using Floats = hn::ScalableTag<float>;
 using Whole = hn::RebindToSigned<Floats>;
 
+constexpr std::size_t kAhead = 512;  // values, also of the next block; none is read too early
 constexpr std::uint32_t kMagnitudeMask = 0x7FFFFFFF, kInfinity = 0x7F800000;
 
 void Bins(const float* values, const float* addend, std::size_t count, std::uint32_t* bins) {
@@ -86,8 +88,10 @@ std::size_t Tokens(const float* values, const float* addend, std::size_t count, 
   auto largest = hn::Zero(du);
   std::size_t written = 0, i = 0;
   for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) {
+    hwy::Prefetch(values + i + kAhead);
     auto value = hn::LoadU(d, values + i);
     if constexpr (kAdds) {
+      hwy::Prefetch(addend + i + kAhead);
       value = hn::Add(value, hn::LoadU(d, addend + i));
       hn::StoreU(value, d, sums + i);
     }
@@ -136,6 +140,7 @@ void KeepLoss(float* values, std::size_t count, const DeadZone& zone) {
   const Floats d;
   std::size_t i = 0;
   for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) {
+    hwy::Prefetch(values + i + kAhead);
     const auto value = hn::LoadU(d, values + i);
     const auto magnitude = lanes.MagnitudeOf(value);
     const auto sent = hn::CopySign(lanes.ValueOf(magnitude), value);
@@ -186,23 +191,32 @@ HWY_EXPORT(AddAndFindTokens);
 HWY_EXPORT(KeepLoss);
 HWY_EXPORT(AddLevels);
 
-void count_magnitudes(const float* values, const float* addend, std::size_t count,
-                      std::uint32_t* histogram) {
-  constexpr std::size_t kBlock = 1024;
+std::size_t count_magnitudes(const float* values, const float* addend, std::size_t count,
+                             std::uint32_t* histogram, std::size_t stride) {
+  constexpr std::size_t kBlock = 16 * kSampleRun;
   std::uint32_t bins[kBlock];
   std::uint32_t odd[kMagnitudeBins] = {};  // two counts of a bin do not wait for each other
-  for (std::size_t at = 0; at < count; at += kBlock) {
-    const std::size_t length = std::min(kBlock, count - at);
-    HWY_DYNAMIC_DISPATCH(Bins)
-    (values + at, addend == nullptr ? nullptr : addend + at, length, bins);
+  const std::size_t run = stride == 1 ? kBlock : kSampleRun;
+  const std::size_t end = stride == 1 ? count : count / kSampleRun * kSampleRun;
+  std::size_t counted = 0;
+  for (std::size_t at = 0; at < end;) {
+    std::size_t found = 0;
+    for (; found < kBlock && at < end; at += stride * run) {
+      const std::size_t length = std::min(run, end - at);
+      HWY_DYNAMIC_DISPATCH(Bins)
+      (values + at, addend == nullptr ? nullptr : addend + at, length, bins + found);
+      found += length;
+    }
     std::size_t i = 0;
-    for (; i + 2 <= length; i += 2) {
+    for (; i + 2 <= found; i += 2) {
       ++histogram[bins[i]];
       ++odd[bins[i + 1]];
     }
-    if (i < length) ++histogram[bins[i]];
+    if (i < found) ++histogram[bins[i]];
+    counted += found;
   }
   for (std::size_t bin = 0; bin < kMagnitudeBins; ++bin) histogram[bin] += odd[bin];
+  return counted;
 }
 
 std::size_t add_and_find_tokens(const float* values, const float* addend, std::size_t count,

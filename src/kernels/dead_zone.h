@@ -15,10 +15,12 @@ constexpr std::size_t kMagnitudeBins = std::size_t{1} << (31 - kMagnitudeShift);
 constexpr std::size_t kFirstInfiniteBin = std::size_t{0x7F800000} >> kMagnitudeShift;
 
 /// Counts the magnitudes of values + addend (nullptr: of the values) into `histogram`, which has
-/// kMagnitudeBins counts. What is not finite is counted from kFirstInfiniteBin on. REQUIRES: count
-/// < 2^32.
-void count_magnitudes(const float* values, const float* addend, std::size_t count,
-                      std::uint32_t* histogram);
+/// kMagnitudeBins counts. What is not finite is counted from kFirstInfiniteBin on. With a stride
+/// above 1, only every stride-th whole run of kSampleRun of them is. Returns how many are counted.
+/// REQUIRES: count < 2^32.
+constexpr std::size_t kSampleRun = 64;
+std::size_t count_magnitudes(const float* values, const float* addend, std::size_t count,
+                             std::uint32_t* histogram, std::size_t stride = 1);
 
 /// A value x becomes q = floor(min(|x| * scale * inverse + rounding, limit)), with the sign of x.
 /// It stands for sign(q) * step * (|q| + first) where |q| is 1, (|q| + other) where it is larger,

@@ -910,9 +910,13 @@ TEST_P(KernelsTest, CountMagnitudes) {
     if (count > 7) b[7] = -INFINITY;
     for (const float* addend : std::initializer_list<const float*>{nullptr, b.data()}) {
       std::vector<std::uint32_t> histogram(kMagnitudeBins), expected(kMagnitudeBins);
-      count_magnitudes(a.data(), addend, count, histogram.data());
-      scalar::count_magnitudes(a.data(), addend, count, expected.data());
-      EXPECT_EQ(histogram, expected);
+      for (std::size_t stride : {2u, 7u, 1u}) {
+        std::fill(histogram.begin(), histogram.end(), 0u);
+        std::fill(expected.begin(), expected.end(), 0u);
+        EXPECT_EQ(count_magnitudes(a.data(), addend, count, histogram.data(), stride),
+                  scalar::count_magnitudes(a.data(), addend, count, expected.data(), stride));
+        EXPECT_EQ(histogram, expected);
+      }
       EXPECT_EQ(std::accumulate(histogram.begin() + kFirstInfiniteBin, histogram.end(), 0u),
                 (count > 3 ? 1u : 0u) + (addend != nullptr && count > 7 ? 1u : 0u));
     }

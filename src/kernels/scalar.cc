@@ -401,12 +401,17 @@ std::int32_t joined(std::int32_t level, const std::uint8_t* raw, const DeadZone&
   return level * (1 << zone.raw_bits) + *raw - half_of(zone);
 }
 
-void count_magnitudes(const float* values, const float* addend, std::size_t count,
-                      std::uint32_t* histogram) {
+std::size_t count_magnitudes(const float* values, const float* addend, std::size_t count,
+                             std::uint32_t* histogram, std::size_t stride) {
+  std::size_t counted = 0;
   for (std::size_t i = 0; i < count; ++i) {
+    const std::size_t run = i / kSampleRun;
+    if (stride > 1 && (run % stride != 0 || run == count / kSampleRun)) continue;
     const float value = addend == nullptr ? values[i] : values[i] + addend[i];
     ++histogram[(std::bit_cast<std::uint32_t>(value) & 0x7FFFFFFFu) >> kMagnitudeShift];
+    ++counted;
   }
+  return counted;
 }
 
 std::size_t add_and_find_tokens(const float* values, const float* addend, std::size_t count,

@@ -81,8 +81,8 @@ std::int32_t joined(std::int32_t level, const std::uint8_t* raw, const DeadZone&
 /// What a magnitude stands for.
 float value_of(float magnitude, const DeadZone& zone);
 float sent_of(float value, const DeadZone& zone);
-void count_magnitudes(const float* values, const float* addend, std::size_t count,
-                      std::uint32_t* histogram);
+std::size_t count_magnitudes(const float* values, const float* addend, std::size_t count,
+                             std::uint32_t* histogram, std::size_t stride = 1);
 std::size_t add_and_find_tokens(const float* values, const float* addend, std::size_t count,
                                 float* sums, const DeadZone& zone, std::uint32_t* tokens,
                                 std::uint8_t* raw);
