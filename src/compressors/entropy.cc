@@ -24,7 +24,7 @@ namespace {
 
 using kernels::kLevelBlock;
 
-constexpr int kTries = 15, kGuesses = 3;
+constexpr int kTries = 15, kGuesses = 3, kSampleTries = 3;
 constexpr std::size_t kLeastSample = 1 << 19;
 
 // What a payload says: the levels of the first `end` values. The others are zeros.
@@ -134,19 +134,31 @@ class Entropy final : public CodedCompressor {
     const std::size_t sampled =
         kernels::count_magnitudes(sums.values.data(), sums.addend, count, histogram, stride);
     const EntropyStep step({histogram, kernels::kFirstInfiniteBin}, sampled, count);
-    const double wanted = step.capacity_of(rate_);
-    const EntropyChoice choice = step.at(rate_, step.choose(rate_, wanted));
-    if (step.has_ties() || step.has_ties_at(choice)) return false;
-    const Written written = write_levels(sums, choice, code);
-    finite = written.finite;
-    sent = {choice, count};
-    return finite && written.sends && fills(written, choice, wanted, code);
+    const double expected = step.capacity_of(rate_);
+    double wanted = expected;
+    for (int tries = 0; tries < kSampleTries; ++tries) {
+      const EntropyChoice choice = step.filling(rate_, wanted);
+      const Written written = write_levels(sums, choice, code);
+      finite = written.finite;
+      sent = {choice, count};
+      if (!finite || !written.sends) return false;
+      const double spare = 8 * static_cast<double>(code.size()) - written.bits;
+      const bool is_close = tries > 0 && spare >= 0 && spare <= much_of(code);
+      if (is_close || fills(written, choice, expected, code)) return true;
+      wanted = expected * choice.bits / written.bits;
+    }
+    return false;
+  }
+
+  // Bits that may be left over where they cannot be helped.
+  static double much_of(std::span<const std::byte> code) {
+    return static_cast<double>(code.size()) / 2;
   }
 
   // As well as can be, also where the next finer step would send much more.
   static bool fills(const Written& written, const EntropyChoice& choice, double wanted,
                     std::span<const std::byte> code) {
-    const double capacity = 8 * static_cast<double>(code.size()), much = capacity / 16;
+    const double capacity = 8 * static_cast<double>(code.size()), much = much_of(code);
     const double little = std::min(much, capacity - 0.98 * wanted);
     const double spare = capacity - written.bits;
     return spare >= 0 && spare <= (written.bits >= 0.98 * choice.bits ? much : little);
@@ -157,7 +169,7 @@ class Entropy final : public CodedCompressor {
   Sent fill(const EntropyStep& step, Sums& sums, std::span<std::byte> code) const {
     const std::span values = sums.values;
     const double capacity = 8 * static_cast<double>(code.size());
-    const double much = capacity / 16;
+    const double much = much_of(code);
     std::uint32_t too_fine = step.finest() - 1, fits = step.coarsest();
     EntropyChoice best;  // with `fits`, if that sends anything, and what it takes
     double used = 0;

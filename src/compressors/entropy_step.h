@@ -72,7 +72,10 @@ class EntropyStep {
 
   /// The best code with this step. REQUIRES: it is between the finest and the coarsest one.
   EntropyChoice at(double rate, std::uint32_t step_bits) const;
-  /// The same without raw bits.
+  /// The best code with the step of choose(), and as narrow a zone around zero as may be: where a
+  /// little finer step would send much more.
+  EntropyChoice filling(double rate, double capacity) const;
+  /// The same as at() without raw bits.
   EntropyChoice at_without_raw_bits(double rate, std::uint32_t step_bits) const;
 
   /// Many values, or many of those that are just sent with this step, are so much alike that what

@@ -166,12 +166,6 @@ const Table& table_at(int index) {
   return tables[index];
 }
 
-std::uint64_t byte_swapped(std::uint64_t x) {
-  x = (x & 0x00FF00FF00FF00FFu) << 8 | (x >> 8 & 0x00FF00FF00FF00FFu);
-  x = (x & 0x0000FFFF0000FFFFu) << 16 | (x >> 16 & 0x0000FFFF0000FFFFu);
-  return x << 32 | x >> 32;
-}
-
 }  // namespace
 
 const RunLevelLengths& run_level_lengths(int table) {
@@ -203,51 +197,26 @@ RunLevelWriter::RunLevelWriter(int table, std::span<std::byte> out)
       limit_(out.data() + out.size()),
       begin_(out.data()) {}
 
-constexpr unsigned kMostBits = 56;  // that may be appended at once
-
 // Leaves fewer than 8 bits.
 template <bool kBackward>
-HWY_INLINE void RunLevelWriter::flush(Stream& stream) {
-  if (HWY_UNLIKELY((kBackward ? stream.at - limit_ : limit_ - stream.at) < 8)) {
-    Stream slow = stream;  // its address would keep the other one in memory
-    flush_bytes<kBackward>(slow);
-    stream = slow;
-    return;
-  }
-  const unsigned whole = stream.bits & ~7u;
-  if constexpr (kBackward) {
-    const std::uint64_t swapped = byte_swapped(stream.word);
-    std::memcpy(stream.at - 8, &swapped, 8);
-    stream.at -= whole / 8;
-  } else {
-    std::memcpy(stream.at, &stream.word, 8);
-    stream.at += whole / 8;
-  }
-  stream.word >>= whole;
-  stream.bits &= 7;
-}
-
-// Where there is little room, or none.
-template <bool kBackward>
-HWY_NOINLINE void RunLevelWriter::flush_bytes(Stream& stream) {
-  for (; stream.bits >= 8; stream.bits -= 8, stream.word >>= 8) {
-    if (stream.at == limit_) {
+void RunLevelWriter::flush() {
+  for (; stream_.bits >= 8; stream_.bits -= 8, stream_.word >>= 8) {
+    if (stream_.at == limit_) {
       ++excess_;
     } else {
-      *(kBackward ? --stream.at : stream.at++) = static_cast<std::byte>(stream.word);
+      *(kBackward ? --stream_.at : stream_.at++) = static_cast<std::byte>(stream_.word);
     }
   }
 }
 
 template <bool kBackward>
-HWY_NOINLINE void RunLevelWriter::put_slowly(std::uint32_t run, std::int32_t level,
-                                             Stream& stream) {
+void RunLevelWriter::put_token(std::uint32_t run, std::int32_t level) {
   const bool negative = level < 0;
   const auto magnitude = static_cast<std::uint32_t>(negative ? -level : level) - 1;
   const unsigned run_class = NumberClass::of(run), level_class = NumberClass::of(magnitude);
   const auto append = [&](std::uint64_t bits, int count) {
-    stream.word |= bits << stream.bits;
-    stream.bits += static_cast<unsigned>(count);
+    stream_.word |= bits << stream_.bits;
+    stream_.bits += static_cast<unsigned>(count);
   };
   const bool has_word = run_class < kRunClasses && level_class < kLevelClasses &&
                         words_.words[run_class * kLevelClasses + level_class].length > 0;
@@ -257,52 +226,42 @@ HWY_NOINLINE void RunLevelWriter::put_slowly(std::uint32_t run, std::int32_t lev
     append(run_class, kRunClassBits);
     append(level_class, kLevelClassBits);
   }
-  flush<kBackward>(stream);
+  flush<kBackward>();
   const auto runs = NumberClass::at(run_class), levels = NumberClass::at(level_class);
   append(run - runs.first, runs.extra_bits);
   append(magnitude - levels.first, levels.extra_bits);
   append(negative ? 1 : 0, 1);
-  flush<kBackward>(stream);
+  flush<kBackward>();
 }
 
 template <bool kBackward>
 void RunLevelWriter::put_tokens(std::span<const std::uint32_t> tokens) {
   std::uint64_t pairs[kLevelBlock / 2];
   quick_pairs(tokens.data(), tokens.size(), words_.quick, pairs);
-  Stream stream = stream_;
-  const auto put_one = [&](std::uint32_t run, std::uint32_t token) {
-    const std::int32_t level = static_cast<std::int16_t>(token);
-    const std::uint32_t word = quick_word(run, level, words_.quick);
-    Stream slow = stream;  // its address would keep the other one in memory
-    if (word == 0) {
-      put_slowly<kBackward>(run, level, slow);
+  const auto put = [&](std::size_t i) {
+    const std::uint64_t place = before_ + (tokens[i] >> 16);
+    put_token<kBackward>(static_cast<std::uint32_t>(place - next_),
+                         static_cast<std::int16_t>(tokens[i]));
+    next_ = place + 1;
+  };
+  put(0);
+  const std::size_t count = (tokens.size() - 1) / 2;
+  for (std::size_t pair = 0; pair < count;) {
+    pair += put_pairs(std::span(pairs + pair, count - pair), kBackward, room(), stream_);
+    if (pair == count) break;
+    if (pairs[pair] == kNoPair) {
+      next_ = before_ + (tokens[2 * pair] >> 16) + 1;
+      put(2 * pair + 1);
+      put(2 * pair + 2);
     } else {
-      slow.word |= std::uint64_t{word >> 8} << slow.bits;
-      slow.bits += word & 0xFF;
-      flush<kBackward>(slow);
+      stream_.word |= pairs[pair] >> 8 << stream_.bits;
+      stream_.bits += static_cast<unsigned>(pairs[pair] & 0xFF);
+      flush<kBackward>();
     }
-    stream = slow;
-  };
-  const auto put_from_to = [&](std::size_t i, std::size_t end) {
-    for (; i < end; ++i) put_one((tokens[i] >> 16) - (tokens[i - 1] >> 16) - 1, tokens[i]);
-  };
-  put_one(static_cast<std::uint32_t>(before_ + (tokens[0] >> 16) - next_), tokens[0]);
-  std::size_t i = 1;
-  for (; i + 4 <= tokens.size(); i += 4) {
-    const std::uint64_t first = pairs[i / 2], second = pairs[i / 2 + 1];
-    const auto first_bits = static_cast<unsigned>(first & 0xFF);
-    const unsigned bits = first_bits + static_cast<unsigned>(second & 0xFF);
-    if (HWY_UNLIKELY(first == 0 || second == 0 || bits > kMostBits)) {
-      put_from_to(i, i + 4);
-      continue;
-    }
-    stream.word |= (first >> 8 | second >> 8 << first_bits) << stream.bits;
-    stream.bits += bits;
-    flush<kBackward>(stream);  // always: when it is time could not be foreseen
+    ++pair;
   }
-  put_from_to(i, tokens.size());
-  stream_ = stream;
-  next_ = before_ + (tokens.back() >> 16) + 1;
+  next_ = before_ + (tokens[2 * count] >> 16) + 1;
+  if (2 * count + 1 < tokens.size()) put(2 * count + 1);
 }
 
 void RunLevelWriter::put(std::span<const std::uint32_t> tokens, std::size_t length) {
@@ -316,7 +275,7 @@ void RunLevelWriter::finish_stream() {
   if (!empty_) put({&end, 1}, 0);
   if (stream_.bits > 0) {
     stream_.bits = 8;
-    backward_ ? flush<true>(stream_) : flush<false>(stream_);
+    backward_ ? flush<true>() : flush<false>();
   }
   used_ += static_cast<std::size_t>(backward_ ? begin_ - stream_.at : stream_.at - begin_);
   if (backward_) {

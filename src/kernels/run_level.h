@@ -77,6 +77,13 @@ const RunLevelLengths& run_level_lengths(int table);
 /// The share of zeros for which a table was made.
 double zero_share_of(int table);
 
+/// Where bits are written. A copy stays in registers, where what is written cannot be.
+struct BitStream {
+  std::byte* at;           // where the next byte goes
+  std::uint64_t word = 0;  // bits that are not written yet
+  unsigned bits = 0;
+};
+
 /// A copy goes on from the same place in the same bytes.
 class RunLevelWriter {
  public:
@@ -98,24 +105,15 @@ class RunLevelWriter {
   std::size_t excess() const { return excess_; }
 
  private:
-  // Of one stream. A copy stays in registers, where what is written cannot be.
-  struct Stream {
-    std::byte* at;           // where the next byte goes
-    std::uint64_t word = 0;  // bits that are not written yet
-    unsigned bits = 0;
-  };
-
   template <bool kBackward>
   void put_tokens(std::span<const std::uint32_t> tokens);
   template <bool kBackward>
-  void flush(Stream& stream);
+  void put_token(std::uint32_t run, std::int32_t level);
   template <bool kBackward>
-  void flush_bytes(Stream& stream);
-  template <bool kBackward>
-  void put_slowly(std::uint32_t run, std::int32_t level, Stream& stream);
+  void flush();
 
   const RunLevelWords& words_;
-  Stream stream_;
+  BitStream stream_;
   std::byte* limit_;  // where no byte may go
   std::byte* begin_;
   std::size_t used_ = 0;

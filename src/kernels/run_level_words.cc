@@ -1,5 +1,7 @@
 #include "src/kernels/run_level_words.h"
 
+#include <cstring>
+
 #include "src/kernels/simd.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -43,7 +45,7 @@ void Pairs(const std::uint32_t* tokens, std::size_t count, const QuickWords& qui
         hn::Or(hn::AndNot(low_byte, first), hn::Shl(hn::AndNot(low_byte, second), first_length));
     const auto pair = hn::Or(bits, hn::Add(first_length, hn::And(second, low_byte)));
     const auto lacks = hn::Or(hn::Eq(first, hn::Zero(wide)), hn::Eq(second, hn::Zero(wide)));
-    hn::StoreU(hn::IfThenZeroElse(lacks, pair), wide, pairs + i / 2);
+    hn::StoreU(hn::IfThenElse(lacks, hn::Set(wide, kNoPair), pair), wide, pairs + i / 2);
   }
 #endif
   for (; i + 2 <= count; i += 2) {
@@ -54,8 +56,41 @@ void Pairs(const std::uint32_t* tokens, std::size_t count, const QuickWords& qui
     const std::uint64_t first = word(i), second = word(i + 1);
     const std::uint64_t bits = (first >> 8) | (second >> 8) << (first & 0xFF);
     const bool lacks = first == 0 || second == 0;
-    pairs[i / 2] = lacks ? 0 : bits << 8 | ((first & 0xFF) + (second & 0xFF));
+    pairs[i / 2] = lacks ? kNoPair : bits << 8 | ((first & 0xFF) + (second & 0xFF));
   }
+}
+
+template <bool kBackward>
+std::size_t Put(std::span<const std::uint64_t> pairs, std::size_t room, BitStream& stream) {
+  constexpr unsigned kMostBits = 56;  // behind fewer than 8
+  BitStream out = stream;
+  const std::byte* const last = kBackward ? out.at - room + 8 : out.at + room - 8;
+  std::size_t i = 0;
+  for (; i + 2 <= pairs.size(); i += 2) {
+    const std::uint64_t first = pairs[i], second = pairs[i + 1];
+    const auto first_bits = static_cast<unsigned>(first & 0xFF);
+    const unsigned bits = first_bits + static_cast<unsigned>(second & 0xFF);
+    if (HWY_UNLIKELY(bits > kMostBits || (kBackward ? out.at < last : out.at > last))) break;
+    out.word |= (first >> 8 | second >> 8 << first_bits) << out.bits;
+    out.bits += bits;
+    if constexpr (kBackward) {
+      const std::uint64_t swapped = byte_swapped(out.word);
+      std::memcpy(out.at - 8, &swapped, 8);
+      out.at -= out.bits / 8;
+    } else {
+      std::memcpy(out.at, &out.word, 8);
+      out.at += out.bits / 8;
+    }
+    out.word >>= out.bits & ~7u;
+    out.bits &= 7;
+  }
+  stream = out;
+  return i;
+}
+
+std::size_t PutPairs(std::span<const std::uint64_t> pairs, bool backward, std::size_t room,
+                     BitStream& stream) {
+  return backward ? Put<true>(pairs, room, stream) : Put<false>(pairs, room, stream);
 }
 
 }  // namespace lgreco::kernels::HWY_NAMESPACE
@@ -65,10 +100,17 @@ HWY_AFTER_NAMESPACE();
 namespace lgreco::kernels {
 
 HWY_EXPORT(Pairs);
+HWY_EXPORT(PutPairs);
 
 void quick_pairs(const std::uint32_t* tokens, std::size_t count, const QuickWords& quick,
                  std::uint64_t* pairs) {
   HWY_DYNAMIC_DISPATCH(Pairs)(tokens, count, quick, pairs);
+}
+
+std::size_t put_pairs(std::span<const std::uint64_t> pairs, bool backward, std::size_t room,
+                      BitStream& stream) {
+  if (room < 8) return 0;
+  return HWY_DYNAMIC_DISPATCH(PutPairs)(pairs, backward, room, stream);
 }
 
 }  // namespace lgreco::kernels
