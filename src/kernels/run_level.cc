@@ -53,7 +53,6 @@ std::array<Word, kWords> words_of(int table) {
 
 }  // namespace
 
-// A token of a table: all its bits but the sign (24), their number (8); zero: take the slow way.
 struct RunLevelWords {
   std::array<Word, kWords> words;
   QuickWords quick;
@@ -61,23 +60,29 @@ struct RunLevelWords {
   void build(int table) {
     words = words_of(table);
     for (std::uint32_t run = 0; run < kQuickRuns; ++run) {
-      for (std::uint32_t m = 0; m < kQuickMagnitudes; ++m)
-        quick[run * kQuickMagnitudes + m] = quick_of(run, m);
+      for (std::uint32_t i = 0; i < kQuickRow; ++i) {
+        const std::int32_t level = static_cast<std::int32_t>(i) - std::int32_t{kQuickLevels};
+        quick[run * kQuickRow + i] = quick_of(run, level);
+      }
     }
+    quick[kQuickRuns * kQuickRow] = kNoWord;
   }
 
  private:
-  std::uint32_t quick_of(std::uint32_t run, std::uint32_t magnitude) const {
+  std::uint32_t quick_of(std::uint32_t run, std::int32_t level) const {
+    if (level == 0) return kNoWord;
+    const auto magnitude = static_cast<std::uint32_t>(level < 0 ? -level : level) - 1;
     const unsigned run_class = NumberClass::of(run), level_class = NumberClass::of(magnitude);
     const Word word = words[run_class * kLevelClasses + level_class];
-    if (word.length == 0) return 0;
+    if (word.length == 0) return kNoWord;
     const auto runs = NumberClass::at(run_class), levels = NumberClass::at(level_class);
     std::uint32_t bits = word.bits, length = word.length;
     bits |= (run - runs.first) << length;
     length += static_cast<std::uint32_t>(runs.extra_bits);
     bits |= (magnitude - levels.first) << length;
     length += static_cast<std::uint32_t>(levels.extra_bits);
-    return bits << 8 | length;
+    bits |= (level < 0 ? 1u : 0u) << length;
+    return bits << 8 | (length + 1);
   }
 };
 
@@ -211,6 +216,12 @@ void RunLevelWriter::flush() {
 
 template <bool kBackward>
 void RunLevelWriter::put_token(std::uint32_t run, std::int32_t level) {
+  const std::uint32_t quick = words_.quick[quick_index(run, level)];
+  if (quick != kNoWord) {
+    stream_.word |= std::uint64_t{quick >> 8} << stream_.bits;
+    stream_.bits += quick & 0xFF;
+    return flush<kBackward>();
+  }
   const bool negative = level < 0;
   const auto magnitude = static_cast<std::uint32_t>(negative ? -level : level) - 1;
   const unsigned run_class = NumberClass::of(run), level_class = NumberClass::of(magnitude);
@@ -236,8 +247,8 @@ void RunLevelWriter::put_token(std::uint32_t run, std::int32_t level) {
 
 template <bool kBackward>
 void RunLevelWriter::put_tokens(std::span<const std::uint32_t> tokens) {
-  std::uint64_t pairs[kLevelBlock / 2];
-  quick_pairs(tokens.data(), tokens.size(), words_.quick, pairs);
+  WordGroups groups;
+  const std::size_t end = word_groups(tokens.data(), tokens.size(), words_.quick, groups);
   const auto put = [&](std::size_t i) {
     const std::uint64_t place = before_ + (tokens[i] >> 16);
     put_token<kBackward>(static_cast<std::uint32_t>(place - next_),
@@ -245,23 +256,13 @@ void RunLevelWriter::put_tokens(std::span<const std::uint32_t> tokens) {
     next_ = place + 1;
   };
   put(0);
-  const std::size_t count = (tokens.size() - 1) / 2;
-  for (std::size_t pair = 0; pair < count;) {
-    pair += put_pairs(std::span(pairs + pair, count - pair), kBackward, room(), stream_);
-    if (pair == count) break;
-    if (pairs[pair] == kNoPair) {
-      next_ = before_ + (tokens[2 * pair] >> 16) + 1;
-      put(2 * pair + 1);
-      put(2 * pair + 2);
-    } else {
-      stream_.word |= pairs[pair] >> 8 << stream_.bits;
-      stream_.bits += static_cast<unsigned>(pairs[pair] & 0xFF);
-      flush<kBackward>();
-    }
-    ++pair;
+  for (std::size_t group = 0; group < end; ++group) {
+    group = put_groups(groups, group, end, kBackward, room(), stream_);
+    next_ = before_ + (tokens[kGroup * group] >> 16) + 1;
+    if (group == end) break;
+    for (std::size_t i = 1; i <= kGroup; ++i) put(kGroup * group + i);
   }
-  next_ = before_ + (tokens[2 * count] >> 16) + 1;
-  if (2 * count + 1 < tokens.size()) put(2 * count + 1);
+  for (std::size_t i = kGroup * end + 1; i < tokens.size(); ++i) put(i);
 }
 
 void RunLevelWriter::put(std::span<const std::uint32_t> tokens, std::size_t length) {
