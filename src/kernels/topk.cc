@@ -293,7 +293,10 @@ Window guess_window(const float* values, const float* addend, std::size_t count,
   }
   const double share = static_cast<double>(k) / static_cast<double>(count);
   const double expected = share * static_cast<double>(sampled);
-  const double margin = 5 * std::sqrt(expected * (1 - share)) + 5;  // standard errors
+  // A wide window is missed by few, but has to have room.
+  const double error = std::sqrt(expected * (1 - share));
+  const double fits = 0.45 * kRoom * static_cast<double>(sampled) / static_cast<double>(count);
+  const double margin = std::min(5 * error + 5, std::max(1.5 * error, fits));
   const auto magnitude = [&](double rank) {
     return find_by_digits(sample, sampled, static_cast<std::size_t>(rank)).magnitude;
   };
