@@ -177,7 +177,8 @@ bool AddLevels(const std::int16_t* levels, const std::uint8_t* raw, std::size_t 
     hn::StoreU(sum, d, accumulator + i);
   }
   const bool possible = hn::GetLane(hn::MaxOfLanes(d, largest)) <= zone.limit;
-  return scalar::add_levels(levels + i, raw + i, count - i, zone, accumulator + i) && possible;
+  const std::uint8_t* raw_left = raw_bits > 0 ? raw + i : raw;
+  return scalar::add_levels(levels + i, raw_left, count - i, zone, accumulator + i) && possible;
 }
 
 }  // namespace lgreco::kernels::HWY_NAMESPACE
