@@ -47,7 +47,7 @@ void add_entropy_losses(const LayerValues& layer, std::span<const Level> levels,
   // False where the losses may be others.
   const auto estimate_all = [&](std::span<const float> piece) {
     std::fill(histogram.begin(), histogram.end(), 0u);
-    kernels::add_and_count(piece.data(), nullptr, piece.size(), nullptr, histogram.data());
+    kernels::count_magnitudes(piece.data(), nullptr, piece.size(), histogram.data());
     const EntropyStep step(histogram, piece.size());
     if (step.has_ties()) return false;
     for (std::size_t i = 0; i < levels.size(); ++i) {

@@ -24,7 +24,8 @@ namespace {
 
 using kernels::kLevelBlock;
 
-constexpr int kTries = 15, kGuesses = 3;
+constexpr int kTries = 15, kGuesses = 3, kSampleTries = 3;
+constexpr std::size_t kLeastSample = 1 << 19;
 
 // What a payload says: the levels of the first `end` values. The others are zeros.
 struct Sent {
@@ -35,6 +36,20 @@ struct Sent {
 struct Written {
   double bits = 0;
   bool sends = false;  // some value is not zero
+  bool finite = true;
+};
+
+// What is encoded: values + addend, unless there is none. Whoever first walks all of them writes
+// the sums, which are the values from then on.
+struct Sums {
+  std::span<const float> values;
+  const float* addend = nullptr;
+  float* sums = nullptr;
+
+  void are_written() {
+    addend = nullptr;
+    sums = nullptr;
+  }
 };
 
 class Entropy final : public CodedCompressor {
@@ -47,9 +62,8 @@ class Entropy final : public CodedCompressor {
 
   bool encode(std::span<const float> values, const RandomKey&, std::size_t,
               std::span<std::byte> payload) const override {
-    if (values.empty()) return true;
     Sent sent;
-    return write(values, nullptr, nullptr, payload, sent);
+    return values.empty() || write({.values = values}, payload, sent);
   }
 
   bool encode_keep_loss(std::span<float> values, std::span<const float> residual, const RandomKey&,
@@ -57,7 +71,7 @@ class Entropy final : public CodedCompressor {
     if (values.empty()) return true;
     Sent sent;
     const float* addend = residual.empty() ? nullptr : residual.data();
-    if (!write(values, addend, values.data(), payload, sent)) return false;
+    if (!write({values, addend, values.data()}, payload, sent)) return false;
     if (sent.end > 0) kernels::keep_loss(values.data(), sent.end, sent.choice.zone());
     return true;
   }
@@ -90,38 +104,82 @@ class Entropy final : public CodedCompressor {
   }
 
  private:
-  // Of values + addend, which go to `sums`; see kernels::add_and_count.
-  bool write(std::span<const float> values, const float* addend, float* sums,
-             std::span<std::byte> payload, Sent& sent) const {
-    std::uint32_t histogram[kernels::kMagnitudeBins] = {};
-    kernels::add_and_count(values.data(), addend, values.size(), sums, histogram);
-    const auto infinite = std::span(histogram).subspan(kernels::kFirstInfiniteBin);
-    if (std::any_of(infinite.begin(), infinite.end(), [](std::uint32_t n) { return n > 0; })) {
-      return false;
-    }
-    const EntropyStep step({histogram, kernels::kFirstInfiniteBin}, values.size());
+  bool write(Sums sums, std::span<std::byte> payload, Sent& sent) const {
     const auto code = payload.subspan(sizeof(EntropyHeader));
-    sent = fill(step, values, code);
+    const std::size_t count = sums.values.size();
+    bool finite = true;
+    if (!write_by_sample(sums, code, sent, finite)) {
+      std::uint32_t histogram[kernels::kMagnitudeBins] = {};
+      if (finite) kernels::count_magnitudes(sums.values.data(), sums.addend, count, histogram);
+      const auto infinite = std::span(histogram).subspan(kernels::kFirstInfiniteBin);
+      finite &= std::all_of(infinite.begin(), infinite.end(), [](auto n) { return n == 0; });
+      if (!finite) return false;
+      sent = fill(EntropyStep({histogram, kernels::kFirstInfiniteBin}, count), sums, code);
+    }
     std::memcpy(payload.data(), &sent.choice.header, sizeof sent.choice.header);
     return true;
   }
 
+  // Of very many values a sample can tell which step fits. False where it does not, or a sum is not
+  // finite.
+  bool write_by_sample(Sums& sums, std::span<std::byte> code, Sent& sent, bool& finite) const {
+    const std::size_t count = sums.values.size();
+    // Primes, lest the sample be of a few columns of a matrix.
+    const std::size_t stride = count < 3 * kLeastSample    ? 1
+                               : count < 7 * kLeastSample  ? 3
+                               : count < 17 * kLeastSample ? 7
+                                                           : 17;
+    if (stride == 1) return false;
+    std::uint32_t histogram[kernels::kMagnitudeBins] = {};
+    const std::size_t sampled =
+        kernels::count_magnitudes(sums.values.data(), sums.addend, count, histogram, stride);
+    const EntropyStep step({histogram, kernels::kFirstInfiniteBin}, sampled, count);
+    const double expected = step.capacity_of(rate_);
+    double wanted = expected;
+    for (int tries = 0; tries < kSampleTries; ++tries) {
+      const EntropyChoice choice = step.filling(rate_, wanted);
+      const Written written = write_levels(sums, choice, code);
+      finite = written.finite;
+      sent = {choice, count};
+      if (!finite || !written.sends) return false;
+      const double spare = 8 * static_cast<double>(code.size()) - written.bits;
+      const bool is_close = tries > 0 && spare >= 0 && spare <= much_of(code);
+      if (is_close || fills(written, choice, expected, code)) return true;
+      wanted = expected * choice.bits / written.bits;
+    }
+    return false;
+  }
+
+  // Bits that may be left over where they cannot be helped.
+  static double much_of(std::span<const std::byte> code) {
+    return static_cast<double>(code.size()) / 2;
+  }
+
+  // As well as can be, also where the next finer step would send much more.
+  static bool fills(const Written& written, const EntropyChoice& choice, double wanted,
+                    std::span<const std::byte> code) {
+    const double capacity = 8 * static_cast<double>(code.size()), much = much_of(code);
+    const double little = std::min(much, capacity - 0.98 * wanted);
+    const double spare = capacity - written.bits;
+    return spare >= 0 && spare <= (written.bits >= 0.98 * choice.bits ? much : little);
+  }
+
   // What is expected of a step is nearly what its code takes, unless the values are not like the
   // independent ones that tables are made for, or so much alike that a step sends many or none.
-  Sent fill(const EntropyStep& step, std::span<const float> values,
-            std::span<std::byte> code) const {
+  Sent fill(const EntropyStep& step, Sums& sums, std::span<std::byte> code) const {
+    const std::span values = sums.values;
     const double capacity = 8 * static_cast<double>(code.size());
-    const double much = capacity / 16;
+    const double much = much_of(code);
     std::uint32_t too_fine = step.finest() - 1, fits = step.coarsest();
     EntropyChoice best;  // with `fits`, if that sends anything, and what it takes
     double used = 0;
     double wanted = step.capacity_of(rate_);
-    const double little = std::min(much, capacity - 0.98 * wanted);
+    const double first_wanted = wanted;
     std::uint32_t next = step.choose(rate_, wanted);
     for (int tries = 0; tries < kTries && fits - too_fine > 1; ++tries) {
       if (next <= too_fine || next >= fits) next = (too_fine + fits) / 2;
       const EntropyChoice choice = step.at(rate_, next);
-      const Written here = write_levels(values, choice, code);
+      const Written here = write_levels(sums, choice, code);
       if (!here.sends) {
         fits = next;
       } else if (here.bits > capacity) {
@@ -130,9 +188,7 @@ class Entropy final : public CodedCompressor {
         fits = next;
         best = choice;
         used = here.bits;
-        // As good as can be, also where the next finer step would send much more.
-        const double spare = here.bits >= 0.98 * choice.bits ? much : little;
-        if (capacity - used <= spare) return {best, values.size()};
+        if (fills(here, choice, first_wanted, code)) return {best, values.size()};
       }
       wanted *= 0.999 * capacity / std::max(here.bits, 1.0);
       next = tries < kGuesses ? step.choose(rate_, wanted) : 0;
@@ -145,17 +201,22 @@ class Entropy final : public CodedCompressor {
         return {finer, end};
       }
     }
-    write_levels(values, best, code);
+    write_levels(sums, best, code);
     return {best, best.header.bits == 0 ? 0 : values.size()};
   }
 
   // `code` is as it should be if it has that many bits.
-  static Written write_levels(std::span<const float> values, const EntropyChoice& choice,
-                              std::span<std::byte> code) {
+  static Written write_levels(Sums& sums, const EntropyChoice& choice, std::span<std::byte> code) {
+    const std::span values = sums.values;
     if (choice.header.bits == 0) {
+      if (sums.addend != nullptr) {
+        kernels::add(values.data(), sums.addend, values.size(), sums.sums);
+        sums.are_written();
+      }
       std::fill(code.begin(), code.end(), std::byte{0});
       return {};
     }
+    const bool adds = sums.addend != nullptr;
     const kernels::DeadZone zone = choice.zone();
     const std::size_t raw_bytes = kernels::packed_bytes(values.size(), zone.raw_bits);
     kernels::RunLevelWriter writer(choice.header.table(), code.subspan(raw_bytes));
@@ -166,7 +227,10 @@ class Entropy final : public CodedCompressor {
     for (std::size_t at = 0; at < values.size(); at += kLevelBlock) {
       if (at == first) writer.finish_stream();
       const std::size_t length = std::min(kLevelBlock, values.size() - at);
-      const std::size_t found = kernels::tokens_of(values.data() + at, length, zone, tokens, raw);
+      const std::size_t found =
+          kernels::add_and_find_tokens(values.data() + at, adds ? sums.addend + at : nullptr,
+                                       length, adds ? sums.sums + at : nullptr, zone, tokens, raw);
+      if (found == kernels::kNotFinite) return {.finite = false};
       sends |= found > 0;
       if (zone.raw_bits > 0) {
         const std::uint8_t zero = 1 << (zone.raw_bits - 1);
@@ -179,6 +243,7 @@ class Entropy final : public CodedCompressor {
     }
     if (values.size() == first) writer.finish_stream();
     writer.finish_stream();
+    sums.are_written();
     return {8 * static_cast<double>(raw_bytes + writer.used() + writer.excess()), sends};
   }
 
@@ -251,7 +316,7 @@ class Entropy final : public CodedCompressor {
     const kernels::DeadZone zone = header.zone();
     kernels::RunLevelReader reader(header.table(), code, accumulator.size());
     const std::size_t first = kernels::first_stream(accumulator.size());
-    std::int16_t levels[2][kLevelBlock];
+    std::int16_t levels[2][kLevelBlock + kernels::kLevelPadding];
     bool possible = true;
     const auto add = [&](std::size_t at, std::span<const std::int16_t> block) {
       if (block.empty()) return;
@@ -267,7 +332,7 @@ class Entropy final : public CodedCompressor {
     for (std::size_t at = 0; at < first; at += kLevelBlock) {
       const auto block_at = [&](int stream, std::size_t begin, std::size_t end) {
         const std::size_t length = begin < end ? std::min(kLevelBlock, end - begin) : 0;
-        std::fill_n(levels[stream], length, std::int16_t{0});
+        std::fill_n(levels[stream], length + kernels::kLevelPadding, std::int16_t{0});
         return std::span(levels[stream]).first(length);
       };
       const auto first_block = block_at(0, at, first);

@@ -69,14 +69,18 @@ kernels::DeadZone EntropyHeader::zone(float rounding) const {
 }
 
 EntropyStep::EntropyStep(std::span<const std::uint32_t> histogram, std::size_t count)
-    : count_(static_cast<double>(count)) {
+    : EntropyStep(histogram, count, count) {}
+
+EntropyStep::EntropyStep(std::span<const std::uint32_t> histogram, std::size_t sampled,
+                         std::size_t count)
+    : count_(static_cast<double>(count)), scale_(count_ / static_cast<double>(sampled)) {
   top_ = histogram.size() - 1;
   while (top_ > 0 && histogram[top_] == 0) --top_;
   lowest_ = top_ + 1 > kBins ? top_ + 1 - kBins : 0;
   double sum = 0, squares = 0;
   const double unit = bin_begin(top_ + 1);
   for (std::size_t bin = top_ + 1; bin-- > lowest_;) {
-    const auto here = static_cast<double>(histogram[bin]);
+    const double here = scale_ * static_cast<double>(histogram[bin]);
     above_[bin - lowest_] = above_[bin - lowest_ + 1] + here;
     has_ties_ |= bin > 0 && here > kMany * count_;
     const double magnitude = bin_middle(bin) / unit;
@@ -209,7 +213,10 @@ double EntropyStep::capacity_of(double rate) const {
   constexpr double kEnds = 16;
   const double bits =
       8 * static_cast<double>(entropy_code_bytes(rate, static_cast<std::size_t>(count_)));
-  return bits - kEnds - std::sqrt(bits) / 2;
+  // Of the bits of one value, from experience: few values have many, or all have a few.
+  const double variance = std::min(6.5 * rate, 2 + 5 / rate);
+  const double sample = scale_ == 1 ? 0 : 2 * std::sqrt(variance * scale_ * count_);
+  return bits - kEnds - std::sqrt(bits) / 2 - sample;
 }
 
 std::uint32_t EntropyStep::choose(double rate, double capacity) const {
@@ -231,6 +238,26 @@ EntropyChoice EntropyStep::at(double rate, std::uint32_t step_bits) const {
   const Cost cost = cost_of(step_of(step_bits), rate);
   if (cost.bits == 0) return {};
   return {header_of(step_bits, rounding, cost), rounding, cost.bits};
+}
+
+EntropyChoice EntropyStep::filling(double rate, double capacity) const {
+  constexpr double kEnough = 0.98, kAim = 0.99;
+  const std::uint32_t step_bits = choose(rate, capacity);
+  EntropyChoice best = at(rate, step_bits);
+  if (best.header.bits == 0 || best.header.raw_bits() > 0 || step_bits == finest_) return best;
+  const float step = step_of(step_bits);
+  // The zone is no narrower than that of the next finer step.
+  float narrow = 1 - (1 - best.rounding) * (step_of(step_bits - 1) / step);
+  for (int i = 0; i < 8 && best.bits < kEnough * capacity; ++i) {
+    const float middle = (best.rounding + narrow) / 2;
+    const Cost cost = cost_with(step, middle, 0);
+    if (cost.bits <= kAim * capacity) {
+      best = {header_of(step_bits, middle, cost), middle, cost.bits};
+    } else {
+      narrow = middle;
+    }
+  }
+  return best;
 }
 
 EntropyChoice EntropyStep::at_without_raw_bits(double rate, std::uint32_t step_bits) const {

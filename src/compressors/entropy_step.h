@@ -55,8 +55,9 @@ struct EntropyChoice {
 /// Magnitudes of a piece, and how many bits they take with any step.
 class EntropyStep {
  public:
-  /// `histogram` has kMagnitudeBins counts, of finite values.
+  /// `histogram` has kMagnitudeBins counts, of finite values: of all `count` ones, or of a sample.
   EntropyStep(std::span<const std::uint32_t> histogram, std::size_t count);
+  EntropyStep(std::span<const std::uint32_t> histogram, std::size_t sampled, std::size_t count);
 
   /// Steps are the upper halves of fp32. No magnitude exceeds kLargestLevel from the first one on;
   /// with the last one all values are zeros.
@@ -66,12 +67,15 @@ class EntropyStep {
   /// The finest step whose code is expected to take at most `capacity` bits, raw ones included.
   std::uint32_t choose(double rate, double capacity) const;
   /// What the code may be expected to take: less than it has, by the ends of the streams and what
-  /// the expectation may be wrong by.
+  /// the expectation, and the sample, may be wrong by.
   double capacity_of(double rate) const;
 
   /// The best code with this step. REQUIRES: it is between the finest and the coarsest one.
   EntropyChoice at(double rate, std::uint32_t step_bits) const;
-  /// The same without raw bits.
+  /// The best code with the step of choose(), and as narrow a zone around zero as may be: where a
+  /// little finer step would send much more.
+  EntropyChoice filling(double rate, double capacity) const;
+  /// The same as at() without raw bits.
   EntropyChoice at_without_raw_bits(double rate, std::uint32_t step_bits) const;
 
   /// Many values, or many of those that are just sent with this step, are so much alike that what
@@ -99,6 +103,7 @@ class EntropyStep {
   EntropyHeader header_of(std::uint32_t step_bits, float rounding, const Cost& cost) const;
 
   double count_;
+  double scale_;  // values for each one of the sample
   std::uint32_t finest_ = 0, coarsest_ = 0;
   bool has_ties_ = false;
   std::size_t top_ = 0;           // the largest bin that is not empty

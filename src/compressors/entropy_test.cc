@@ -225,5 +225,78 @@ TEST(Entropy, ValuesInClumps) {
   }
 }
 
+// Of so many values the step is chosen by a sample.
+constexpr std::size_t kSampled = (std::size_t{3} << 19) + 2345;
+
+TEST(Entropy, FillsThePayloadOfManyValues) {
+  const auto all = samples(kSampled);
+  const std::span<const float> normal = all[0].values, student = all[3].values;
+  for (const auto values : {normal, student}) {
+    for (double rate : {0.05, 0.5, 2.0, 8.0}) {
+      const auto codec = coded_compressor({.method = Method::entropy, .parameter = rate});
+      const auto payload_of = [&](std::span<const float> some) {
+        return std::vector<std::byte>(codec->payload_bytes(some.size()));
+      };
+      const auto loss_of = [&](std::span<const float> some) {
+        auto payload = payload_of(some);
+        std::vector<float> lost(some.begin(), some.end());
+        EXPECT_TRUE(codec->encode_keep_loss(lost, {}, {}, 0, payload));
+        return squares(lost) / static_cast<double>(some.size());
+      };
+      // As good as what all values would choose, which those of a piece that is not sampled do.
+      const double loss = loss_of(values), exact = loss_of(values.first(kSampled / 2));
+      EXPECT_LE(loss, 1.05 * exact) << rate;
+
+      auto payload = payload_of(values), in_one = payload_of(values);
+      std::vector<float> lost(values.begin(), values.end()), decoded(values.size(), 0.0f);
+      std::vector<float> half(values.begin(), values.end());
+      for (float& value : half) value *= 0.5f;
+      auto sums = half;
+      ASSERT_TRUE(codec->encode_keep_loss(lost, {}, {}, 0, payload));
+      ASSERT_TRUE(codec->encode_keep_loss(sums, half, {}, 0, in_one));
+      EXPECT_EQ(in_one, payload);
+      EXPECT_EQ(sums, lost);
+      ASSERT_TRUE(codec->decode_add(payload, decoded).is_ok());
+      for (std::size_t i = 0; i < values.size(); ++i) ASSERT_EQ(values[i] - decoded[i], lost[i]);
+    }
+  }
+}
+
+// What a sample misses, or finds alone.
+TEST(Entropy, SendsWhatASampleDoesNotTell) {
+  std::mt19937 generator(4);
+  std::normal_distribution<float> normal;
+  for (const bool in_sample : {false, true}) {
+    for (const float background : {0.0f, 1e-3f}) {
+      std::vector<float> values(kSampled);
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        const bool is_sampled = i / 64 % 3 == 0;
+        values[i] = (is_sampled == in_sample ? 1.0f : background) * normal(generator);
+      }
+      for (double rate : {0.1, 2.0}) {
+        const auto codec = coded_compressor({.method = Method::entropy, .parameter = rate});
+        std::vector<std::byte> payload(codec->payload_bytes(values.size()));
+        std::vector<float> lost = values;
+        ASSERT_TRUE(codec->encode_keep_loss(lost, {}, {}, 0, payload));
+        EXPECT_LT(squares(lost), (rate > 1 ? 0.1 : 0.9) * squares(values));
+        lost = values;
+        lost[kSampled - 1] = lost[100] = NAN;
+        EXPECT_FALSE(codec->encode_keep_loss(lost, {}, {}, 0, payload));
+      }
+    }
+  }
+  for (std::size_t at : {std::size_t{0}, std::size_t{100}, kSampled - 1}) {
+    const auto codec = coded_compressor({.method = Method::entropy, .parameter = 0.1});
+    std::vector<float> values(kSampled, 0.0f), decoded(kSampled, 0.0f);
+    values[at] = -3.0f;
+    std::vector<std::byte> payload(codec->payload_bytes(kSampled));
+    ASSERT_TRUE(codec->encode(values, {}, 0, payload));
+    ASSERT_TRUE(codec->decode_add(payload, decoded).is_ok());
+    EXPECT_NEAR(decoded[at], -3.0f, 1.0f) << at;
+    values[at] = INFINITY;
+    EXPECT_FALSE(codec->encode_keep_loss(values, {}, {}, 0, payload)) << at;
+  }
+}
+
 }  // namespace
 }  // namespace lgreco

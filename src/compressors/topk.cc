@@ -148,8 +148,8 @@ class TopK final : public CodedCompressor {
       const std::uint64_t runs = candidates.runs(at / kBlock);
       if (runs == 0) continue;
       const std::size_t found = kernels::select_block(block, length, runs, threshold, indices);
+      positions.append(at, {indices, found});
       for (std::size_t i = 0; i < found; ++i, ++pending.count) {
-        positions.append(at + indices[i]);
         pending.positions[pending.count] = at + indices[i];
         pending.values[pending.count] = block[indices[i]];
       }

@@ -30,15 +30,13 @@ EliasFanoWriter::EliasFanoWriter(const EliasFano& code, std::byte* out)
   std::memset(high_, 0, code.high_bytes());
 }
 
-void EliasFanoWriter::append(std::uint64_t position) {
+// Whole words of low bits at a time; the last position writes what is left.
+inline void EliasFanoWriter::append_one(std::uint64_t position) {
   const std::uint64_t bit = (position >> code_.low_bits) + appended_;
   high_[bit / 8] |= std::byte{1} << (bit % 8);
   ++appended_;
-  if (code_.low_bits > 0) append_low(position & ((std::uint64_t{1} << code_.low_bits) - 1));
-}
-
-// Whole words at a time; the last position writes what is left.
-void EliasFanoWriter::append_low(std::uint64_t bits) {
+  if (code_.low_bits == 0) return;
+  const std::uint64_t bits = position & ((std::uint64_t{1} << code_.low_bits) - 1);
   word_ |= bits << word_bits_;
   word_bits_ += code_.low_bits;
   if (word_bits_ >= 64) {
@@ -48,6 +46,12 @@ void EliasFanoWriter::append_low(std::uint64_t bits) {
     word_ = word_bits_ == 0 ? 0 : bits >> (code_.low_bits - word_bits_);
   }
   if (appended_ == code_.k) std::memcpy(low_, &word_, static_cast<std::size_t>(word_bits_ + 7) / 8);
+}
+
+void EliasFanoWriter::append(std::uint64_t first, std::span<const std::uint32_t> offsets) {
+  EliasFanoWriter here = *this;  // stays in registers, where what is written cannot be
+  for (const std::uint32_t offset : offsets) here.append_one(first + offset);
+  *this = here;
 }
 
 EliasFanoReader::EliasFanoReader(const EliasFano& code, const std::byte* in)

@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace lgreco::kernels {
 
@@ -32,11 +33,12 @@ class EliasFanoWriter {
  public:
   EliasFanoWriter(const EliasFano& code, std::byte* out);
 
-  /// REQUIRES: greater than the position before and less than n; called k times in all.
-  void append(std::uint64_t position);
+  /// Appends first + offset of each. REQUIRES: greater than the position before and less than n; k
+  /// of them in all.
+  void append(std::uint64_t first, std::span<const std::uint32_t> offsets);
 
  private:
-  void append_low(std::uint64_t bits);
+  void append_one(std::uint64_t position);
 
   EliasFano code_;
   std::byte* low_;

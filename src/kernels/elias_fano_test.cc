@@ -15,7 +15,10 @@ using Bytes = std::vector<std::byte>;
 Bytes write(const EliasFano& code, const std::vector<std::uint64_t>& positions) {
   Bytes bytes(code.bytes(), std::byte{0xFF});
   EliasFanoWriter writer(code, bytes.data());
-  for (std::uint64_t position : positions) writer.append(position);
+  for (std::uint64_t position : positions) {
+    const auto offset = static_cast<std::uint32_t>(position % 3);
+    writer.append(position - offset, std::span(&offset, 1));
+  }
   return bytes;
 }
 

@@ -827,11 +827,27 @@ TEST_P(KernelsTest, DeadZone) {
       if (count > 8) values[8] = 3e5f * zone.step;
       std::vector<std::uint32_t> tokens(count), expected(count);
       std::vector<std::uint8_t> raw(count + 8), expected_raw(count + 8);
-      tokens.resize(tokens_of(values.data(), count, zone, tokens.data(), raw.data()));
-      expected.resize(
-          scalar::tokens_of(values.data(), count, zone, expected.data(), expected_raw.data()));
-      EXPECT_EQ(tokens, expected);
+      expected.resize(scalar::add_and_find_tokens(values.data(), nullptr, count, nullptr, zone,
+                                                  expected.data(), expected_raw.data()));
+      auto found = tokens;
+      found.resize(tokens_of(values.data(), count, zone, found.data(), raw.data()));
+      EXPECT_EQ(found, expected);
       EXPECT_EQ(raw, expected_raw);
+      const std::vector<float> zeros(count, 0.0f), ones(count, zone.step);
+      for (const auto& addend : {zeros, ones}) {
+        auto sums = values, expected_sums = values;
+        expected.resize(count);
+        expected.resize(scalar::add_and_find_tokens(values.data(), addend.data(), count,
+                                                    expected_sums.data(), zone, expected.data(),
+                                                    expected_raw.data()));
+        found.resize(count);
+        found.resize(add_and_find_tokens(sums.data(), addend.data(), count, sums.data(), zone,
+                                         found.data(), raw.data()));
+        EXPECT_EQ(found, expected);
+        EXPECT_EQ(raw, expected_raw);
+        EXPECT_TRUE(same_bits(sums, expected_sums));
+      }
+      tokens.resize(tokens_of(values.data(), count, zone, tokens.data(), raw.data()));
       auto loss = values, expected_loss = values;
       keep_loss(loss.data(), count, zone);
       scalar::keep_loss(expected_loss.data(), count, zone);
@@ -868,18 +884,39 @@ TEST_P(KernelsTest, AddLevelsFindsTheOneThatIsTooLarge) {
   }
 }
 
-TEST_P(KernelsTest, AddAndCount) {
+TEST_P(KernelsTest, FindsNoTokensOfWhatIsNotFinite) {
+  for (std::size_t count : {1, 16, 35}) {
+    for (std::size_t at = 0; at < count; ++at) {
+      for (const DeadZone& zone : dead_zones()) {
+        for (const float wrong : {INFINITY, -INFINITY, NAN}) {
+          auto values = gaussian(count), addend = gaussian(count);
+          addend[at] = wrong;
+          std::vector<std::uint32_t> tokens(count);
+          std::vector<std::uint8_t> raw(count);
+          EXPECT_EQ(tokens_of(addend.data(), count, zone, tokens.data(), raw.data()), kNotFinite);
+          EXPECT_EQ(add_and_find_tokens(values.data(), addend.data(), count, values.data(), zone,
+                                        tokens.data(), raw.data()),
+                    kNotFinite);
+        }
+      }
+    }
+  }
+}
+
+TEST_P(KernelsTest, CountMagnitudes) {
   for (std::size_t count : kCounts) {
     auto a = gaussian(count), b = gaussian(count);
     if (count > 3) a[3] = INFINITY;
     if (count > 7) b[7] = -INFINITY;
     for (const float* addend : std::initializer_list<const float*>{nullptr, b.data()}) {
-      std::vector<float> sums(count), expected_sums(count);
       std::vector<std::uint32_t> histogram(kMagnitudeBins), expected(kMagnitudeBins);
-      add_and_count(a.data(), addend, count, sums.data(), histogram.data());
-      scalar::add_and_count(a.data(), addend, count, expected_sums.data(), expected.data());
-      EXPECT_EQ(histogram, expected);
-      EXPECT_TRUE(same_bits(sums, expected_sums));
+      for (std::size_t stride : {2u, 7u, 1u}) {
+        std::fill(histogram.begin(), histogram.end(), 0u);
+        std::fill(expected.begin(), expected.end(), 0u);
+        EXPECT_EQ(count_magnitudes(a.data(), addend, count, histogram.data(), stride),
+                  scalar::count_magnitudes(a.data(), addend, count, expected.data(), stride));
+        EXPECT_EQ(histogram, expected);
+      }
       EXPECT_EQ(std::accumulate(histogram.begin() + kFirstInfiniteBin, histogram.end(), 0u),
                 (count > 3 ? 1u : 0u) + (addend != nullptr && count > 7 ? 1u : 0u));
     }

@@ -1,6 +1,7 @@
 #include "src/kernels/lloyd_max.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "hwy/cache_control.h"
 #include "src/kernels/lloyd_max_table.h"
@@ -23,6 +24,7 @@ using Vector = hn::Vec<Floats>;
 using Indices = hn::Vec<Ints>;
 
 constexpr std::size_t kLanes = hn::MaxLanes(Floats());
+constexpr std::size_t kAhead = 1024;  // values, also of the next bucket
 
 // The magnitudes of few bits, in registers: at most 8. All thresholds are compared with.
 template <int kBits>
@@ -73,6 +75,48 @@ class FewMagnitudes {
   Vector thresholds_[kThresholds == 0 ? 1 : kThresholds];
 };
 
+// The magnitudes of 16 to 64 codes in vectors of 16, where there are such.
+template <int kBits>
+class MagnitudeVectors {
+ public:
+  explicit MagnitudeVectors(const float* magnitudes) {
+    for (std::size_t v = 0; v < kVectors; ++v) {
+      vectors_[v] = hn::LoadU(Floats(), magnitudes + v * kLanes);
+    }
+  }
+
+  HWY_INLINE Vector At(Indices index) const {
+    const Floats d;
+    const Ints di;
+    constexpr auto kHere = static_cast<int>(kLanes);
+    const auto lanes = hn::IndicesFromVec(d, hn::And(index, hn::Set(di, kHere - 1)));
+    auto found = hn::TableLookupLanes(vectors_[0], lanes);
+    for (std::size_t v = 1; v < kVectors; ++v) {
+      const auto is_here = hn::Gt(index, hn::Set(di, static_cast<int>(v) * kHere - 1));
+      found = hn::IfThenElse(hn::RebindMask(d, is_here), hn::TableLookupLanes(vectors_[v], lanes),
+                             found);
+    }
+    return found;
+  }
+
+ private:
+  static constexpr std::size_t kVectors = (std::size_t{1} << (kBits - 1)) / kLanes;
+  Vector vectors_[kVectors];
+};
+
+class MagnitudesInMemory {
+ public:
+  explicit MagnitudesInMemory(const float* magnitudes) : magnitudes_(magnitudes) {}
+
+  HWY_INLINE Vector At(Indices index) const {
+    return hn::GatherIndex(Floats(), magnitudes_, index);
+  }
+
+ private:
+  const float* magnitudes_;
+};
+
+template <int kBits>
 class ManyMagnitudes {
  public:
   explicit ManyMagnitudes(const LloydMaxGrid& grid)
@@ -92,13 +136,13 @@ class ManyMagnitudes {
     return hn::Add(below, hn::IfThenElse(is_under, hn::Zero(di), hn::Set(di, 1)));
   }
 
-  HWY_INLINE Vector MagnitudeOf(Indices index) const {
-    return hn::GatherIndex(Floats(), magnitudes_, index);
-  }
+  HWY_INLINE Vector MagnitudeOf(Indices index) const { return magnitudes_.At(index); }
 
  private:
+  static constexpr bool kInVectors = kLanes == 16 && kBits < 8;
   LloydMaxCells cells_;
-  const float* magnitudes_;
+  std::conditional_t<kInVectors, MagnitudeVectors<kInVectors ? kBits : 5>, MagnitudesInMemory>
+      magnitudes_;
 };
 
 // Calls `work` with what finds the grid's magnitudes.
@@ -113,8 +157,14 @@ HWY_INLINE auto WithMagnitudes(const LloydMaxGrid& grid, const Work& work) {
       return work(FewMagnitudes<3>(grid));
     case 4:
       return work(FewMagnitudes<4>(grid));
+    case 5:
+      return work(ManyMagnitudes<5>(grid));
+    case 6:
+      return work(ManyMagnitudes<6>(grid));
+    case 7:
+      return work(ManyMagnitudes<7>(grid));
     default:
-      return work(ManyMagnitudes(grid));
+      return work(ManyMagnitudes<8>(grid));
   }
 }
 
@@ -181,6 +231,7 @@ void AddValues(const Magnitudes& magnitudes, const std::uint8_t* codes, std::siz
   const int sign_shift = 32 - grid.bits;
   std::size_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
+    hwy::Prefetch(accumulator + i + kAhead);
     const auto code = hn::PromoteTo(di, hn::LoadU(bytes, codes + i));
     const auto index = hn::And(code, index_mask);
     const auto sign = hn::And(hn::BitCast(d, hn::ShiftLeftSame(code, sign_shift)), hn::SignBit(d));

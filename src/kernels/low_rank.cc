@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "hwy/cache_control.h"
 #include "src/kernels/elementwise.h"
 #include "src/kernels/simd.h"
 
@@ -180,46 +181,66 @@ void MultiplyTransposed(const float* matrix, std::size_t rows, std::size_t cols,
   for (; i < rows; ++i) AddRows<1>(matrix + i * cols, rows, cols, left + i, rank, right);
 }
 
+constexpr std::size_t kAhead = 64;  // values, also of the next row
+
 // What ReconstructRows() makes besides left * right^T.
 enum class Loss { none, of_right, of_own };
 
+// kRows rows of left * factors^T, from column j on.
+template <std::size_t kRows, typename D>
+HWY_INLINE void ProductsAt(D d, const float* left, std::size_t rows, const float* factors,
+                           std::size_t cols, std::size_t rank, std::size_t j,
+                           hn::Vec<D> (&sums)[kRows]) {
+  const auto first = hn::LoadU(d, factors + j);
+  for (std::size_t i = 0; i < kRows; ++i) sums[i] = hn::Mul(hn::Set(d, left[i]), first);
+  for (std::size_t k = 1; k < rank; ++k) {
+    const auto factor = hn::LoadU(d, factors + k * cols + j);
+    for (std::size_t i = 0; i < kRows; ++i) {
+      sums[i] = hn::Add(sums[i], hn::Mul(hn::Set(d, left[k * rows + i]), factor));
+    }
+  }
+}
+
 // kRows rows of left * right^T. With a loss, the product with `right` or `own` is taken out of
 // those of `matrix`.
+template <Loss kLoss, std::size_t kRows, typename D>
+HWY_INLINE void ReconstructAt(D d, const float* left, const float* right, const float* own,
+                              std::size_t rows, std::size_t cols, std::size_t rank, std::size_t j,
+                              float* matrix, float* loss) {
+  hn::Vec<D> sums[kRows];
+  ProductsAt(d, left, rows, kLoss == Loss::of_own ? own : right, cols, rank, j, sums);
+  if constexpr (kLoss != Loss::none) {
+    for (std::size_t i = 0; i < kRows; ++i) {
+      const auto values = hn::LoadU(d, matrix + i * cols + j);
+      // `loss` may be `matrix`.
+      if constexpr (kLoss == Loss::of_right) hn::StoreU(sums[i], d, matrix + i * cols + j);
+      hn::StoreU(hn::Sub(values, sums[i]), d, loss + i * cols + j);
+    }
+    if constexpr (kLoss == Loss::of_right) return;
+    if (loss == matrix) return;
+    ProductsAt(d, left, rows, right, cols, rank, j, sums);
+  }
+  for (std::size_t i = 0; i < kRows; ++i) hn::StoreU(sums[i], d, matrix + i * cols + j);
+}
+
 template <Loss kLoss, std::size_t kRows>
 void ReconstructRows(const float* left, const float* right, const float* own, std::size_t rows,
                      std::size_t cols, std::size_t rank, float* matrix, float* loss) {
-  const auto put = [&](auto d, std::size_t j) HWY_ATTR {
-    using Sums = hn::Vec<decltype(d)>[kRows];
-    const auto multiply = [&](const float* factors, Sums& sums) HWY_ATTR {
-      const auto first = hn::LoadU(d, factors + j);
-      for (std::size_t i = 0; i < kRows; ++i) sums[i] = hn::Mul(hn::Set(d, left[i]), first);
-      for (std::size_t k = 1; k < rank; ++k) {
-        const auto factor = hn::LoadU(d, factors + k * cols + j);
-        for (std::size_t i = 0; i < kRows; ++i) {
-          sums[i] = hn::Add(sums[i], hn::Mul(hn::Set(d, left[k * rows + i]), factor));
-        }
-      }
-    };
-    Sums sums;
-    multiply(right, sums);
-    if constexpr (kLoss == Loss::none) {
-      for (std::size_t i = 0; i < kRows; ++i) hn::StoreU(sums[i], d, matrix + i * cols + j);
-    } else {
-      Sums sent;
-      if constexpr (kLoss == Loss::of_own) multiply(own, sent);
-      for (std::size_t i = 0; i < kRows; ++i) {
-        float* out = matrix + i * cols + j;
-        const auto values = hn::LoadU(d, out);
-        hn::StoreU(sums[i], d, out);
-        const auto taken = kLoss == Loss::of_own ? sent[i] : sums[i];
-        hn::StoreU(hn::Sub(values, taken), d, loss + i * cols + j);
-      }
-    }
-  };
   const Floats d;
   std::size_t j = 0;
-  for (; j + hn::Lanes(d) <= cols; j += hn::Lanes(d)) put(d, j);
-  for (; j < cols; ++j) put(hn::CappedTag<float, 1>(), j);
+  for (; j + hn::Lanes(d) <= cols; j += hn::Lanes(d)) {
+    if constexpr (kLoss != Loss::none) {
+      for (std::size_t i = 0; i < kRows; ++i) {
+        hwy::Prefetch(matrix + i * cols + j + kAhead);
+        hwy::Prefetch(loss + i * cols + j + kAhead);
+      }
+    }
+    ReconstructAt<kLoss, kRows>(d, left, right, own, rows, cols, rank, j, matrix, loss);
+  }
+  const hn::CappedTag<float, 1> one;
+  for (; j < cols; ++j) {
+    ReconstructAt<kLoss, kRows>(one, left, right, own, rows, cols, rank, j, matrix, loss);
+  }
 }
 
 template <Loss kLoss>

@@ -53,7 +53,6 @@ std::array<Word, kWords> words_of(int table) {
 
 }  // namespace
 
-// A token of a table: all its bits but the sign (24), their number (8); zero: take the slow way.
 struct RunLevelWords {
   std::array<Word, kWords> words;
   QuickWords quick;
@@ -61,23 +60,29 @@ struct RunLevelWords {
   void build(int table) {
     words = words_of(table);
     for (std::uint32_t run = 0; run < kQuickRuns; ++run) {
-      for (std::uint32_t m = 0; m < kQuickMagnitudes; ++m)
-        quick[run * kQuickMagnitudes + m] = quick_of(run, m);
+      for (std::uint32_t i = 0; i < kQuickRow; ++i) {
+        const std::int32_t level = static_cast<std::int32_t>(i) - std::int32_t{kQuickLevels};
+        quick[run * kQuickRow + i] = quick_of(run, level);
+      }
     }
+    quick[kQuickRuns * kQuickRow] = kNoWord;
   }
 
  private:
-  std::uint32_t quick_of(std::uint32_t run, std::uint32_t magnitude) const {
+  std::uint32_t quick_of(std::uint32_t run, std::int32_t level) const {
+    if (level == 0) return kNoWord;
+    const auto magnitude = static_cast<std::uint32_t>(level < 0 ? -level : level) - 1;
     const unsigned run_class = NumberClass::of(run), level_class = NumberClass::of(magnitude);
     const Word word = words[run_class * kLevelClasses + level_class];
-    if (word.length == 0) return 0;
+    if (word.length == 0) return kNoWord;
     const auto runs = NumberClass::at(run_class), levels = NumberClass::at(level_class);
     std::uint32_t bits = word.bits, length = word.length;
     bits |= (run - runs.first) << length;
     length += static_cast<std::uint32_t>(runs.extra_bits);
     bits |= (magnitude - levels.first) << length;
     length += static_cast<std::uint32_t>(levels.extra_bits);
-    return bits << 8 | length;
+    bits |= (level < 0 ? 1u : 0u) << length;
+    return bits << 8 | (length + 1);
   }
 };
 
@@ -86,10 +91,23 @@ namespace {
 constexpr int kPeek = 12;
 constexpr std::uint32_t kQuickRunLimit = 1024;
 
+// Several tokens at once.
+constexpr int kSeveralPeek = 11;
+constexpr std::uint32_t kSeveralNumbers = 4;
+static_assert(kSeveralNumbers == kLevelPadding + 1);
+constexpr int kLookups = 4;  // for which 56 bits are enough
+static_assert(kLookups * kSeveralPeek <= 56);
+// No lookup from so far before the end of a stream reads its last token.
+constexpr std::size_t kEndMargin = kQuickRunLimit + 2 * kSeveralNumbers;
+
 }  // namespace
 
-// What kPeek bits begin with: level (16), run (10), number of bits (6); zero: take the slow way.
 struct RunLevelEntries {
+  // What kSeveralPeek bits begin with: a run, then numbers as Stream::levels has them.
+  std::uint64_t several_levels[1 << kSeveralPeek];
+  std::uint32_t several[1 << kSeveralPeek];  // run (16), how many numbers (8), bits (8)
+  // What kPeek bits begin with: level (16), run (10), number of bits (6).
+  // Zero in either: take the slower way.
   std::uint32_t quick[1 << kPeek];
   std::uint16_t symbols[1 << kLongest];  // symbol (12), length of its word (4)
 
@@ -103,9 +121,26 @@ struct RunLevelEntries {
       }
     }
     for (std::uint32_t i = 0; i < 1u << kPeek; ++i) quick[i] = quick_of(i);
+    for (std::uint32_t i = 0; i < 1u << kSeveralPeek; ++i) find_several(i);
   }
 
  private:
+  void find_several(std::uint32_t index) {
+    std::uint64_t levels = 0;
+    std::uint32_t first_run = 0, numbers = 0, bits = 0;
+    while (true) {
+      const std::uint32_t entry = quick[index >> bits];
+      const std::uint32_t run = entry >> 6 & (kQuickRunLimit - 1), length = entry & 63;
+      if (entry == 0 || bits + length > kSeveralPeek) break;
+      if (numbers > 0 && numbers + run >= kSeveralNumbers) break;
+      numbers == 0 ? first_run = run : numbers += run;
+      levels |= std::uint64_t{entry >> 16} << (16 * numbers++);
+      bits += length;
+    }
+    several_levels[index] = levels;
+    several[index] = first_run << 16 | numbers << 8 | bits;
+  }
+
   std::uint32_t quick_of(std::uint32_t bits) const {
     const unsigned symbol = symbols[bits & ((1u << kLongest) - 1)] >> 4;
     const unsigned length = symbols[bits & ((1u << kLongest) - 1)] & 15;
@@ -134,12 +169,6 @@ const Table& table_at(int index) {
   static std::once_flag built[kLevelTables];
   std::call_once(built[index], [&] { tables[index].build(index); });
   return tables[index];
-}
-
-std::uint64_t byte_swapped(std::uint64_t x) {
-  x = (x & 0x00FF00FF00FF00FFu) << 8 | (x >> 8 & 0x00FF00FF00FF00FFu);
-  x = (x & 0x0000FFFF0000FFFFu) << 16 | (x >> 16 & 0x0000FFFF0000FFFFu);
-  return x << 32 | x >> 32;
 }
 
 }  // namespace
@@ -175,47 +204,30 @@ RunLevelWriter::RunLevelWriter(int table, std::span<std::byte> out)
 
 // Leaves fewer than 8 bits.
 template <bool kBackward>
-HWY_INLINE void RunLevelWriter::flush(Stream& stream) {
-  if (HWY_UNLIKELY((kBackward ? stream.at - limit_ : limit_ - stream.at) < 8)) {
-    Stream slow = stream;  // its address would keep the other one in memory
-    flush_bytes<kBackward>(slow);
-    stream = slow;
-    return;
-  }
-  const unsigned whole = stream.bits & ~7u;
-  if constexpr (kBackward) {
-    const std::uint64_t swapped = byte_swapped(stream.word);
-    std::memcpy(stream.at - 8, &swapped, 8);
-    stream.at -= whole / 8;
-  } else {
-    std::memcpy(stream.at, &stream.word, 8);
-    stream.at += whole / 8;
-  }
-  stream.word >>= whole;
-  stream.bits &= 7;
-}
-
-// Where there is little room, or none.
-template <bool kBackward>
-HWY_NOINLINE void RunLevelWriter::flush_bytes(Stream& stream) {
-  for (; stream.bits >= 8; stream.bits -= 8, stream.word >>= 8) {
-    if (stream.at == limit_) {
+void RunLevelWriter::flush() {
+  for (; stream_.bits >= 8; stream_.bits -= 8, stream_.word >>= 8) {
+    if (stream_.at == limit_) {
       ++excess_;
     } else {
-      *(kBackward ? --stream.at : stream.at++) = static_cast<std::byte>(stream.word);
+      *(kBackward ? --stream_.at : stream_.at++) = static_cast<std::byte>(stream_.word);
     }
   }
 }
 
 template <bool kBackward>
-HWY_NOINLINE void RunLevelWriter::put_slowly(std::uint32_t run, std::int32_t level,
-                                             Stream& stream) {
+void RunLevelWriter::put_token(std::uint32_t run, std::int32_t level) {
+  const std::uint32_t quick = words_.quick[quick_index(run, level)];
+  if (quick != kNoWord) {
+    stream_.word |= std::uint64_t{quick >> 8} << stream_.bits;
+    stream_.bits += quick & 0xFF;
+    return flush<kBackward>();
+  }
   const bool negative = level < 0;
   const auto magnitude = static_cast<std::uint32_t>(negative ? -level : level) - 1;
   const unsigned run_class = NumberClass::of(run), level_class = NumberClass::of(magnitude);
   const auto append = [&](std::uint64_t bits, int count) {
-    stream.word |= bits << stream.bits;
-    stream.bits += static_cast<unsigned>(count);
+    stream_.word |= bits << stream_.bits;
+    stream_.bits += static_cast<unsigned>(count);
   };
   const bool has_word = run_class < kRunClasses && level_class < kLevelClasses &&
                         words_.words[run_class * kLevelClasses + level_class].length > 0;
@@ -225,41 +237,32 @@ HWY_NOINLINE void RunLevelWriter::put_slowly(std::uint32_t run, std::int32_t lev
     append(run_class, kRunClassBits);
     append(level_class, kLevelClassBits);
   }
-  flush<kBackward>(stream);
+  flush<kBackward>();
   const auto runs = NumberClass::at(run_class), levels = NumberClass::at(level_class);
   append(run - runs.first, runs.extra_bits);
   append(magnitude - levels.first, levels.extra_bits);
   append(negative ? 1 : 0, 1);
-  flush<kBackward>(stream);
+  flush<kBackward>();
 }
 
 template <bool kBackward>
 void RunLevelWriter::put_tokens(std::span<const std::uint32_t> tokens) {
-  std::uint32_t words[kLevelBlock];
-  quick_words(tokens.data(), tokens.size(), words_.quick, words);
-  const auto place = [&](std::size_t i) { return before_ + (tokens[i] >> 16); };
-  const auto run = [&](std::size_t i) {
-    return static_cast<std::uint32_t>(place(i) - (i == 0 ? next_ : place(i - 1) + 1));
+  WordGroups groups;
+  const std::size_t end = word_groups(tokens.data(), tokens.size(), words_.quick, groups);
+  const auto put = [&](std::size_t i) {
+    const std::uint64_t place = before_ + (tokens[i] >> 16);
+    put_token<kBackward>(static_cast<std::uint32_t>(place - next_),
+                         static_cast<std::int16_t>(tokens[i]));
+    next_ = place + 1;
   };
-  const auto level = [&](std::size_t i) {
-    return std::int32_t{static_cast<std::int16_t>(tokens[i])};
-  };
-  words[0] = quick_word(run(0), level(0), words_.quick);
-  Stream stream = stream_;
-  for (std::size_t i = 0; i < tokens.size(); ++i) {
-    const std::uint32_t word = words[i];
-    if (HWY_UNLIKELY(word == 0)) {
-      Stream slow = stream;  // its address would keep the other one in memory
-      put_slowly<kBackward>(run(i), level(i), slow);
-      stream = slow;
-      continue;
-    }
-    stream.word |= std::uint64_t{word >> 8} << stream.bits;
-    stream.bits += word & 0xFF;
-    flush<kBackward>(stream);  // always: when it is time could not be foreseen
+  put(0);
+  for (std::size_t group = 0; group < end; ++group) {
+    group = put_groups(groups, group, end, kBackward, room(), stream_);
+    next_ = before_ + (tokens[kGroup * group] >> 16) + 1;
+    if (group == end) break;
+    for (std::size_t i = 1; i <= kGroup; ++i) put(kGroup * group + i);
   }
-  stream_ = stream;
-  next_ = place(tokens.size() - 1) + 1;
+  for (std::size_t i = kGroup * end + 1; i < tokens.size(); ++i) put(i);
 }
 
 void RunLevelWriter::put(std::span<const std::uint32_t> tokens, std::size_t length) {
@@ -273,7 +276,7 @@ void RunLevelWriter::finish_stream() {
   if (!empty_) put({&end, 1}, 0);
   if (stream_.bits > 0) {
     stream_.bits = 8;
-    backward_ ? flush<true>(stream_) : flush<false>(stream_);
+    backward_ ? flush<true>() : flush<false>();
   }
   used_ += static_cast<std::size_t>(backward_ ? begin_ - stream_.at : stream_.at - begin_);
   if (backward_) {
@@ -321,20 +324,41 @@ HWY_INLINE void RunLevelReader::refill(Stream& stream) const {
   stream.bits |= 56;
 }
 
-template <bool kBackward, bool kInside>
+HWY_INLINE void RunLevelReader::store(const Stream& stream, std::int16_t* block) {
+  std::memcpy(block + stream.next, &stream.levels, sizeof stream.levels);
+}
+
+// REQUIRES: kSeveralPeek bits.
+template <bool kBackward>
 HWY_INLINE void RunLevelReader::advance(Stream& stream) const {
-  refill<kBackward, kInside>(stream);
-  const std::uint32_t entry = entries_.quick[stream.word & ((1u << kPeek) - 1)];
+  const std::size_t index = stream.word & ((1u << kSeveralPeek) - 1);
+  const std::uint32_t entry = entries_.several[index];
   if (HWY_UNLIKELY(entry == 0)) {
     Stream slow = stream;  // its address would keep the other one in memory
-    advance_slowly<kBackward>(slow);
+    advance_by_one<kBackward>(slow);
     stream = slow;
     return;
   }
   stream.word >>= entry & 63;
   stream.bits -= static_cast<int>(entry & 63);
-  stream.next += 1 + (entry >> 6 & (kQuickRunLimit - 1));
-  stream.level = static_cast<std::int16_t>(entry >> 16);
+  stream.next += stream.numbers + (entry >> 16);
+  stream.numbers = entry >> 8 & 7;
+  stream.levels = entries_.several_levels[index];
+}
+
+template <bool kBackward>
+HWY_NOINLINE void RunLevelReader::advance_by_one(Stream& stream) const {
+  refill<kBackward, false>(stream);
+  const std::uint32_t entry = entries_.quick[stream.word & ((1u << kPeek) - 1)];
+  if (entry == 0) {
+    advance_slowly<kBackward>(stream);
+  } else {
+    stream.word >>= entry & 63;
+    stream.bits -= static_cast<int>(entry & 63);
+    stream.next += stream.numbers + (entry >> 6 & (kQuickRunLimit - 1));
+    stream.levels = entry >> 16;
+  }
+  stream.numbers = 1;
 }
 
 template <bool kBackward>
@@ -359,44 +383,58 @@ HWY_NOINLINE void RunLevelReader::advance_slowly(Stream& stream) const {
   const std::uint32_t magnitude = levels.first + take(levels.extra_bits);
   const bool negative = take(1) != 0;
   stream.impossible |= magnitude >= static_cast<std::uint32_t>(kLargestLevel);
-  stream.next += std::uint64_t{run} + 1;
+  stream.next += std::uint64_t{run} + stream.numbers;
   const auto level = static_cast<std::int32_t>(magnitude & 0x7FFF) + 1;
-  stream.level = negative ? -level : level;
+  stream.levels = static_cast<std::uint16_t>(negative ? -level : level);
 }
 
 RunLevelReader::RunLevelReader(int table, std::span<const std::byte> in, std::size_t count)
     : entries_(table_at<RunLevelEntries>(table)), in_(in) {
-  const std::size_t first = first_stream(count);
-  if (first > 0) advance<false, false>(first_);
-  if (count > first) advance<true, false>(second_);
-  first_.next -= first > 0 ? 1 : 0;
-  second_.next -= count > first ? 1 : 0;
+  first_.left = first_stream(count);
+  second_.left = count - first_.left;
+  first_.numbers = second_.numbers = 0;
+  if (first_.left > 0) advance_by_one<false>(first_);
+  if (second_.left > 0) advance_by_one<true>(second_);
+}
+
+// Token by token, and in any case.
+template <bool kBackward>
+void RunLevelReader::finish_block(Stream& stream, std::span<std::int16_t> block) const {
+  for (; stream.next < block.size(); advance_by_one<kBackward>(stream)) {
+    store(stream, block.data());
+  }
+  stream.next -= block.size();
+  stream.left -= block.size();
+  std::memcpy(&stream.beyond, block.data() + block.size(), kLevelPadding * sizeof block[0]);
 }
 
 void RunLevelReader::read(std::span<std::int16_t> first, std::span<std::int16_t> second) {
   Stream a = first_, b = second_;
+  std::memcpy(first.data(), &a.beyond, kLevelPadding * sizeof first[0]);
+  std::memcpy(second.data(), &b.beyond, kLevelPadding * sizeof second[0]);
   const std::size_t inside = in_.size() < 8 ? 0 : in_.size() - 7;  // where offsets are
-  while (a.next < first.size() && b.next < second.size() && a.offset < inside &&
-         b.offset < inside) {
-    first[a.next] = static_cast<std::int16_t>(a.level);
-    second[b.next] = static_cast<std::int16_t>(b.level);
-    advance<false, true>(a);
-    advance<true, true>(b);
+  const auto many = [](const Stream& stream, std::size_t length) {
+    return std::min(length, stream.left > kEndMargin ? stream.left - kEndMargin : 0);
+  };
+  const std::size_t a_end = many(a, first.size()), b_end = many(b, second.size());
+  while (a.next < a_end && b.next < b_end && a.offset < inside && b.offset < inside) {
+    refill<false, true>(a);
+    refill<true, true>(b);
+    for (int i = 0; i < kLookups && a.next < a_end && b.next < b_end; ++i) {
+      store(a, first.data());
+      store(b, second.data());
+      advance<false>(a);
+      advance<true>(b);
+    }
   }
-  for (; a.next < first.size(); advance<false, false>(a)) {
-    first[a.next] = static_cast<std::int16_t>(a.level);
-  }
-  for (; b.next < second.size(); advance<true, false>(b)) {
-    second[b.next] = static_cast<std::int16_t>(b.level);
-  }
-  a.next -= first.size();
-  b.next -= second.size();
+  finish_block<false>(a, first);
+  finish_block<true>(b, second);
   first_ = a;
   second_ = b;
 }
 
 bool RunLevelReader::is_well_formed() const {
-  const auto is_end = [](const Stream& s) { return s.next == 0 && s.level == 1 && !s.impossible; };
+  const auto is_end = [](const Stream& s) { return s.next == 0 && s.levels == 1 && !s.impossible; };
   if (!is_end(first_) || !is_end(second_)) return false;
   const auto bits_of = [](const Stream& s) {
     return 8 * s.offset - static_cast<std::size_t>(s.bits);

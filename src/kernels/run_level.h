@@ -28,6 +28,9 @@ constexpr std::size_t kMostEndBytes = 8;
 constexpr std::size_t kLevelBlock = 2048;
 constexpr int kLargestLevel = 32767;
 
+/// Room behind the numbers of a block that a reader may write to.
+constexpr std::size_t kLevelPadding = 3;
+
 /// How many of `count` numbers are in the first stream.
 constexpr std::size_t first_stream(std::size_t count) {
   const std::size_t blocks = (count + kLevelBlock - 1) / kLevelBlock;
@@ -74,6 +77,13 @@ const RunLevelLengths& run_level_lengths(int table);
 /// The share of zeros for which a table was made.
 double zero_share_of(int table);
 
+/// Where bits are written. A copy stays in registers, where what is written cannot be.
+struct BitStream {
+  std::byte* at;           // where the next byte goes
+  std::uint64_t word = 0;  // bits that are not written yet
+  unsigned bits = 0;
+};
+
 /// A copy goes on from the same place in the same bytes.
 class RunLevelWriter {
  public:
@@ -95,24 +105,15 @@ class RunLevelWriter {
   std::size_t excess() const { return excess_; }
 
  private:
-  // Of one stream. A copy stays in registers, where what is written cannot be.
-  struct Stream {
-    std::byte* at;           // where the next byte goes
-    std::uint64_t word = 0;  // bits that are not written yet
-    unsigned bits = 0;
-  };
-
   template <bool kBackward>
   void put_tokens(std::span<const std::uint32_t> tokens);
   template <bool kBackward>
-  void flush(Stream& stream);
+  void put_token(std::uint32_t run, std::int32_t level);
   template <bool kBackward>
-  void flush_bytes(Stream& stream);
-  template <bool kBackward>
-  void put_slowly(std::uint32_t run, std::int32_t level, Stream& stream);
+  void flush();
 
   const RunLevelWords& words_;
-  Stream stream_;
+  BitStream stream_;
   std::byte* limit_;  // where no byte may go
   std::byte* begin_;
   std::size_t used_ = 0;
@@ -129,7 +130,7 @@ class RunLevelReader {
   RunLevelReader(int table, std::span<const std::byte> in, std::size_t count);
 
   /// The next blocks of both streams, either of which may have no numbers left. REQUIRES: `first`
-  /// and `second` are zeros.
+  /// and `second` are zeros, as are kLevelPadding numbers behind each.
   void read(std::span<std::int16_t> first, std::span<std::int16_t> second);
   /// After all blocks: both streams end where they should, and there are only zeros between.
   bool is_well_formed() const;
@@ -139,20 +140,30 @@ class RunLevelReader {
     std::uint64_t word = 0;
     int bits = 0;            // of `word`
     std::size_t offset = 0;  // bytes taken into `word`
-    std::uint64_t next = 0;  // place of the level that is read already, from this block on
-    std::int32_t level = 1;
+    std::size_t left = 0;    // numbers from this block on
+    // What is read already: up to four numbers, the first and last of which are not zero, and the
+    // place of the first one, from this block on.
+    std::uint64_t next = 0;
+    std::uint64_t levels = 1;  // 16 bits each, the first one lowest
+    std::uint32_t numbers = 1;
     bool impossible = false;
+    std::uint64_t beyond = 0;  // numbers of the next block that are stored already, as `levels`
   };
   template <bool kBackward>
   std::uint64_t load(std::size_t offset) const;
   template <bool kBackward>
   std::uint64_t load_end(std::size_t offset) const;
+  static void store(const Stream& stream, std::int16_t* block);
   template <bool kBackward, bool kInside>
   void refill(Stream& stream) const;
-  template <bool kBackward, bool kInside>
+  template <bool kBackward>
   void advance(Stream& stream) const;
   template <bool kBackward>
+  void advance_by_one(Stream& stream) const;
+  template <bool kBackward>
   void advance_slowly(Stream& stream) const;
+  template <bool kBackward>
+  void finish_block(Stream& stream, std::span<std::int16_t> block) const;
 
   const RunLevelEntries& entries_;
   std::span<const std::byte> in_;

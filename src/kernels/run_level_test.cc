@@ -48,12 +48,18 @@ std::pair<std::size_t, std::size_t> write(const std::vector<std::int16_t>& level
 bool read(std::span<const std::byte> in, int table, std::vector<std::int16_t>& levels) {
   RunLevelReader reader(table, in, levels.size());
   const std::size_t first = first_stream(levels.size());
-  const std::span all(levels);
   for (std::size_t at = 0; at < first; at += kLevelBlock) {
-    const auto block = [&](std::size_t begin, std::size_t end) {
-      return begin < end ? all.subspan(begin, std::min(kLevelBlock, end - begin)) : all.first(0);
+    std::vector<std::int16_t> blocks[2];
+    const auto block = [&](int stream, std::size_t begin, std::size_t end) {
+      const std::size_t length = begin < end ? std::min(kLevelBlock, end - begin) : 0;
+      blocks[stream].assign(length + kLevelPadding, 0);
+      return std::span(blocks[stream]).first(length);
     };
-    reader.read(block(at, first), block(first + at, levels.size()));
+    const auto first_block = block(0, at, first);
+    const auto second_block = block(1, first + at, levels.size());
+    reader.read(first_block, second_block);
+    std::copy(first_block.begin(), first_block.end(), levels.begin() + at);
+    std::copy(second_block.begin(), second_block.end(), levels.begin() + first + at);
   }
   return reader.is_well_formed();
 }

@@ -401,17 +401,27 @@ std::int32_t joined(std::int32_t level, const std::uint8_t* raw, const DeadZone&
   return level * (1 << zone.raw_bits) + *raw - half_of(zone);
 }
 
-void add_and_count(const float* values, const float* addend, std::size_t count, float* sums,
-                   std::uint32_t* histogram) {
+std::size_t count_magnitudes(const float* values, const float* addend, std::size_t count,
+                             std::uint32_t* histogram, std::size_t stride) {
+  std::size_t counted = 0;
   for (std::size_t i = 0; i < count; ++i) {
-    float value = values[i];
-    if (addend != nullptr) sums[i] = value += addend[i];
+    const std::size_t run = i / kSampleRun;
+    if (stride > 1 && (run % stride != 0 || run == count / kSampleRun)) continue;
+    const float value = addend == nullptr ? values[i] : values[i] + addend[i];
     ++histogram[(std::bit_cast<std::uint32_t>(value) & 0x7FFFFFFFu) >> kMagnitudeShift];
+    ++counted;
   }
+  return counted;
 }
 
-std::size_t tokens_of(const float* values, std::size_t count, const DeadZone& zone,
-                      std::uint32_t* tokens, std::uint8_t* raw) {
+std::size_t add_and_find_tokens(const float* values, const float* addend, std::size_t count,
+                                float* sums, const DeadZone& zone, std::uint32_t* tokens,
+                                std::uint8_t* raw) {
+  if (addend != nullptr) {
+    add(values, addend, count, sums);
+    values = sums;
+  }
+  if (!all_finite(values, count)) return kNotFinite;
   std::size_t written = 0;
   for (std::size_t i = 0; i < count; ++i) {
     const std::int32_t level = level_of(values[i], zone, raw + i);

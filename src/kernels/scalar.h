@@ -81,10 +81,11 @@ std::int32_t joined(std::int32_t level, const std::uint8_t* raw, const DeadZone&
 /// What a magnitude stands for.
 float value_of(float magnitude, const DeadZone& zone);
 float sent_of(float value, const DeadZone& zone);
-void add_and_count(const float* values, const float* addend, std::size_t count, float* sums,
-                   std::uint32_t* histogram);
-std::size_t tokens_of(const float* values, std::size_t count, const DeadZone& zone,
-                      std::uint32_t* tokens, std::uint8_t* raw);
+std::size_t count_magnitudes(const float* values, const float* addend, std::size_t count,
+                             std::uint32_t* histogram, std::size_t stride = 1);
+std::size_t add_and_find_tokens(const float* values, const float* addend, std::size_t count,
+                                float* sums, const DeadZone& zone, std::uint32_t* tokens,
+                                std::uint8_t* raw);
 void keep_loss(float* values, std::size_t count, const DeadZone& zone);
 bool add_levels(const std::int16_t* levels, const std::uint8_t* raw, std::size_t count,
                 const DeadZone& zone, float* accumulator);

@@ -37,6 +37,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 using Words = hn::ScalableTag<std::int32_t>;  // a magnitude has no sign bit
 constexpr std::size_t kRun = TopKCandidates::kRun;
+constexpr std::size_t kAhead = 512;  // values, also of the next block
 
 // Of the magnitudes m with m >> group_shift == group, counts the values of (m >> shift) & mask.
 void CountInGroup(const float* values, std::size_t count, int group_shift, std::uint32_t group,
@@ -91,7 +92,9 @@ std::uint64_t AddAndMarkBlock(const float* values, const float* addend, std::siz
     auto largest_of_run = hn::Zero(d);
     for (std::size_t end = i + kRun; i < end; i += lanes) {
       auto value = hn::LoadU(df, values + i);
+      hwy::Prefetch(values + i + kAhead);
       if constexpr (kAdds) {
+        hwy::Prefetch(addend + i + kAhead);
         value = hn::Add(value, hn::LoadU(df, addend + i));
         hn::StoreU(value, df, sums + i);
       }
@@ -293,7 +296,10 @@ Window guess_window(const float* values, const float* addend, std::size_t count,
   }
   const double share = static_cast<double>(k) / static_cast<double>(count);
   const double expected = share * static_cast<double>(sampled);
-  const double margin = 5 * std::sqrt(expected * (1 - share)) + 5;  // standard errors
+  // A wide window is missed by few, but has to have room.
+  const double error = std::sqrt(expected * (1 - share));
+  const double fits = 0.45 * kRoom * static_cast<double>(sampled) / static_cast<double>(count);
+  const double margin = std::min(5 * error + 5, std::max(1.5 * error, fits));
   const auto magnitude = [&](double rank) {
     return find_by_digits(sample, sampled, static_cast<std::size_t>(rank)).magnitude;
   };
@@ -360,7 +366,7 @@ void TopKCandidates::mark_all() {
 }
 
 void TopKCandidates::prefetch(const float* values, std::size_t block) const {
-  if (block >= blocks_ || runs(block) == kAllRuns) return;  // the CPU sees that they are in order
+  if (block >= blocks_) return;
   const float* block_values = values + block * kBlock;
   for (std::uint64_t rest = runs(block); rest != 0; rest &= rest - 1) {
     const float* run = block_values + kRun * static_cast<std::size_t>(std::countr_zero(rest));
