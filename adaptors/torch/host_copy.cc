@@ -28,10 +28,12 @@ void keep_for(const c10::Stream& stream, const at::Tensor& tensor) {
 CopyChannel::CopyChannel(c10::Device device)
     : stream_(c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device)) {}
 
-void CopyChannel::let_current_stream_wait() const {
+void CopyChannel::let_current_stream_wait(const at::Tensor& tensor) const {
+  const c10::Stream current = device_of(stream_).getStream(stream_.device());
   c10::Event copied(stream_.device_type());
   copied.record(stream_);
-  copied.block(device_of(stream_).getStream(stream_.device()));
+  copied.block(current);
+  keep_for(current, tensor);
 }
 
 std::shared_ptr<CopyChannel> CopyChannels::of(c10::Device device) {

@@ -21,8 +21,9 @@ class CopyChannel {
 
   c10::Stream stream() const { return stream_; }
   PinnedPool& memory() { return memory_; }
-  /// What the caller's current stream does next comes after the copies that were begun.
-  void let_current_stream_wait() const;
+  /// The caller's current stream may use `tensor`: what it does next comes after the copies that
+  /// were begun.
+  void let_current_stream_wait(const at::Tensor& tensor) const;
 
  private:
   c10::Stream stream_;

@@ -68,7 +68,8 @@ std::vector<c10::Stream> StagedBucket::streams() const {
 }
 
 void StagedBucket::let_current_streams_wait() const {
-  for (const Staged& staged : staged_) staged.copy->channel().let_current_stream_wait();
+  for (const Staged& staged : staged_)
+    staged.copy->channel().let_current_stream_wait(staged.tensor);
 }
 
 }  // namespace lgreco

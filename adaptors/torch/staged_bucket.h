@@ -46,7 +46,7 @@ class StagedBucket : public std::enable_shared_from_this<StagedBucket> {
 
   /// Those of devices that gradients came from.
   std::vector<c10::Stream> streams() const;
-  /// What the caller's current streams do next comes after store().
+  /// The caller's current streams may use the averages: what they do next comes after store().
   void let_current_streams_wait() const;
 
  private:

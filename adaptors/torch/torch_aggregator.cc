@@ -5,6 +5,7 @@
 
 #include "adaptors/torch/c10d_communicator.h"
 #include "adaptors/torch/float_environment.h"
+#include "adaptors/torch/parameter_reader.h"
 #include "adaptors/torch/tensor_bridge.h"
 #include "lgreco/status.h"
 
@@ -21,7 +22,12 @@ TorchAggregator::TorchAggregator(const NamedTensors& layers, AggregatorOptions o
     specs.push_back(layer_spec(name, tensor));
   }
   if (layers_are_parameters) {
-    options.parameter = [layers](std::size_t layer) { return memory_of(layers[layer].second); };
+    std::vector<at::Tensor> parameters;
+    for (const auto& [name, tensor] : layers) parameters.push_back(tensor);
+    const auto reader = std::make_shared<ParameterReader>(std::move(parameters), channels_);
+    options.parameter = [reader](std::size_t layer) { return reader->whole(layer); };
+    if (reader->is_any_elsewhere())
+      options.parameter_sample = [reader] { return reader->sample(); };
   }
   Groups groups;
   for (const Group& lane : lanes) groups.lanes.push_back(std::make_unique<C10dCommunicator>(lane));
