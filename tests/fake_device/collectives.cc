@@ -7,7 +7,7 @@
 #include <torch/csrc/distributed/c10d/Work.hpp>
 
 #include <functional>
-#include <optional>
+#include <map>
 #include <vector>
 
 #include "tests/fake_device/device_memory.h"
@@ -109,27 +109,33 @@ class Collectives final : public c10d::Backend {
   WorkPointer enqueue(c10d::OpType type, const Tensors& read, const Tensors& written,
                       std::function<void(c10d::Backend&)> collective) {
     const c10::Device device = read.at(0).device();
-    if (!stream_) stream_ = new_stream(device.index());
+    const c10::Stream stream = stream_of(device.index());
     c10::Event ready(device.type());
     ready.record(current_stream(device.index()));
-    ready.block(*stream_);
-    for (const at::Tensor& tensor : read) use(tensor, Kind::read);
-    for (const at::Tensor& tensor : written) use(tensor, Kind::write);
-    submit(*stream_, [gloo = gloo_, collective = std::move(collective)] { collective(*gloo); });
-    const c10::StreamGuard on_stream(*stream_);
+    ready.block(stream);
+    for (const at::Tensor& tensor : read) use(tensor, Kind::read, stream);
+    for (const at::Tensor& tensor : written) use(tensor, Kind::write, stream);
+    submit(stream, [gloo = gloo_, collective = std::move(collective)] { collective(*gloo); });
+    const c10::StreamGuard on_stream(stream);
     auto future = c10::make_intrusive<c10::ivalue::Future>(
         c10::ListType::create(c10::TensorType::get()), std::vector<c10::Device>{device});
     future->markCompleted(at::IValue(written));  // an event on the stream: the host does not wait
     return c10::make_intrusive<StreamWork>(getRank(), type, std::move(future));
   }
 
-  void use(const at::Tensor& tensor, Kind kind) {
-    record_stream(tensor.storage().data_ptr().get(), *stream_);
-    add_access(tensor, kind, *stream_, "a collective");
+  c10::Stream stream_of(c10::DeviceIndex device) {
+    const auto found = streams_.find(device);
+    return found != streams_.end() ? found->second
+                                   : streams_.emplace(device, new_stream(device)).first->second;
+  }
+
+  static void use(const at::Tensor& tensor, Kind kind, const c10::Stream& stream) {
+    record_stream(tensor.storage().data_ptr().get(), stream);
+    add_access(tensor, kind, stream, "a collective");
   }
 
   c10::intrusive_ptr<c10d::Backend> gloo_;
-  std::optional<c10::Stream> stream_;
+  std::map<c10::DeviceIndex, c10::Stream> streams_;  // its own, of each device
 };
 
 }  // namespace

@@ -43,7 +43,7 @@ def build(*targets: str) -> None:
 
 
 def _load(name: str, folder: Path) -> types.ModuleType:
-    (path,) = folder.glob(f"{name.rpartition('.')[2]}.*.so")
+    (path,) = folder.glob(f"{name.rpartition('.')[2]}*.so")
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -106,7 +106,7 @@ class Run:
         self.wrap(model)
 
     def wrap(self, model: nn.Module) -> None:
-        options = {"bucket_cap_mb": 0.1, "broadcast_buffers": False} | self.mode.ddp
+        options = {"bucket_cap_mb": 0.1} | self.mode.ddp
         self.ddp = DistributedDataParallel(model, **options)
         self.compression = lgreco.compress(
             self.ddp, lgreco.method(self.method), drift_check_every=2, timeout=60
