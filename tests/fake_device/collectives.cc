@@ -51,8 +51,8 @@ class StreamWork final : public c10d::Work {
 
 class Collectives final : public c10d::Backend {
  public:
-  explicit Collectives(c10::intrusive_ptr<c10d::Backend> gloo)
-      : Backend(gloo->getRank(), gloo->getSize()), gloo_(std::move(gloo)) {}
+  explicit Collectives(std::vector<c10::intrusive_ptr<c10d::Backend>> gloo)
+      : Backend(gloo.at(0)->getRank(), gloo.at(0)->getSize()), gloo_(std::move(gloo)) {}
 
   const std::string getBackendName() const override { return "fake_collectives"; }
 
@@ -102,7 +102,7 @@ class Collectives final : public c10d::Backend {
                    });
   }
   WorkPointer barrier(const c10d::BarrierOptions& options) override {
-    return gloo_->barrier(options);
+    return gloo_.at(0)->barrier(options);
   }
 
  private:
@@ -115,7 +115,9 @@ class Collectives final : public c10d::Backend {
     ready.block(stream);
     for (const at::Tensor& tensor : read) use(tensor, Kind::read, stream);
     for (const at::Tensor& tensor : written) use(tensor, Kind::write, stream);
-    submit(stream, [gloo = gloo_, collective = std::move(collective)] { collective(*gloo); });
+    submit(stream, [gloo = gloo_.at(device.index()), collective = std::move(collective)] {
+      collective(*gloo);
+    });
     const c10::StreamGuard on_stream(stream);
     auto future = c10::make_intrusive<c10::ivalue::Future>(
         c10::ListType::create(c10::TensorType::get()), std::vector<c10::Device>{device});
@@ -134,13 +136,14 @@ class Collectives final : public c10d::Backend {
     add_access(tensor, kind, stream, "a collective");
   }
 
-  c10::intrusive_ptr<c10d::Backend> gloo_;
-  std::map<c10::DeviceIndex, c10::Stream> streams_;  // its own, of each device
+  std::vector<c10::intrusive_ptr<c10d::Backend>> gloo_;  // of each device
+  std::map<c10::DeviceIndex, c10::Stream> streams_;      // its own, of each device
 };
 
 }  // namespace
 
-c10::intrusive_ptr<c10d::Backend> collectives_over(c10::intrusive_ptr<c10d::Backend> gloo) {
+c10::intrusive_ptr<c10d::Backend> collectives_over(
+    std::vector<c10::intrusive_ptr<c10d::Backend>> gloo) {
   return c10::make_intrusive<Collectives>(std::move(gloo));
 }
 

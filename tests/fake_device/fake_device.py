@@ -140,7 +140,10 @@ def _device_module() -> types.ModuleType:
 def _collectives(
     store: dist.Store, rank: int, size: int, timeout: object
 ) -> dist.distributed_c10d.Backend:
-    return device.collectives_over(dist.ProcessGroupGloo(store, rank, size, timeout=timeout))
+    stores = [dist.PrefixStore(f"fake:{index}", store) for index in range(device.DEVICES)]
+    return device.collectives_over(
+        [dist.ProcessGroupGloo(one, rank, size, timeout=timeout) for one in stores]
+    )
 
 
 torch.utils.rename_privateuse1_backend("fake")

@@ -220,9 +220,27 @@ at::Tensor empty_strided(at::IntArrayRef sizes, at::IntArrayRef strides,
                                            c10::dtype_or_default(dtype));
 }
 
-// Between devices, and between a device and the host. Only pinned memory is read and written when
-// the stream gets there; other memory at once, as a driver does.
+// The streams of both devices wait for each other, as with CUDA.
+void copy_between_devices(const at::Tensor& from, const at::Tensor& to) {
+  const c10::Stream source = current_stream(from.device().index());
+  const c10::Stream target = current_stream(to.device().index());
+  Event ready, done;
+  ready.record(target);
+  ready.block(source);
+  add_access(from, Kind::read, source, "a copy");
+  add_access(to, Kind::write, source, "a copy");
+  submit(source, [from = for_kernel(from), to = for_kernel(to)] { to.copy_(from); });
+  done.record(source);
+  done.block(target);
+}
+
+// Between the device and the host, mostly. Only pinned memory is read and written when the stream
+// gets there; other memory at once, as a driver does.
 at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool non_blocking) {
+  if (from.is_privateuseone() && to.is_privateuseone() && from.device() != to.device()) {
+    copy_between_devices(from, to);
+    return to;
+  }
   const c10::Device device = from.is_privateuseone() ? from.device() : to.device();
   const c10::DeviceGuard on_device(device);
   const c10::Stream stream = current_stream();

@@ -47,13 +47,14 @@ class Subject:
         self.average()
 
     def average(self) -> None:
-        """Of memory of another stream, which reuses it as soon as it may."""
+        """And use the average; then of memory of another stream, which reuses it when it may."""
+        used = torch.randn(64, 64).to("fake:0")
+        self.aggregator.average_({"given": used})
+        used.add_(1)
         with torch.fake.stream(self.own_stream):
             given = torch.randn(64, 64).to("fake:0")
         torch.fake.current_stream().wait_stream(self.own_stream)
         self.aggregator.average_({"given": given})
-        given.add_(1)
-        given.record_stream(torch.fake.current_stream())
         del given
         with torch.fake.stream(self.own_stream):
             torch.zeros(64, 64, device="fake:0")
