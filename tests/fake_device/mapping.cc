@@ -19,6 +19,7 @@ struct Guarded {
   const char* begin = nullptr;
   const char* end = nullptr;
   const char* what = nullptr;
+  bool is_closed = false;  // for ever
   std::atomic<int> touches{0};
 };
 std::array<Guarded, 4> guarded;
@@ -89,6 +90,7 @@ Mapping::Mapping(std::size_t bytes, Rights rights, const char* what) : bytes_(by
   one.begin = host_;
   one.end = host_ + bytes;
   one.what = what;
+  one.is_closed = rights == Rights::none;
   ++guarded_count;
   watch_faults();
 }
@@ -114,11 +116,12 @@ std::size_t in_whole_pages(std::size_t bytes) {
 
 void report_touches() {
   for (std::size_t i = 0; i < guarded_count; ++i) {
-    const int touches = guarded[i].touches.exchange(0);
-    if (touches > 0) {
-      report_race("the host touched " + std::string(guarded[i].what) + ", on " +
-                  std::to_string(touches) + " pages");
-    }
+    Guarded& one = guarded[i];
+    const int touches = one.touches.exchange(0);
+    if (touches == 0) continue;
+    report_race("the host touched " + std::string(one.what) + ", on " + std::to_string(touches) +
+                " pages");
+    if (one.is_closed) mprotect(const_cast<char*>(one.begin), one.end - one.begin, PROT_NONE);
   }
 }
 

@@ -30,7 +30,7 @@ class Mapping {
 
 std::size_t in_whole_pages(std::size_t bytes);
 
-/// Reports what the host has touched.
+/// Reports what the host has touched, and closes again what it never may.
 void report_touches();
 
 }  // namespace fake_device
