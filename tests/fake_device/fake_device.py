@@ -1,11 +1,12 @@
 """An accelerator of threads, as torch's device "fake": what a GPU would hide shows on it.
 
-    import fake_device            # builds it, when needed, and makes it torch's accelerator
+    from building import build; build("_fake_device")  # once, before ranks are started
+    import fake_device  # makes it torch's accelerator
     model.to("fake:1")
 
 It has two devices. Each stream is a thread that starts its work after a delay; memory cannot be
-touched by the host; what is freed is poisoned and reused at once; and every access of memory that did
-not wait for what it conflicts with is a race, by name, however the threads ran: `take_races()`.
+touched by the host; what is freed is poisoned and reused at once; and every access of memory that
+did not wait for what it conflicts with is a race, however the threads ran: `take_races()`.
 Collectives on it are those of the backend "fake_collectives", over Gloo.
 """
 
@@ -14,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib.util
-import subprocess
 import sys
 import types
 from collections.abc import Iterator
@@ -23,23 +23,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-ROOT = Path(__file__).resolve().parents[2]
-BUILD = ROOT / "build/python"
-
-
-def build(*targets: str) -> None:
-    """In the folder of the package's own build, whose objects it shares. Quick when nothing is new.
-
-    Ranks need not: whoever starts them has built.
-    """
-    new = [] if (BUILD / "CMakeCache.txt").exists() else ["-G", "Ninja"]
-    settings = [f"-D{name}=ON" for name in ("LGRECO_PYTHON", "LGRECO_TORCH", "LGRECO_FAKE_DEVICE")]
-    python = f"-DPython_EXECUTABLE={sys.executable}"
-    configure = ["cmake", "-S", ROOT, "-B", BUILD, *new, *settings, "-DLGRECO_TESTS=OFF", python]
-    for command in (configure, ["cmake", "--build", BUILD, "--target", *targets]):
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-        if done.returncode != 0:
-            raise RuntimeError(f"{command} failed:\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
+BUILD = Path(__file__).resolve().parents[2] / "build/python/tests/fake_device"
 
 
 def _load(name: str, folder: Path) -> types.ModuleType:
@@ -52,7 +36,7 @@ def _load(name: str, folder: Path) -> types.ModuleType:
     return module
 
 
-device = _load("_fake_device", BUILD / "tests/fake_device")
+device = _load("_fake_device", BUILD)
 take_races = device.take_races
 set_delays = device.set_delays
 
@@ -60,7 +44,7 @@ set_delays = device.set_delays
 def plant_mistakes() -> types.FunctionType:
     """lgreco is to use the adaptor with mistakes: returns what plants one, by its name, or "" for
     none. To be called before lgreco is imported."""
-    planted = _load("lgreco._torch", BUILD / "tests/fake_device/planted")
+    planted = _load("lgreco._torch", BUILD / "planted")
     library = ctypes.CDLL(planted.__file__)
     return lambda mistake: library.plant(mistake.encode())
 

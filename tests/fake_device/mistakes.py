@@ -1,8 +1,8 @@
 """Mistakes that the fake device must find, as they would stand in the adaptor.
 
 The tests' build compiles its files once more with all of them, each behind a question that is
-answered while it runs (planted.h): mistakes.py SOURCE PLANTED. What the package is built from has no
-trace of them.
+answered while it runs (planted.h): mistakes.py SOURCE PLANTED. What the package is built from has
+no trace of them.
 """
 
 from __future__ import annotations

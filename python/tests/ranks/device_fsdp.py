@@ -1,4 +1,4 @@
-"""FSDP2, two shards a replica and two replicas, on the fake device: the bits of the CPU, no race."""
+"""FSDP2, two shards in each of two replicas, on the fake device: the bits of the CPU, no race."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""A device that is late: the backward pass does not wait for it; one that never comes is an error that
-names it, on all ranks, in time."""
+"""Hooks do not wait for a device that is late; one that never comes is an error that names it, on
+all ranks, in time."""
 
 from __future__ import annotations
 
