@@ -5,7 +5,10 @@ import re
 import sys
 
 import pytest
+import torch
 from conftest import ROOT
+
+from tools.ranks import run as run_command
 
 sys.path.insert(0, str(ROOT / "tests/fake_device"))
 from building import build
@@ -63,3 +66,14 @@ def test_mistakes_are_planted_in_the_tests_alone():
         source = (ROOT / file).read_text()
         assert "is_planted" not in source
         assert plant(file, source).count("is_planted(") == sum(m.file == file for m in MISTAKES)
+
+
+@pytest.mark.usefixtures("fake_device")
+def test_the_check_of_a_machine():
+    command = [sys.executable, "-m", "benchmarks.device_check"]
+    done = run_command([*command, "fake"], timeout=300, cwd=ROOT)
+    assert done.returncode == 0 and "the bits of the CPU" in done.stdout, done.stdout + done.stderr
+    if torch.accelerator.is_available():
+        return
+    done = run_command(command, timeout=60, cwd=ROOT)
+    assert done.returncode == 1 and "no accelerator on this machine" in done.stderr
