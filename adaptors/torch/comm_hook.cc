@@ -1,6 +1,7 @@
 #include "adaptors/torch/comm_hook.h"
 
 #include <ATen/core/jit_type.h>
+#include <c10/core/StreamGuard.h>
 
 #include <algorithm>
 
@@ -11,17 +12,28 @@ namespace {
 
 // The reducer lays a gradient out as its parameter is laid out (channels-last, for example), which
 // GradBucket's own views do not show.
-at::Tensor as_laid_out(const at::Tensor& gradient, const at::Tensor& parameter) {
-  if (!parameter.is_non_overlapping_and_dense()) return gradient;
-  return gradient.as_strided(parameter.sizes(), parameter.strides(), gradient.storage_offset());
+BucketLayout::View view_of(const at::Tensor& gradient, const at::Tensor& parameter,
+                           const at::Tensor& buffer) {
+  const at::Tensor& shown = parameter.is_non_overlapping_and_dense() ? parameter : gradient;
+  return {.sizes = shown.sizes().vec(),
+          .strides = shown.strides().vec(),
+          .offset = gradient.storage_offset() - buffer.storage_offset()};
+}
+
+// A future that knows its device makes whoever waits for it have their stream wait.
+c10::intrusive_ptr<c10::ivalue::Future> future_of(const at::Tensor& buffer) {
+  std::vector<c10::Device> devices;
+  if (!buffer.is_cpu()) devices.push_back(buffer.device());
+  return c10::make_intrusive<c10::ivalue::Future>(c10::TensorType::get(), std::move(devices));
 }
 
 }  // namespace
 
-CommHook::CommHook(std::shared_ptr<Aggregator> aggregator,
+CommHook::CommHook(std::shared_ptr<Aggregator> aggregator, std::shared_ptr<CopyChannels> channels,
                    const std::vector<at::Tensor>& parameters, bool may_be_unused,
                    Translate translate)
     : aggregator_(std::move(aggregator)),
+      channels_(std::move(channels)),
       may_be_unused_(may_be_unused),
       translate_(std::move(translate)) {
   for (std::size_t i = 0; i < parameters.size(); ++i) {
@@ -30,33 +42,23 @@ CommHook::CommHook(std::shared_ptr<Aggregator> aggregator,
 }
 
 c10::intrusive_ptr<c10::ivalue::Future> CommHook::runHook(c10d::GradBucket& bucket) {
-  auto future = c10::make_intrusive<c10::ivalue::Future>(c10::TensorType::get());
+  const at::Tensor& buffer = bucket.getBuffer();
+  auto future = future_of(buffer);
   try {
-    const std::vector<at::Tensor> parameters = bucket.getParameters();
-    const Layout& layout = layout_of(bucket, parameters);
-    const bool is_in_place = !may_be_unused_ && std::ranges::all_of(parameters, [](const auto& p) {
-      return p.is_contiguous();
-    });
-    const auto tensors = is_in_place ? nullptr : tensors_of(bucket, layout, parameters);
-    auto done = [future, tensors, buffer = bucket.getBuffer(),
-                 translate = translate_](std::exception_ptr failure) {
+    const auto staged =
+        std::make_shared<StagedBucket>(buffer, layout_of(bucket), may_be_unused_, *channels_);
+    auto done = [future, staged, buffer,
+                 translate = translate_](const std::exception_ptr& failure) {
       try {
         if (failure) std::rethrow_exception(failure);
-        if (tensors) tensors->store();
+        staged->store();
+        const c10::MultiStreamGuard on_streams(staged->streams());  // for whose ends it stands
         future->markCompleted(buffer);
       } catch (...) {
         future->setErrorIfNeeded(translate(std::current_exception()));
       }
     };
-    Bucket handed_over = tensors ? tensors->bucket(bucket.isLast()) : in_place(bucket, layout);
-    if (tensors) {
-      handed_over.fetch = [tensors, may_be_unused = may_be_unused_](std::span<Gradient> gradients,
-                                                                    Deadline) {
-        tensors->load();
-        if (may_be_unused) tensors->mark_zeros_absent(gradients);
-      };
-    }
-    aggregator_->submit(handed_over, std::move(done));
+    aggregator_->submit(staged->bucket(bucket.isLast()), std::move(done));
   } catch (const std::exception& error) {
     // This bucket will not come, and others of the step wait for it.
     aggregator_->abandon(error.what());
@@ -65,21 +67,20 @@ c10::intrusive_ptr<c10::ivalue::Future> CommHook::runHook(c10d::GradBucket& buck
   return future;
 }
 
-const CommHook::Layout& CommHook::layout_of(const c10d::GradBucket& bucket,
-                                            const std::vector<at::Tensor>& parameters) {
-  Layout& layout = layouts_[parameters.at(0).unsafeGetTensorImpl()];
+const BucketLayout& CommHook::layout_of(const c10d::GradBucket& bucket) {
+  const std::vector<at::Tensor> parameters = bucket.getParameters();
+  Known& known = known_[parameters.at(0).unsafeGetTensorImpl()];
   const bool is_known =
-      std::ranges::equal(parameters, layout.parameters, {},
+      std::ranges::equal(parameters, known.parameters, {},
                          [](const at::Tensor& p) { return p.unsafeGetTensorImpl(); });
-  if (!is_known) layout = look_at(bucket, parameters);
-  return layout;
+  if (!is_known) known = look_at(bucket, parameters);
+  return known.layout;
 }
 
-CommHook::Layout CommHook::look_at(const c10d::GradBucket& bucket,
-                                   const std::vector<at::Tensor>& parameters) const {
+CommHook::Known CommHook::look_at(const c10d::GradBucket& bucket,
+                                  const std::vector<at::Tensor>& parameters) const {
   const std::vector<at::Tensor> gradients = bucket.getGradients();
-  const at::Tensor& buffer = bucket.getBuffer();
-  Layout layout;
+  Known known;
   for (std::size_t i = 0; i < gradients.size(); ++i) {
     const auto found = layers_.find(parameters[i].unsafeGetTensorImpl());
     if (found == layers_.end()) {
@@ -87,32 +88,12 @@ CommHook::Layout CommHook::look_at(const c10d::GradBucket& bucket,
           "[compress] DDP synchronises a parameter that it did not have when "
           "compress() was called; call compress() again on a new DDP");
     }
-    layout.parameters.push_back(found->first);
-    layout.layers.push_back(found->second);
-    const auto elements = gradients[i].storage_offset() - buffer.storage_offset();
-    layout.offsets.push_back(static_cast<std::size_t>(elements) * buffer.element_size());
+    known.parameters.push_back(found->first);
+    known.layout.layers.push_back(found->second);
+    known.layout.views.push_back(view_of(gradients[i], parameters[i], bucket.getBuffer()));
+    known.layout.is_contiguous &= parameters[i].is_contiguous();
   }
-  return layout;
-}
-
-Bucket CommHook::in_place(const c10d::GradBucket& bucket, const Layout& layout) const {
-  auto* begin = static_cast<std::byte*>(bucket.getBuffer().mutable_data_ptr());
-  Bucket result{.gradients = {}, .last = bucket.isLast()};
-  result.gradients.reserve(layout.layers.size());
-  for (std::size_t i = 0; i < layout.layers.size(); ++i) {
-    result.gradients.push_back({.layer = layout.layers[i], .data = begin + layout.offsets[i]});
-  }
-  return result;
-}
-
-std::shared_ptr<BucketTensors> CommHook::tensors_of(
-    const c10d::GradBucket& bucket, const Layout& layout,
-    const std::vector<at::Tensor>& parameters) const {
-  std::vector<at::Tensor> gradients = bucket.getGradients();
-  for (std::size_t i = 0; i < gradients.size(); ++i) {
-    gradients[i] = as_laid_out(gradients[i], parameters[i]);
-  }
-  return std::make_shared<BucketTensors>(std::move(gradients), layout.layers);
+  return known;
 }
 
 at::Tensor CommHook::parseHookResult(const c10::IValue& result) { return result.toTensor(); }

@@ -8,13 +8,15 @@
 #include <unordered_map>
 #include <vector>
 
-#include "adaptors/torch/tensor_bridge.h"
+#include "adaptors/torch/host_copy.h"
+#include "adaptors/torch/staged_bucket.h"
 #include "lgreco/aggregator.h"
 
 namespace lgreco {
 
 /// Called by DDP's reducer on the autograd thread, without the GIL; never blocks it. The future is
-/// completed on the aggregator's lane. Layers are found by the identity of the parameter, so that
+/// completed on the aggregator's lane; where gradients are on an accelerator, DDP's stream then
+/// waits for the averages to be there. Layers are found by the identity of the parameter, so that
 /// the reducer may regroup its buckets at any time; where gradients lie in a bucket is looked at
 /// when its parameters are first seen together.
 class CommHook final : public c10d::CommHookInterface {
@@ -24,30 +26,26 @@ class CommHook final : public c10d::CommHookInterface {
 
   /// `parameters[i]` is the aggregator's layer i. `may_be_unused`: parameters may lack a gradient
   /// in some steps (find_unused_parameters, static_graph); the reducer then hands over zeros.
-  CommHook(std::shared_ptr<Aggregator> aggregator, const std::vector<at::Tensor>& parameters,
-           bool may_be_unused, Translate translate);
+  CommHook(std::shared_ptr<Aggregator> aggregator, std::shared_ptr<CopyChannels> channels,
+           const std::vector<at::Tensor>& parameters, bool may_be_unused, Translate translate);
 
   c10::intrusive_ptr<c10::ivalue::Future> runHook(c10d::GradBucket& bucket) override;
   at::Tensor parseHookResult(const c10::IValue& result) override;
 
  private:
   /// Parameters that came together before, and where their gradients are.
-  struct Layout {
+  struct Known {
     std::vector<const c10::TensorImpl*> parameters;
-    std::vector<std::size_t> layers;
-    std::vector<std::size_t> offsets;  // bytes from the buffer's begin
+    BucketLayout layout;
   };
 
-  const Layout& layout_of(const c10d::GradBucket& bucket,
-                          const std::vector<at::Tensor>& parameters);
-  Layout look_at(const c10d::GradBucket& bucket, const std::vector<at::Tensor>& parameters) const;
-  Bucket in_place(const c10d::GradBucket& bucket, const Layout& layout) const;
-  std::shared_ptr<BucketTensors> tensors_of(const c10d::GradBucket& bucket, const Layout& layout,
-                                            const std::vector<at::Tensor>& parameters) const;
+  const BucketLayout& layout_of(const c10d::GradBucket& bucket);
+  Known look_at(const c10d::GradBucket& bucket, const std::vector<at::Tensor>& parameters) const;
 
   std::shared_ptr<Aggregator> aggregator_;
+  std::shared_ptr<CopyChannels> channels_;
   std::unordered_map<const c10::TensorImpl*, std::size_t> layers_;
-  std::unordered_map<const c10::TensorImpl*, Layout> layouts_;  // by the first parameter
+  std::unordered_map<const c10::TensorImpl*, Known> known_;  // by the first parameter
   bool may_be_unused_;
   Translate translate_;
 };

@@ -1,5 +1,6 @@
 #include "adaptors/torch/tensor_bridge.h"
 
+#include <ATen/DeviceAccelerator.h>
 #include <ATen/EmptyTensor.h>
 #include <c10/core/InferenceMode.h>
 
@@ -31,9 +32,9 @@ bool has_memory(const at::Tensor& tensor) {
 }  // namespace
 
 LayerSpec layer_spec(const std::string& name, const at::Tensor& tensor) {
-  if (!tensor.device().is_cpu()) {
+  if (!tensor.device().is_cpu() && !at::accelerator::isAccelerator(tensor.device().type())) {
     throw ConfigError("[compress] layer '" + name + "' is on " + tensor.device().str() +
-                      "; this version compresses CPU tensors only: move the model to the CPU");
+                      "; move the model to the CPU or to an accelerator");
   }
   if (tensor.layout() != at::kStrided) {
     throw ConfigError("[compress] layer '" + name +

@@ -13,7 +13,8 @@
 namespace lgreco {
 
 /// Throws ConfigError naming the layer on a dtype other than fp32, bf16, fp16, on a tensor that is
-/// not on the CPU, not dense, or whose elements are not in memory of its own.
+/// neither on the CPU nor on an accelerator, not dense, or whose elements are not in memory of its
+/// own.
 LayerSpec layer_spec(const std::string& name, const at::Tensor& tensor);
 
 at::ScalarType scalar_type(DType dtype);

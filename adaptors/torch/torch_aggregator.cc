@@ -5,6 +5,7 @@
 
 #include "adaptors/torch/c10d_communicator.h"
 #include "adaptors/torch/float_environment.h"
+#include "adaptors/torch/parameter_reader.h"
 #include "adaptors/torch/tensor_bridge.h"
 #include "lgreco/status.h"
 
@@ -21,7 +22,12 @@ TorchAggregator::TorchAggregator(const NamedTensors& layers, AggregatorOptions o
     specs.push_back(layer_spec(name, tensor));
   }
   if (layers_are_parameters) {
-    options.parameter = [layers](std::size_t layer) { return memory_of(layers[layer].second); };
+    std::vector<at::Tensor> parameters;
+    for (const auto& [name, tensor] : layers) parameters.push_back(tensor);
+    const auto reader = std::make_shared<ParameterReader>(std::move(parameters), channels_);
+    options.parameter = [reader](std::size_t layer) { return reader->whole(layer); };
+    if (reader->is_any_elsewhere())
+      options.parameter_sample = [reader] { return reader->sample(); };
   }
   Groups groups;
   for (const Group& lane : lanes) groups.lanes.push_back(std::make_unique<C10dCommunicator>(lane));
@@ -33,8 +39,8 @@ TorchAggregator::TorchAggregator(const NamedTensors& layers, AggregatorOptions o
 void TorchAggregator::register_hook(c10d::Reducer& reducer,
                                     const std::vector<at::Tensor>& parameters, bool may_be_unused,
                                     CommHook::Translate translate) {
-  reducer.register_comm_hook(
-      std::make_unique<CommHook>(engine_, parameters, may_be_unused, std::move(translate)));
+  reducer.register_comm_hook(std::make_unique<CommHook>(engine_, channels_, parameters,
+                                                        may_be_unused, std::move(translate)));
 }
 
 // The layers that some rank gives, in the order of registration, so that messages fit on every rank
@@ -63,36 +69,48 @@ void TorchAggregator::average(const std::map<std::string, at::Tensor>& tensors) 
     values.push_back(is_given[layer] ? given[layer]
                                      : at::zeros(spec.shape, scalar_type(spec.dtype)));
   }
-  BucketTensors tensors_of_bucket(std::move(values), layers);
-  tensors_of_bucket.load();
-  Bucket bucket = tensors_of_bucket.bucket(/*last=*/true);
+  const auto staged = std::make_shared<StagedBucket>(std::move(values), layers, *channels_);
+  Bucket bucket = staged->bucket(/*last=*/true);
   for (Gradient& gradient : bucket.gradients) gradient.present = is_given[gradient.layer];
   engine_->exchange(bucket);
-  tensors_of_bucket.store();
+  staged->store();
+  staged->let_current_streams_wait();
 }
 
 void TorchAggregator::submit(const std::string& name, const at::Tensor& tensor) {
-  const std::size_t layer = layer_of(name, tensor);
+  const std::vector<std::size_t> layer{layer_of(name, tensor)};
   // detach(): what a thread of the library frees must have no object in Python.
-  submit({.gradients = {{.layer = layer, .data = tensor.data_ptr()}}, .last = false},
-         tensor.detach());
-}
-
-void TorchAggregator::submit(const Bucket& bucket, const at::Tensor& used) {
-  const auto ended = std::make_shared<std::promise<void>>();
-  engine_->submit(bucket, [used, ended](const std::exception_ptr& failure) {
-    failure ? ended->set_exception(failure) : ended->set_value();
-  });
-  open_step_.push_back(ended->get_future());
+  submit(std::make_shared<StagedBucket>(std::vector{tensor.detach()}, layer, *channels_), "");
 }
 
 // After a failure the last bucket ends first: lanes may still be at work on the earlier ones.
 void TorchAggregator::finish_step(const std::string& problem) {
-  submit({.gradients = {}, .last = true, .problem = problem}, at::Tensor());
-  std::vector<std::future<void>> buckets = std::move(open_step_);
+  submit(nullptr, problem);
+  std::vector<Submitted> step = std::move(open_step_);
   open_step_.clear();
-  for (const std::future<void>& bucket : buckets) bucket.wait();
-  buckets.back().get();
+  for (const Submitted& bucket : step) bucket.ended.wait();
+  step.back().ended.get();
+  for (const Submitted& bucket : step) {
+    if (!bucket.staged) continue;
+    bucket.staged->store();
+    bucket.staged->let_current_streams_wait();
+  }
+}
+
+// The last bucket is none.
+void TorchAggregator::submit(std::shared_ptr<StagedBucket> staged, const std::string& problem) {
+  Bucket bucket = staged ? staged->bucket(/*last=*/false) : Bucket{.problem = problem};
+  const auto ended = std::make_shared<std::promise<void>>();
+  engine_->submit(bucket, [staged, ended](const std::exception_ptr& failure) {
+    failure ? ended->set_exception(failure) : ended->set_value();
+  });
+  open_step_.push_back({std::move(staged), ended->get_future()});
+}
+
+MemoryUse TorchAggregator::memory() const {
+  MemoryUse memory = engine_->memory();
+  memory.staging += channels_->bytes();
+  return memory;
 }
 
 std::vector<SynchronisedParameter> synchronised_parameters(const c10d::Reducer& reducer) {

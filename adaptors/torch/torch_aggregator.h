@@ -39,15 +39,16 @@ class TorchAggregator {
   void register_hook(c10d::Reducer& reducer, const std::vector<at::Tensor>& parameters,
                      bool may_be_unused, CommHook::Translate translate);
 
-  /// A step: each tensor becomes its average over the ranks, in place. Layers that only other ranks
+  /// A step: each tensor becomes its average over the ranks, in place (on an accelerator, for what
+  /// the caller's current stream does next). Layers that only other ranks
   /// give count as zero here. Throws ConfigError, on all ranks, when some rank gives a name that is
   /// no layer's, or another shape or dtype; and the step's failure.
   void average(const std::map<std::string, at::Tensor>& tensors);
 
   // The same for one who gets the tensors one after another. Called by one thread at a time.
 
-  /// Begin to average a contiguous tensor, as a part of the step. It is used until finish_step(),
-  /// and kept for as long.
+  /// Begin to average a tensor, as a part of the step. It is used until finish_step(), and kept for
+  /// as long.
   /// Throws ConfigError, as average() does but here alone, and for a layer that was submitted.
   void submit(const std::string& name, const at::Tensor& tensor);
   /// End the step and wait: the tensors are averages then, and nothing uses them any more, also
@@ -55,15 +56,24 @@ class TorchAggregator {
   /// ranks throw a ConfigError of it.
   void finish_step(const std::string& problem);
 
+  /// With the host memory of copies from accelerators.
+  MemoryUse memory() const;
+
   Aggregator& engine() { return *engine_; }
   const Aggregator& engine() const { return *engine_; }
 
  private:
-  void submit(const Bucket& bucket, const at::Tensor& used);
+  void submit(std::shared_ptr<StagedBucket> staged, const std::string& problem);
   std::size_t layer_of(const std::string& name, const at::Tensor& tensor) const;
 
   std::map<std::string, std::size_t> index_;
-  std::vector<std::future<void>> open_step_;  // its buckets
+  /// A bucket of a step that is not finished.
+  struct Submitted {
+    std::shared_ptr<StagedBucket> staged;
+    std::future<void> ended;
+  };
+  std::vector<Submitted> open_step_;
+  std::shared_ptr<CopyChannels> channels_ = std::make_shared<CopyChannels>();
   std::shared_ptr<Aggregator> engine_;
 };
 

@@ -38,8 +38,12 @@ struct AggregatorOptions {
   bool keep_previous = false;
   /// Every so many steps the ranks compare their parameters; 0: never.
   std::uint64_t drift_check_every = 100;
-  /// A layer's parameter in memory; valid during a step. Without it no drift check is made.
+  /// A layer's parameter in memory; valid until the next call. Called in a step, on a thread of the
+  /// library; what it throws costs the step. Without it no drift check is made.
   std::function<std::span<const std::byte>(std::size_t layer)> parameter;
+  /// Some values of the parameters that change when averages are applied, where reading them whole
+  /// in every step would cost too much. Called as `parameter` is. Null: they are taken from there.
+  std::function<std::vector<float>()> parameter_sample;
   /// Pairs of (what, value) of the caller's own that decide on buckets, their order, or on which
   /// layers have a gradient: compared at registration like the settings above.
   std::vector<std::pair<std::string, std::string>> caller_settings;

@@ -57,8 +57,9 @@ class Aggregator(Compression):
     def average_(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Replace each tensor by its average over the ranks, in place. Collective.
 
-        A layer that this rank does not give counts as zero here (and one that nobody gives, as not
-        there). Give what the others give, unless that is meant.
+        Tensors may be on the CPU or on accelerators, whose current stream then waits for the
+        averages to be there. A layer that this rank does not give counts as zero here (and one that
+        nobody gives, as not there). Give what the others give, unless that is meant.
 
         Raises ConfigError, on all ranks, on an unknown name, another shape, and a tensor whose
         elements have no memory of their own; PeerError when a peer fails.

@@ -123,9 +123,9 @@ class Compression:
     def memory(self) -> dict[str, int]:
         """Bytes that compression needs on this rank beyond the gradients, with the current plan.
 
-        `residuals`, `factors`, `staging` (the messages of a step), and `windows` (what plans and
-        Accordion's decisions are made from). With `keep_previous=True` what that keeps is
-        counted, too.
+        `residuals`, `factors`, `staging` (the messages of a step, and copies of gradients from
+        accelerators), and `windows` (what plans and Accordion's decisions are made from). All of
+        it is host memory. With `keep_previous=True` what that keeps is counted, too.
         """
         return self._engine.memory()
 

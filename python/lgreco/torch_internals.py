@@ -37,6 +37,12 @@ def group_over(
     return group
 
 
+def is_supported(device: torch.device) -> bool:
+    """Whether gradients may be there: on the CPU or on the accelerator that this torch has."""
+    accelerator = torch.accelerator.current_accelerator()
+    return device.type in ("cpu", accelerator.type if accelerator is not None else "cpu")
+
+
 def reducer_of(ddp: DistributedDataParallel) -> Reducer | None:
     """What synchronises the gradients; None when something else does."""
     if ddp._use_python_reducer or ddp._delay_all_reduce_all_params:

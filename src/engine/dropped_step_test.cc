@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <stdexcept>
 
 #include "lgreco/checkpoint.h"
 #include "lgreco/status.h"
@@ -177,6 +178,25 @@ TEST(DiscardLastStep, LeavesAloneWhatTheStepDidNotTouch) {
       EXPECT_EQ(serialize(state), before) << present;
     };
     for (const bool present : {true, false, true, false}) pass(present);
+  });
+}
+
+TEST(Notices, CountStepsByASampleWhereReadingParametersCostsTooMuch) {
+  AggregatorOptions settings = options("topk:0.05");
+  float parameter = 0;
+  settings.parameter = [](std::size_t) -> std::span<const std::byte> {
+    throw std::logic_error("read whole");
+  };
+  settings.parameter_sample = [&] { return std::vector<float>{parameter}; };
+  settings.drift_check_every = 0;
+  run_ranks_on_lanes(1, 1, [&](Communicators lanes) {
+    Trainer trainer(std::move(lanes), settings);
+    for (const bool applied : {true, true, false, true}) {
+      Values values = gradients(trainer.rank, 1);
+      trainer.average(values);
+      if (applied) parameter += 1;
+    }
+    EXPECT_EQ(trainer.aggregator.notices().unapplied_steps, 1u);
   });
 }
 

@@ -49,6 +49,12 @@ std::uint64_t sample_of_parameters(const AggregatorOptions& options, std::size_t
   constexpr std::size_t kLayers = 64;
   const std::size_t stride = (layers + kLayers - 1) / kLayers;
   std::uint64_t sample = 1;
+  if (options.parameter_sample) {
+    for (const float value : options.parameter_sample()) {
+      sample = mix64(sample ^ std::bit_cast<std::uint32_t>(value));
+    }
+    return sample;
+  }
   for (std::size_t layer = 0; layer < layers; layer += stride) {
     const std::span<const std::byte> bytes = options.parameter(layer);
     for (const std::size_t at : {std::size_t{0}, bytes.size() / 8 * 4}) {
@@ -141,10 +147,13 @@ CommitRound::Outcome Step::agree() {
   // compared only when no rank has one.
   const bool compares = last.compare_parameters;
   std::fill(parameter_hashes_.begin(), parameter_hashes_.end(), 0);
-  if (compares && !own.failure) {
+  if (!own.failure) {
     const Stopwatch watch(accounts_.stats.check_s);
     try {
-      hash_parameters(options_, parameter_hashes_);
+      if (compares) hash_parameters(options_, parameter_hashes_);
+      if (options_.parameter && !run_.is_paused()) {
+        newest_sample_ = sample_of_parameters(options_, run_.layers().size());
+      }
     } catch (...) {
       own.failure = Failure::current(place("comparing parameters"));
     }
@@ -191,8 +200,7 @@ bool Step::commit(bool overflowed) {
   }
   // Error feedback takes for granted that each average is applied once, which changes parameters.
   if (options_.parameter) {
-    const std::uint64_t sample = sample_of_parameters(options_, run_.layers().size());
-    if (sample == std::exchange(sample_, sample)) ++stats.unapplied_steps;
+    if (newest_sample_ == std::exchange(sample_, newest_sample_)) ++stats.unapplied_steps;
   }
   run_.advance();
   return true;

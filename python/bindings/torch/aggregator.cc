@@ -115,7 +115,7 @@ class PythonAggregator {
   }
 
   py::dict memory() const {
-    const MemoryUse memory = unlocked([&] { return engine().memory(); });
+    const MemoryUse memory = unlocked([&] { return aggregator_->memory(); });
     py::dict dict;
     dict["residuals"] = memory.residuals;
     dict["factors"] = memory.factors;

@@ -42,7 +42,8 @@ def compress(
     Gloo process group, and never blocks the autograd thread.
 
     Args:
-        ddp: a model on the CPU with float32, bfloat16 or float16 parameters.
+        ddp: a model with float32, bfloat16 or float16 parameters, on the CPU or on accelerators.
+            What is on an accelerator is copied to the host and compressed there.
         method: the reference level, such as `PowerSGD(rank=4)`. Layers that it does not suit
             (biases, norms, small matrices) travel dense.
         policy: when and from what a plan is made; `Uniform()` keeps the reference everywhere.

@@ -24,6 +24,7 @@ from lgreco.torch_internals import (
     at_end_of_backward_pass,
     backward_pass,
     has_gradient_hook,
+    is_supported,
     meshes_of,
     sharded_groups,
 )
@@ -61,7 +62,7 @@ def compress_replicas(
     is kept of it.
 
     Args:
-        module: made by `fully_shard`, on the CPU.
+        module: made by `fully_shard`, on the CPU or on an accelerator.
         method: the reference level: `Quantize`, `TopK`, `Cast` or `Dense`.
         policy: as in `compress()`; its steps, and `start`, are backward passes.
         replicate_group: the ranks with this rank's shard; its own Gloo groups are made from it.
@@ -70,7 +71,7 @@ def compress_replicas(
 
     Raises:
         ConfigError: not an FSDP module, one sharded over a 2-D mesh (FSDP averages those itself), a
-            hook registered before, another device than the CPU, no parameter that requires a
+            hook registered before, an unsupported device, no parameter that requires a
             gradient, one with a hook that wants its gradient before the pass ends, a setting out of
             range. At the end of the backward pass, on all ranks: on some rank a parameter of a
             group had no gradient, or got such a hook since. In the backward pass: another one runs
@@ -159,11 +160,13 @@ class ReplicaCompression(Compression):
             at_end_of_backward_pass(self._finish)
             self._pass = _Pass(backward_pass())
         # With a problem, too, all ranks exchange the same layers, and so get the same error.
-        averages = torch.zeros(group.shard.shape, dtype=group.shard.dtype)
         if problem:
             self._pass.problems.append(problem)
+            averages = torch.zeros(
+                group.shard.shape, dtype=group.shard.dtype, device=gradients.device
+            )
         else:
-            averages.copy_(gradients)
+            averages = gradients.clone()
         gradients.zero_()
         self._pass.averages[group.name] = (group, averages)
         self._engine.submit(group.name, averages)
@@ -235,8 +238,10 @@ def _refuse_what_cannot_be(name: str, module: FSDPModule, group: ShardedGroup) -
         raise ConfigError(
             f"{where} is replicated by FSDP itself; shard it over a 1-D mesh, such as mesh['shard']"
         )
-    if group.device.type != "cpu":
-        raise ConfigError(f"{where} is on {group.device}; this version compresses on the CPU only")
+    if not is_supported(group.device):
+        raise ConfigError(
+            f"{where} is on {group.device}; move the model to the CPU or to an accelerator"
+        )
     if any(has_gradient_hook(parameter) for parameter in group.parameters):
         raise ConfigError(f"{where} {_GRADIENT_HOOK}")
     if group.has_hook:

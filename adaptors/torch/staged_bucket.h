@@ -1,0 +1,69 @@
+// A bucket under way: gradients where the caller has them, and where the engine sees them.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "adaptors/torch/host_copy.h"
+#include "adaptors/torch/tensor_bridge.h"
+#include "lgreco/bucket.h"
+
+namespace lgreco {
+
+/// Which layers' gradients lie in a buffer, and where.
+struct BucketLayout {
+  struct View {
+    std::vector<std::int64_t> sizes, strides;
+    std::int64_t offset = 0;  // in elements, from the buffer's begin
+  };
+
+  std::vector<std::size_t> layers;
+  std::vector<View> views;  // of each layer
+  bool is_contiguous = true;
+};
+
+/// The gradients of one step that are handed over at once, on the CPU or on any accelerators.
+/// Between construction and store() the memory that was given is used, and kept. No thread of the
+/// caller's waits for a device but in store(), where its memory could not be pinned.
+class StagedBucket : public std::enable_shared_from_this<StagedBucket> {
+ public:
+  /// Begins to copy what is on an accelerator. `may_be_unused`: a gradient of zeros is none.
+  StagedBucket(at::Tensor buffer, const BucketLayout& layout, bool may_be_unused,
+               CopyChannels& channels);
+  /// `layers[i]` is the registered index of `tensors[i]`, of any strides and each on any device.
+  StagedBucket(std::vector<at::Tensor> tensors, std::span<const std::size_t> layers,
+               CopyChannels& channels);
+
+  /// What is handed to the engine; it keeps this object alive until the gradients are fetched.
+  Bucket bucket(bool last);
+  /// The averages are where the gradients were; on an accelerator, once streams() are there.
+  void store();
+
+  /// Those of devices that gradients came from.
+  std::vector<c10::Stream> streams() const;
+  /// The caller's current streams may use the averages: what they do next comes after store().
+  void let_current_streams_wait() const;
+
+ private:
+  /// A tensor on an accelerator, and its copy.
+  struct Staged {
+    at::Tensor tensor;
+    std::unique_ptr<HostCopy> copy;
+  };
+
+  at::Tensor on_host(const at::Tensor& tensor, CopyChannels& channels);
+  void fetch(std::span<Gradient> gradients, Deadline deadline);
+
+  bool may_be_unused_ = false;
+  std::vector<Staged> staged_;
+  std::vector<Gradient> in_place_;        // contiguous ones in host memory, or ...
+  std::optional<BucketTensors> tensors_;  // ... of any strides
+  at::Tensor memory_;                     // that in_place_ points to
+};
+
+}  // namespace lgreco
