@@ -13,13 +13,23 @@ namespace lgreco {
 
 TorchAggregator::TorchAggregator(const NamedTensors& layers, AggregatorOptions options,
                                  const std::vector<Group>& lanes,
-                                 const std::optional<Group>& agreement, bool layers_are_parameters,
-                                 const Delete& delete_engine) {
+                                 const std::optional<Group>& agreement,
+                                 const std::optional<Group>& node, const std::vector<int>& owners,
+                                 bool layers_are_parameters, const Delete& delete_engine) {
   const DefaultFloatEnvironment environment;  // of the engine's threads
+  if (node) {
+    node_ = std::make_shared<Node>(std::make_unique<C10dCommunicator>(*node), owners);
+    options.has_gradient = [node = node_] { return node->take_has_gradient(); };
+    options.give_up = [node = node_] { node->give_up(); };
+  }
   std::vector<LayerSpec> specs;
-  for (const auto& [name, tensor] : layers) {
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const auto& [name, tensor] = layers[i];
+    LayerSpec spec = layer_spec(name, tensor);
+    if (node_) options.model.push_back(spec);
+    if (node_ && owners[i] != node_->rank()) continue;
     index_.emplace(name, specs.size());
-    specs.push_back(layer_spec(name, tensor));
+    specs.push_back(std::move(spec));
   }
   if (layers_are_parameters) {
     std::vector<at::Tensor> parameters;
@@ -39,7 +49,7 @@ TorchAggregator::TorchAggregator(const NamedTensors& layers, AggregatorOptions o
 void TorchAggregator::register_hook(c10d::Reducer& reducer,
                                     const std::vector<at::Tensor>& parameters, bool may_be_unused,
                                     CommHook::Translate translate) {
-  reducer.register_comm_hook(std::make_unique<CommHook>(engine_, channels_, parameters,
+  reducer.register_comm_hook(std::make_unique<CommHook>(engine_, node_, channels_, parameters,
                                                         may_be_unused, std::move(translate)));
 }
 

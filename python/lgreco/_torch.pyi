@@ -25,6 +25,8 @@ class Aggregator:
         settings: dict[str, object],
         groups: Sequence[ProcessGroup],
         agreement: ProcessGroup | None,
+        node: ProcessGroup | None,
+        owners: Sequence[int],
         layers_are_parameters: bool,
     ) -> None: ...
     def register_hook(
