@@ -7,6 +7,7 @@
 #include "adaptors/torch/float_environment.h"
 #include "adaptors/torch/parameter_reader.h"
 #include "adaptors/torch/tensor_bridge.h"
+#include "lgreco/gather_by_node.h"
 #include "lgreco/status.h"
 
 namespace lgreco {
@@ -14,8 +15,9 @@ namespace lgreco {
 TorchAggregator::TorchAggregator(const NamedTensors& layers, AggregatorOptions options,
                                  const std::vector<Group>& lanes,
                                  const std::optional<Group>& agreement,
-                                 const std::optional<Group>& node, const std::vector<int>& owners,
-                                 bool layers_are_parameters, const Delete& delete_engine) {
+                                 const std::optional<Group>& node, const std::vector<int>& nodes,
+                                 const std::vector<int>& owners, bool layers_are_parameters,
+                                 const Delete& delete_engine) {
   const DefaultFloatEnvironment environment;  // of the engine's threads
   if (node) {
     node_ = std::make_shared<Node>(std::make_unique<C10dCommunicator>(*node), owners);
@@ -42,6 +44,7 @@ TorchAggregator::TorchAggregator(const NamedTensors& layers, AggregatorOptions o
   Groups groups;
   for (const Group& lane : lanes) groups.lanes.push_back(std::make_unique<C10dCommunicator>(lane));
   if (agreement) groups.agreement = std::make_unique<C10dCommunicator>(*agreement);
+  if (node) groups.agreement = gather_by_node(std::move(groups.agreement), nodes);
   engine_ = {new Aggregator(std::move(specs), std::move(options), std::move(groups)),
              delete_engine};
 }

@@ -30,13 +30,15 @@ class TorchAggregator {
   /// model's parameters (`layers_are_parameters`), their values are compared between the ranks, and
   /// `options.parameter` is set here. Of `lanes` each is one, `agreement` joins those who commit
   /// together, when others do than those of the lanes; they are used by nobody else. With a `node`,
-  /// layer i is averaged by the rank `owners[i]` of it, and register_hook() is all that takes part;
-  /// the engine's layers are those that this rank owns.
-  /// Throws ConfigError on a layer that cannot be compressed, and what Aggregator throws.
+  /// which is `nodes[r]` for rank r of the agreement, layer i is averaged by the rank `owners[i]`
+  /// of it, and register_hook() is all that takes part; the engine's layers are those that this
+  /// rank owns. Throws ConfigError on a layer that cannot be compressed, and what Aggregator
+  /// throws.
   TorchAggregator(const NamedTensors& layers, AggregatorOptions options,
                   const std::vector<Group>& lanes, const std::optional<Group>& agreement,
-                  const std::optional<Group>& node, const std::vector<int>& owners,
-                  bool layers_are_parameters, const Delete& delete_engine);
+                  const std::optional<Group>& node, const std::vector<int>& nodes,
+                  const std::vector<int>& owners, bool layers_are_parameters,
+                  const Delete& delete_engine);
 
   /// Synchronise the gradients of `reducer` from the next backward pass on. `parameters` are the
   /// `layers` of the constructor, in their order; the rest as CommHook's.

@@ -97,6 +97,7 @@ class Compression:
             groups=groups.lanes,
             agreement=agreement,
             node=groups.node,
+            nodes=list(groups.node_of),
             owners=owners,
             layers_are_parameters=layers_are_parameters,
         )

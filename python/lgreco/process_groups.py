@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -53,6 +53,7 @@ class OwnGroups:
     lanes: list[dist.ProcessGroup]  # of the ranks that average
     agreement: dist.ProcessGroup | None = None  # of those that commit, where these are more
     node: dist.ProcessGroup | None = None  # of this rank's node, when gradients are summed there
+    node_of: Sequence[int] = ()  # then: of each rank of the agreement
 
 
 def own_groups(
@@ -92,6 +93,9 @@ def own_groups(
             lanes=[_own_group(members, across, timeout_seconds) for _ in range(lanes)],
             agreement=first,
             node=_own_group(members, here, timeout_seconds),
+            node_of=[
+                number for rank in everybody for number, ranks in enumerate(nodes) if rank in ranks
+            ],
         )
     except Error:
         raise
