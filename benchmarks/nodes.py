@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -89,13 +90,8 @@ def measure(megabits: int | None, ranks_a_node: int, method: str, node: str | No
             ddp().backward()
 
     steps(WARM_UP_STEPS)
-    dist.barrier()
-    bytes_before, begin = _bytes_of_this_node(), time.perf_counter()
-    steps(STEPS)
-    dist.barrier()
-    seconds = time.perf_counter() - begin
-    time.sleep(0.2)  # what is in the link's queue
-    sent = _bytes_of_this_node() - bytes_before
+    of_barriers, _ = _bytes_and_seconds(lambda: None)
+    sent, seconds = _bytes_and_seconds(lambda: steps(STEPS))
     gradients = torch.cat([p.grad.flatten() for p in ddp.parameters()])
     _require_same_everywhere(gradients)
     return Measurement(
@@ -103,9 +99,21 @@ def measure(megabits: int | None, ranks_a_node: int, method: str, node: str | No
         ranks_a_node,
         method,
         compression.stats()["dense_bytes"] < 4 * gradients.numel() * (STEPS + WARM_UP_STEPS) * 0.9,
-        sent / STEPS,
+        (sent - of_barriers) / STEPS,
         seconds / STEPS,
     )
+
+
+def _bytes_and_seconds(work: Callable[[], None]) -> tuple[int, float]:
+    """What this node sends meanwhile, and between the barriers around it. Collective."""
+    dist.barrier()
+    bytes_before, begin = _bytes_of_this_node(), time.perf_counter()
+    dist.barrier()
+    work()
+    dist.barrier()
+    seconds = time.perf_counter() - begin
+    time.sleep(0.2)  # what is in the link's queue
+    return _bytes_of_this_node() - bytes_before, seconds
 
 
 def _bytes_of_this_node() -> int:

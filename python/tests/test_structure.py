@@ -260,7 +260,8 @@ PACKAGE = [
     "nodes", "process_groups", "compression", "aggregator", "frontends", "report", "advise", "cli",
 ]  # fmt: skip
 NEED_TORCH = {
-    "_torch", "torch_internals", "nodes", "process_groups", "compression", "aggregator", "frontends",
+    "_torch", "torch_internals", "nodes", "process_groups", "compression", "aggregator",
+    "frontends",
 }  # fmt: skip
 
 

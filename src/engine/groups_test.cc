@@ -382,7 +382,7 @@ TEST(Groups, ParametersOfLayersThatOthersAverageAreComparedToo) {
       const Aggregator aggregator(layers_of(rank % kShards), options, std::move(groups));
     });
   });
-  expect_one_error(models, "layer 1: rank 0 has 'long of shard 0 (9000) f32', rank 3 has");
+  expect_one_error(models, "layer 1: rank 0 has 'long of shard 0 (9000) fp32', rank 3 has");
 }
 
 TEST(Groups, ARankMayAverageNothing) {

@@ -6,13 +6,13 @@ import sys
 
 import torch
 import torch.distributed as dist
-from common import assert_same_on_all_ranks, batch, process_group, small_model
+from common import METHODS, assert_same_on_all_ranks, batch, process_group, small_model
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 import lgreco
 
-METHODS = ["dense", "cast:bf16", "quantize:4", "topk:0.02", "low_rank:2:min_ratio=1"]
+LOW_RANK = lgreco.method("low_rank:2:min_ratio=1")
 RANKS_A_NODE = int(sys.argv[1])
 
 
@@ -78,8 +78,9 @@ def check_methods(rank):
         assert compression.stats()["steps"] == 4
         names = everybodys(list(compression.plan.levels))
         assert names[0] == names[RANKS_A_NODE], "the owners differ between the nodes"
-        assert sorted(sum(names[:RANKS_A_NODE], [])) == sorted(n for n, _ in ddp.module.named_parameters())
-        assert max(map(len, names)) < len(sum(names[:RANKS_A_NODE], [])), "this is flat"
+        owned = sorted(name for one in names[:RANKS_A_NODE] for name in one)
+        assert owned == sorted(name for name, _ in ddp.module.named_parameters())
+        assert max(map(len, names)) < len(owned), "this is flat"
 
 
 def check_dense_is_the_mean(rank):
@@ -114,7 +115,11 @@ def check_an_unused_layer(rank):
     class Skips(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.used, self.skipped, self.skips = torch.nn.Linear(96, 80), torch.nn.Linear(80, 80), 0
+            self.used, self.skipped, self.skips = (
+                torch.nn.Linear(96, 80),
+                torch.nn.Linear(80, 80),
+                0,
+            )
 
         def forward(self, x):
             return self.used(x) if self.skips else self.skipped(self.used(x))
@@ -179,7 +184,7 @@ def check_overflows(rank):
 def check_faults(rank):
     for victim in range(dist.get_world_size()):
         ddp = ddp_of()
-        compression = lgreco.compress(ddp, lgreco.method("low_rank:2:min_ratio=1"), drift_check_every=1)
+        compression = lgreco.compress(ddp, LOW_RANK, drift_check_every=1)
         train(ddp, rank, range(2))
         before = compression.state_dict()
         if rank == victim:
@@ -203,7 +208,7 @@ def check_faults(rank):
 
 def check_dropped_steps(rank):
     ddp = ddp_of()
-    compression = lgreco.compress(ddp, lgreco.method("low_rank:2:min_ratio=1"), keep_previous=True)
+    compression = lgreco.compress(ddp, LOW_RANK, keep_previous=True)
     train(ddp, rank, range(2))
     before = compression.state_dict()
     step(ddp, rank, 2)
@@ -223,7 +228,7 @@ def check_resume(rank):
 
     def begin():
         ddp = ddp_of()
-        return ddp, lgreco.compress(ddp, lgreco.method("low_rank:2:min_ratio=1"), policy)
+        return ddp, lgreco.compress(ddp, LOW_RANK, policy)
 
     ddp, compression = begin()
     train(ddp, rank, range(5))
