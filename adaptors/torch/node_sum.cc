@@ -27,6 +27,18 @@ Node::Node(std::unique_ptr<Communicator> group, std::vector<int> owners)
   for (const int owner : owners_) places_.push_back(owned[static_cast<std::size_t>(owner)]++);
 }
 
+std::size_t Node::buffer_bytes(std::span<const LayerSpec> model) const {
+  std::size_t bytes = 0;
+  for (std::size_t i = 0; i < model.size(); ++i) {
+    const std::size_t gradient = model[i].count() * size_of(model[i].dtype);
+    bytes += gradient;
+    if (owner(i) != rank()) continue;
+    bytes += gradient * static_cast<std::size_t>(size() - 1);
+    if (model[i].dtype != DType::f32) bytes += model[i].count() * sizeof(float);
+  }
+  return bytes;
+}
+
 NodeBucket::NodeBucket(std::shared_ptr<Node> node, std::span<const std::size_t> layers,
                        std::span<const std::int64_t> elements, at::ScalarType type)
     : node_(std::move(node)) {

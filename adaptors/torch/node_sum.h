@@ -15,6 +15,7 @@
 
 #include "lgreco/bucket.h"
 #include "lgreco/communicator.h"
+#include "lgreco/layer.h"
 
 namespace lgreco {
 
@@ -33,6 +34,8 @@ class Node {
   int rank() const { return group_->rank(); }
   int size() const { return group_->size(); }
   int owner(std::size_t layer) const { return owners_[layer]; }
+  /// What sums of layers of these take of memory, all buckets together.
+  std::size_t buffer_bytes(std::span<const LayerSpec> model) const;
   /// Among the layers of the same owner.
   std::size_t place(std::size_t layer) const { return places_[layer]; }
 

@@ -33,6 +33,7 @@ TorchAggregator::TorchAggregator(const NamedTensors& layers, AggregatorOptions o
     index_.emplace(name, specs.size());
     specs.push_back(std::move(spec));
   }
+  if (node_) node_bytes_ = node_->buffer_bytes(options.model);
   if (layers_are_parameters) {
     std::vector<at::Tensor> parameters;
     for (const auto& [name, tensor] : layers) parameters.push_back(tensor);
@@ -122,7 +123,7 @@ void TorchAggregator::submit(std::shared_ptr<StagedBucket> staged, const std::st
 
 MemoryUse TorchAggregator::memory() const {
   MemoryUse memory = engine_->memory();
-  memory.staging += channels_->bytes();
+  memory.staging += channels_->bytes() + node_bytes_;
   return memory;
 }
 

@@ -81,6 +81,7 @@ class TorchAggregator {
   std::vector<Submitted> open_step_;
   std::shared_ptr<CopyChannels> channels_ = std::make_shared<CopyChannels>();
   std::shared_ptr<Node> node_;  // null: flat
+  std::size_t node_bytes_ = 0;  // of its buffers
   std::shared_ptr<Aggregator> engine_;
 };
 

@@ -27,10 +27,8 @@ def proposed(node: Any, members: dist.ProcessGroup) -> list[int]:
     if node is None:
         return []
     everybody = dist.get_process_group_ranks(members)
-    if node == "auto":
-        here = _consecutive_ranks_here()
-    else:
-        here = set(dist.get_process_group_ranks(node))
+    is_auto = node == "auto"
+    here = _consecutive_ranks_here() if is_auto else set(dist.get_process_group_ranks(node))
     return [rank for rank, of_world in enumerate(everybody) if of_world in here]
 
 

@@ -55,7 +55,6 @@ class Step {
   void at(const char* doing, const Work& work) const;
   CommitRound::Outcome agree();
   bool commit(bool overflowed);
-  void deliver(const std::string& place);
   CommitRound::Outcome agree_to_load(const std::optional<Failure>& own, std::uint64_t identity);
 
   RunState& run_;
