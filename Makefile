@@ -1,6 +1,6 @@
 # Thin targets over scripts/. `make setup` is called by every other target and is quick when nothing changed.
 .PHONY: help setup demo demo-quick test test-faults test-asan test-tsan fuzz bench bench-micro \
-  bench-codecs bench-bytes bench-overlap bench-checks bench-analysis bench-planner bench-plans \
+  bench-codecs bench-bytes bench-overlap bench-nodes bench-checks bench-analysis bench-planner bench-plans \
   bench-replanning bench-kernels bench-training bench-allreduce bench-scale bench-groups \
   bench-simulate lint format
 
@@ -23,6 +23,7 @@ help:
 	@echo 'make bench-codecs bits and errors of all levels beside an ideal quantiser (two minutes)'
 	@echo 'make bench-bytes counted bytes against the network interface (needs user namespaces)'
 	@echo 'make bench-overlap one lane against two on a slow link (needs root)'
+	@echo 'make bench-nodes  node first against flat on a link between two nodes (needs root)'
 	@echo 'make bench-plans how many fewer bytes plans send than their uniform reference'
 	@echo 'make bench-replanning what making plans costs the training'
 	@echo 'make bench-checks what frames, flags and hashes cost of a step'
@@ -73,6 +74,9 @@ bench-bytes: setup
 
 bench-overlap: setup
 	@.venv/bin/python -m benchmarks.overlap
+
+bench-nodes: setup
+	@.venv/bin/python -m benchmarks.nodes
 
 bench-groups: setup
 	@.venv/bin/python -m benchmarks.parameter_groups

@@ -64,15 +64,22 @@ def _limit(inside: tuple[str, ...], link: str, megabits: float) -> None:
          "rate", f"{megabits}mbit", "burst", str(burst), "latency", "50ms")  # fmt: skip
 
 
-def run_on_link(names: tuple[str, str], command: Sequence[str], timeout: float = 600) -> str:
-    """Run `command` as rank 0 in the first namespace and as rank 1 in the second; its rank 0's
-    output. Raises RuntimeError when a rank fails; ends only what it started."""
+def run_on_link(
+    names: tuple[str, str], command: Sequence[str], timeout: float = 600, ranks_a_node: int = 1
+) -> str:
+    """Run `command` as so many ranks in each namespace, the first ones in the first; the output of
+    rank 0. Raises RuntimeError when a rank fails; ends only what it started."""
     processes = []
-    for rank, name in enumerate(names):
+    for rank in range(ranks_a_node * len(names)):
+        node, place = divmod(rank, ranks_a_node)
+        name = names[node]
+        # One rank a node: the two share the cores of this machine, and are one node to torchrun.
         environment = os.environ | {
-            "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
+            "RANK": str(rank), "WORLD_SIZE": str(ranks_a_node * len(names)),
+            "LOCAL_RANK": str(place if ranks_a_node > 1 else rank),
+            "LOCAL_WORLD_SIZE": str(max(ranks_a_node, 2)),
             "MASTER_ADDR": ADDRESSES[0], "MASTER_PORT": PORT,
-            "GLOO_SOCKET_IFNAME": f"veth{rank}", "OMP_NUM_THREADS": "1",
+            "GLOO_SOCKET_IFNAME": f"veth{node}", "OMP_NUM_THREADS": "1",
         }  # fmt: skip
         processes.append(
             subprocess.Popen(

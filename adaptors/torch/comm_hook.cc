@@ -29,10 +29,12 @@ c10::intrusive_ptr<c10::ivalue::Future> future_of(const at::Tensor& buffer) {
 
 }  // namespace
 
-CommHook::CommHook(std::shared_ptr<Aggregator> aggregator, std::shared_ptr<CopyChannels> channels,
+CommHook::CommHook(std::shared_ptr<Aggregator> aggregator, std::shared_ptr<Node> node,
+                   std::shared_ptr<CopyChannels> channels,
                    const std::vector<at::Tensor>& parameters, bool may_be_unused,
                    Translate translate)
     : aggregator_(std::move(aggregator)),
+      node_(std::move(node)),
       channels_(std::move(channels)),
       may_be_unused_(may_be_unused),
       translate_(std::move(translate)) {
@@ -45,8 +47,9 @@ c10::intrusive_ptr<c10::ivalue::Future> CommHook::runHook(c10d::GradBucket& buck
   const at::Tensor& buffer = bucket.getBuffer();
   auto future = future_of(buffer);
   try {
-    const auto staged =
-        std::make_shared<StagedBucket>(buffer, layout_of(bucket), may_be_unused_, *channels_);
+    const Known& known = known_of(bucket);
+    const auto staged = std::make_shared<StagedBucket>(buffer, known.layout, may_be_unused_,
+                                                       *channels_, known.in_node);
     auto done = [future, staged, buffer,
                  translate = translate_](const std::exception_ptr& failure) {
       try {
@@ -67,14 +70,14 @@ c10::intrusive_ptr<c10::ivalue::Future> CommHook::runHook(c10d::GradBucket& buck
   return future;
 }
 
-const BucketLayout& CommHook::layout_of(const c10d::GradBucket& bucket) {
+const CommHook::Known& CommHook::known_of(const c10d::GradBucket& bucket) {
   const std::vector<at::Tensor> parameters = bucket.getParameters();
   Known& known = known_[parameters.at(0).unsafeGetTensorImpl()];
   const bool is_known =
       std::ranges::equal(parameters, known.parameters, {},
                          [](const at::Tensor& p) { return p.unsafeGetTensorImpl(); });
   if (!is_known) known = look_at(bucket, parameters);
-  return known.layout;
+  return known;
 }
 
 CommHook::Known CommHook::look_at(const c10d::GradBucket& bucket,
@@ -92,6 +95,12 @@ CommHook::Known CommHook::look_at(const c10d::GradBucket& bucket,
     known.layout.layers.push_back(found->second);
     known.layout.views.push_back(view_of(gradients[i], parameters[i], bucket.getBuffer()));
     known.layout.is_contiguous &= parameters[i].is_contiguous();
+  }
+  if (node_) {
+    std::vector<std::int64_t> elements;
+    for (const at::Tensor& gradient : gradients) elements.push_back(gradient.numel());
+    known.in_node = std::make_shared<NodeBucket>(node_, known.layout.layers, elements,
+                                                 bucket.getBuffer().scalar_type());
   }
   return known;
 }

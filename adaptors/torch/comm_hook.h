@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "adaptors/torch/host_copy.h"
+#include "adaptors/torch/node_sum.h"
 #include "adaptors/torch/staged_bucket.h"
 #include "lgreco/aggregator.h"
 
@@ -24,10 +25,12 @@ class CommHook final : public c10d::CommHookInterface {
   /// Turns an error of the library into one that reaches Python with its type.
   using Translate = std::function<std::exception_ptr(std::exception_ptr)>;
 
-  /// `parameters[i]` is the aggregator's layer i. `may_be_unused`: parameters may lack a gradient
+  /// `parameters[i]` is the aggregator's layer i or, with a `node`, the model's, of which the
+  /// aggregator has those that this rank owns. `may_be_unused`: parameters may lack a gradient
   /// in some steps (find_unused_parameters, static_graph); the reducer then hands over zeros.
-  CommHook(std::shared_ptr<Aggregator> aggregator, std::shared_ptr<CopyChannels> channels,
-           const std::vector<at::Tensor>& parameters, bool may_be_unused, Translate translate);
+  CommHook(std::shared_ptr<Aggregator> aggregator, std::shared_ptr<Node> node,
+           std::shared_ptr<CopyChannels> channels, const std::vector<at::Tensor>& parameters,
+           bool may_be_unused, Translate translate);
 
   c10::intrusive_ptr<c10::ivalue::Future> runHook(c10d::GradBucket& bucket) override;
   at::Tensor parseHookResult(const c10::IValue& result) override;
@@ -37,12 +40,14 @@ class CommHook final : public c10d::CommHookInterface {
   struct Known {
     std::vector<const c10::TensorImpl*> parameters;
     BucketLayout layout;
+    std::shared_ptr<NodeBucket> in_node;  // null: flat
   };
 
-  const BucketLayout& layout_of(const c10d::GradBucket& bucket);
+  const Known& known_of(const c10d::GradBucket& bucket);
   Known look_at(const c10d::GradBucket& bucket, const std::vector<at::Tensor>& parameters) const;
 
   std::shared_ptr<Aggregator> aggregator_;
+  std::shared_ptr<Node> node_;
   std::shared_ptr<CopyChannels> channels_;
   std::unordered_map<const c10::TensorImpl*, std::size_t> layers_;
   std::unordered_map<const c10::TensorImpl*, Known> known_;  // by the first parameter

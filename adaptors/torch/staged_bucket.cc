@@ -5,9 +5,11 @@
 namespace lgreco {
 
 StagedBucket::StagedBucket(at::Tensor buffer, const BucketLayout& layout, bool may_be_unused,
-                           CopyChannels& channels)
-    : may_be_unused_(may_be_unused), memory_(on_host(buffer, channels)) {
-  if (layout.is_contiguous && !may_be_unused) {
+                           CopyChannels& channels, std::shared_ptr<NodeBucket> in_node)
+    : may_be_unused_(may_be_unused),
+      memory_(on_host(buffer, channels)),
+      in_node_(std::move(in_node)) {
+  if (!in_node_ && layout.is_contiguous && !may_be_unused) {
     auto* begin = static_cast<std::byte*>(memory_.mutable_data_ptr());
     in_place_.reserve(layout.layers.size());
     for (std::size_t i = 0; i < layout.layers.size(); ++i) {
@@ -21,7 +23,12 @@ StagedBucket::StagedBucket(at::Tensor buffer, const BucketLayout& layout, bool m
     views.push_back(
         memory_.as_strided(view.sizes, view.strides, memory_.storage_offset() + view.offset));
   }
-  tensors_.emplace(std::move(views), layout.layers);
+  if (in_node_) {
+    in_place_ = in_node_->owned();
+    views_ = std::move(views);
+  } else {
+    tensors_.emplace(std::move(views), layout.layers);
+  }
 }
 
 StagedBucket::StagedBucket(std::vector<at::Tensor> tensors, std::span<const std::size_t> layers,
@@ -41,9 +48,14 @@ at::Tensor StagedBucket::on_host(const at::Tensor& tensor, CopyChannels& channel
 Bucket StagedBucket::bucket(bool last) {
   Bucket bucket{.gradients = in_place_, .last = last};
   if (tensors_) bucket = tensors_->bucket(last);
-  if (tensors_ || !staged_.empty()) {
+  if (tensors_ || in_node_ || !staged_.empty()) {
     bucket.fetch = [self = shared_from_this()](std::span<Gradient> gradients, Deadline deadline) {
       self->fetch(gradients, deadline);
+    };
+  }
+  if (in_node_) {
+    bucket.deliver = [self = shared_from_this()](Deadline deadline) {
+      self->in_node_->spread(self->views_, deadline);
     };
   }
   return bucket;
@@ -51,6 +63,10 @@ Bucket StagedBucket::bucket(bool last) {
 
 void StagedBucket::fetch(std::span<Gradient> gradients, Deadline deadline) {
   for (const Staged& staged : staged_) staged.copy->wait(deadline);
+  if (in_node_) {
+    in_node_->sum(views_, deadline);
+    if (may_be_unused_) in_node_->mark_zeros_absent(gradients);
+  }
   if (!tensors_) return;
   tensors_->load();
   if (may_be_unused_) tensors_->mark_zeros_absent(gradients);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "adaptors/torch/host_copy.h"
+#include "adaptors/torch/node_sum.h"
 #include "adaptors/torch/tensor_bridge.h"
 #include "lgreco/bucket.h"
 
@@ -33,8 +34,9 @@ struct BucketLayout {
 class StagedBucket : public std::enable_shared_from_this<StagedBucket> {
  public:
   /// Begins to copy what is on an accelerator. `may_be_unused`: a gradient of zeros is none.
+  /// `in_node`: of these layers; what it owns is handed to the engine. Null: all of them are.
   StagedBucket(at::Tensor buffer, const BucketLayout& layout, bool may_be_unused,
-               CopyChannels& channels);
+               CopyChannels& channels, std::shared_ptr<NodeBucket> in_node = nullptr);
   /// `layers[i]` is the registered index of `tensors[i]`, of any strides and each on any device.
   StagedBucket(std::vector<at::Tensor> tensors, std::span<const std::size_t> layers,
                CopyChannels& channels);
@@ -64,6 +66,8 @@ class StagedBucket : public std::enable_shared_from_this<StagedBucket> {
   std::vector<Gradient> in_place_;        // contiguous ones in host memory, or ...
   std::optional<BucketTensors> tensors_;  // ... of any strides
   at::Tensor memory_;                     // that in_place_ points to
+  std::shared_ptr<NodeBucket> in_node_;   // of which in_place_ are, then, from ...
+  std::vector<at::Tensor> views_;         // ... all gradients of the bucket, in host memory
 };
 
 }  // namespace lgreco

@@ -7,20 +7,33 @@
 #include "adaptors/torch/float_environment.h"
 #include "adaptors/torch/parameter_reader.h"
 #include "adaptors/torch/tensor_bridge.h"
+#include "lgreco/gather_by_node.h"
 #include "lgreco/status.h"
 
 namespace lgreco {
 
 TorchAggregator::TorchAggregator(const NamedTensors& layers, AggregatorOptions options,
                                  const std::vector<Group>& lanes,
-                                 const std::optional<Group>& agreement, bool layers_are_parameters,
+                                 const std::optional<Group>& agreement,
+                                 const std::optional<Group>& node, const std::vector<int>& nodes,
+                                 const std::vector<int>& owners, bool layers_are_parameters,
                                  const Delete& delete_engine) {
   const DefaultFloatEnvironment environment;  // of the engine's threads
-  std::vector<LayerSpec> specs;
-  for (const auto& [name, tensor] : layers) {
-    index_.emplace(name, specs.size());
-    specs.push_back(layer_spec(name, tensor));
+  if (node) {
+    node_ = std::make_shared<Node>(std::make_unique<C10dCommunicator>(*node), owners);
+    options.has_gradient = [node = node_] { return node->take_has_gradient(); };
+    options.give_up = [node = node_] { node->give_up(); };
   }
+  std::vector<LayerSpec> specs;
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const auto& [name, tensor] = layers[i];
+    LayerSpec spec = layer_spec(name, tensor);
+    if (node_) options.model.push_back(spec);
+    if (node_ && owners[i] != node_->rank()) continue;
+    index_.emplace(name, specs.size());
+    specs.push_back(std::move(spec));
+  }
+  if (node_) node_bytes_ = node_->buffer_bytes(options.model);
   if (layers_are_parameters) {
     std::vector<at::Tensor> parameters;
     for (const auto& [name, tensor] : layers) parameters.push_back(tensor);
@@ -32,6 +45,7 @@ TorchAggregator::TorchAggregator(const NamedTensors& layers, AggregatorOptions o
   Groups groups;
   for (const Group& lane : lanes) groups.lanes.push_back(std::make_unique<C10dCommunicator>(lane));
   if (agreement) groups.agreement = std::make_unique<C10dCommunicator>(*agreement);
+  if (node) groups.agreement = gather_by_node(std::move(groups.agreement), nodes);
   engine_ = {new Aggregator(std::move(specs), std::move(options), std::move(groups)),
              delete_engine};
 }
@@ -39,7 +53,7 @@ TorchAggregator::TorchAggregator(const NamedTensors& layers, AggregatorOptions o
 void TorchAggregator::register_hook(c10d::Reducer& reducer,
                                     const std::vector<at::Tensor>& parameters, bool may_be_unused,
                                     CommHook::Translate translate) {
-  reducer.register_comm_hook(std::make_unique<CommHook>(engine_, channels_, parameters,
+  reducer.register_comm_hook(std::make_unique<CommHook>(engine_, node_, channels_, parameters,
                                                         may_be_unused, std::move(translate)));
 }
 
@@ -109,7 +123,7 @@ void TorchAggregator::submit(std::shared_ptr<StagedBucket> staged, const std::st
 
 MemoryUse TorchAggregator::memory() const {
   MemoryUse memory = engine_->memory();
-  memory.staging += channels_->bytes();
+  memory.staging += channels_->bytes() + node_bytes_;
   return memory;
 }
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "adaptors/torch/comm_hook.h"
+#include "adaptors/torch/node_sum.h"
 #include "lgreco/aggregator.h"
 
 namespace lgreco {
@@ -28,14 +29,19 @@ class TorchAggregator {
   /// Collective, as Aggregator's. Of `layers` the names, shapes and dtypes count; when they are the
   /// model's parameters (`layers_are_parameters`), their values are compared between the ranks, and
   /// `options.parameter` is set here. Of `lanes` each is one, `agreement` joins those who commit
-  /// together, when others do than those of the lanes; they are used by nobody else.
-  /// Throws ConfigError on a layer that cannot be compressed, and what Aggregator throws.
+  /// together, when others do than those of the lanes; they are used by nobody else. With a `node`,
+  /// which is `nodes[r]` for rank r of the agreement, layer i is averaged by the rank `owners[i]`
+  /// of it, and register_hook() is all that takes part; the engine's layers are those that this
+  /// rank owns. Throws ConfigError on a layer that cannot be compressed, and what Aggregator
+  /// throws.
   TorchAggregator(const NamedTensors& layers, AggregatorOptions options,
                   const std::vector<Group>& lanes, const std::optional<Group>& agreement,
-                  bool layers_are_parameters, const Delete& delete_engine);
+                  const std::optional<Group>& node, const std::vector<int>& nodes,
+                  const std::vector<int>& owners, bool layers_are_parameters,
+                  const Delete& delete_engine);
 
   /// Synchronise the gradients of `reducer` from the next backward pass on. `parameters` are the
-  /// layers, in their order; the rest as CommHook's.
+  /// `layers` of the constructor, in their order; the rest as CommHook's.
   void register_hook(c10d::Reducer& reducer, const std::vector<at::Tensor>& parameters,
                      bool may_be_unused, CommHook::Translate translate);
 
@@ -74,6 +80,8 @@ class TorchAggregator {
   };
   std::vector<Submitted> open_step_;
   std::shared_ptr<CopyChannels> channels_ = std::make_shared<CopyChannels>();
+  std::shared_ptr<Node> node_;  // null: flat
+  std::size_t node_bytes_ = 0;  // of its buffers
   std::shared_ptr<Aggregator> engine_;
 };
 

@@ -34,6 +34,10 @@ struct Bucket {
   /// once, on a thread of the library, before they are read; what it throws costs the step, on all
   /// ranks. Empty: they are there.
   std::function<void(std::span<Gradient>, Deadline)> fetch = {};
+  /// Where others wait for the averages, too (the ranks of a node): called once they are written,
+  /// in a step that is not lost, bucket by bucket on the last lane's thread and before any `done`
+  /// of the step. What it throws ends the run. Empty: nobody does.
+  std::function<void(Deadline)> deliver = {};
 };
 
 }  // namespace lgreco

@@ -41,13 +41,22 @@ void save_state(const AggregatorState& state, const std::string& path);
 /// Throws StateError when the file cannot be read or is not a whole state.
 AggregatorState load_state(const std::string& path);
 
-/// The state of rank `rank` of `size`, made of the states of all ranks of a run of another size, in
-/// any order. Residuals become their mean over the old ranks, so that what all ranks together have
-/// not sent yet stays the same; a layer's window is that of the old rank that measured it, the
-/// longest if there are several. Plan, step and factors are kept; statistics are those
-/// of the old rank of that number, or of the last one.
-/// Throws StateError, naming what and which rank, when `states` are not those of all ranks of one
-/// run at one step; ConfigError when `rank` is none of `size`.
+/// The state of rank `rank` of `size`, which holds `layers`, by name, made of the states of all
+/// ranks of a run of another size, in any order; those ranks, too, may have held some layers each.
+/// Residuals become their mean over the old ranks that held the layer, so that what all ranks
+/// together have not sent yet stays the same; a layer's window is that of the old rank that
+/// measured it, the longest if there are several. Plan, step and factors are kept; statistics are
+/// those of the old rank of that number, or of the last one. Throws StateError, naming what and
+/// which rank, when `states` are not those of all ranks of one run at one step, or none has one of
+/// `layers`; ConfigError when `rank` is none of `size`.
+AggregatorState resize(std::span<const AggregatorState> states, std::span<const std::string> layers,
+                       int rank, int size);
+/// The same, of the layers of the first state.
 AggregatorState resize(std::span<const AggregatorState> states, int rank, int size);
+
+/// As resize(), but residuals and windows start anew, and `states` may be those of any old ranks
+/// that hold the layers together.
+AggregatorState reset_residuals(std::span<const AggregatorState> states,
+                                std::span<const std::string> layers, int rank, int size);
 
 }  // namespace lgreco

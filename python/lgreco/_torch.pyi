@@ -25,6 +25,9 @@ class Aggregator:
         settings: dict[str, object],
         groups: Sequence[ProcessGroup],
         agreement: ProcessGroup | None,
+        node: ProcessGroup | None,
+        nodes: Sequence[int],
+        owners: Sequence[int],
         layers_are_parameters: bool,
     ) -> None: ...
     def register_hook(

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from lgreco import _torch
 from lgreco.errors import ConfigError, Error, PeerError
 from lgreco.methods import Method
+from lgreco.nodes import owners_of
 from lgreco.plan import Plan
 from lgreco.policies import Accordion, Policy, checked_policy
 from lgreco.process_groups import own_groups, timeout_seconds_of
@@ -57,9 +58,11 @@ class Compression:
         caller_settings: Mapping[str, object] | None = None,
         agreement_group: dist.ProcessGroup | None = None,
         layers_elsewhere: Sequence[str] = (),
+        node: Any = None,
     ) -> None:
         """`agreement_group`: the ranks that commit and plan together, when these are more than
-        those of `process_group`, with the names of the layers that only they have."""
+        those of `process_group`, with the names of the layers that only they have. `node`: as in
+        `compress()`; of the `layers` this rank may then own some only."""
         if not isinstance(method, Method):
             raise ConfigError(
                 f"[compress] method must be an lgreco method such as lgreco.PowerSGD(rank=4), "
@@ -82,16 +85,24 @@ class Compression:
             | {"caller_settings": [(n, str(v)) for n, v in (caller_settings or {}).items()]},
         }
         _torch.check_arguments(**arguments)  # before anything is asked of the other ranks
-        groups = own_groups(process_group, settings["lanes"], timeout)
-        agreement = None
+        groups = own_groups(process_group, settings["lanes"], timeout, node)
+        agreement = groups.agreement
         if agreement_group is not None:
-            (agreement,) = own_groups(agreement_group, 1, timeout)
+            (agreement,) = own_groups(agreement_group, 1, timeout).lanes
+        owners = [0] * len(layers)
+        if groups.node is not None:
+            owners = owners_of([layer.nbytes for _, layer in layers], groups.node.size())
         self._engine = _torch.Aggregator(
             **arguments,
-            groups=groups,
+            groups=groups.lanes,
             agreement=agreement,
+            node=groups.node,
+            nodes=list(groups.node_of),
+            owners=owners,
             layers_are_parameters=layers_are_parameters,
         )
+        own_place = 0 if groups.node is None else groups.node.rank()
+        self._layers = {n for n, owner in zip(names, owners, strict=True) if owner == own_place}
 
         self._grad_scaler: Any = settings["grad_scaler"]
         self._grad_scale: float | None = None  # as the scaler said
@@ -258,7 +269,7 @@ class Compression:
         within the timeout of the process group.
         """
         own = self.state_dict()
-        rank, size = self._engine.rank(), self._engine.size()
+        rank, size = self._members().rank(), self._members().size()
         states: list[Any] | None = [None] * size if rank == 0 else None
         try:
             dist.gather_object(own, states, group=self._process_group, group_dst=0)
@@ -298,19 +309,30 @@ class Compression:
             )
         states: list[Any] = list(state) if isinstance(state, list | tuple) else [state]
         change = world_size_change
-        if isinstance(state, list | tuple) and self._are_of_as_many_ranks(states):
-            states = [one for one in states if one.get("rank") == self._engine.rank()]
+        if isinstance(state, list | tuple) and (own := self._own_of(states)) is not None:
+            states = [own]
             change = "fail"
         problem = _problem_with(states, change, step)
         dicts = [] if problem else [dict(one) for one in states]
-        self._engine.load_state(dicts if change == "mean" else dicts[:1], change, problem)
+        self._engine.load_state(dicts[:1] if change == "fail" else dicts, change, problem)
         self._grad_scale = None  # the state has its own
 
-    def _are_of_as_many_ranks(self, states: Sequence[object]) -> bool:
-        size = self._engine.size()
-        return len(states) == size and all(
-            isinstance(one, Mapping) and one.get("size") == size for one in states
-        )
+    def _own_of(self, states: Sequence[object]) -> Mapping[str, object] | None:
+        """This rank's, when they are those of as many ranks as now, with as many nodes."""
+        rank, size = self._engine.rank(), self._engine.size()
+        if len(states) != self._members().size():
+            return None
+        of_size = [one for one in states if isinstance(one, Mapping) and one.get("size") == size]
+        if len(of_size) != len(states):
+            return None
+        candidates = [one for one in of_size if one.get("rank") == rank]
+        same = [one for one in candidates if set(one.get("layers", ())) == self._layers]
+        return next(iter(same or candidates), None)
+
+    def _members(self) -> dist.ProcessGroup:
+        world = dist.group.WORLD
+        assert world is not None
+        return world if self._process_group is None else self._process_group
 
     def __reduce__(self) -> NoReturn:
         raise ConfigError(

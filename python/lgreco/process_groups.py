@@ -6,14 +6,17 @@ import contextlib
 import ctypes
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from lgreco import _core
 from lgreco.errors import ConfigError, Error, MismatchError, PeerError
+from lgreco.nodes import agreed, kind_of, proposed
 from lgreco.torch_internals import group_over, timeout_of
 
 
@@ -43,29 +46,57 @@ if hasattr(os, "register_at_fork"):  # where processes fork
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def own_groups(
-    group: dist.ProcessGroup | None, lanes: int, timeout_seconds: float
-) -> list[dist.ProcessGroup]:
-    """A Gloo group for each lane, over the members of `group`, that nobody else has.
+@dataclass(frozen=True)
+class OwnGroups:
+    """Gloo groups that nobody else has."""
 
-    Collective. Raises ConfigError without a torch.distributed that this process initialised,
-    MismatchError when the ranks differ in `lanes`, PeerError when one does not call it within the
-    timeout.
+    lanes: list[dist.ProcessGroup]  # of the ranks that average
+    agreement: dist.ProcessGroup | None = None  # of those that commit, where these are more
+    node: dist.ProcessGroup | None = None  # of this rank's node, when gradients are summed there
+    node_of: Sequence[int] = ()  # then: of each rank of the agreement
+
+
+def own_groups(
+    group: dist.ProcessGroup | None, lanes: int, timeout_seconds: float, node: Any = None
+) -> OwnGroups:
+    """A group for each lane over the members of `group` or, node first (`node` as in `compress()`),
+    over those of equal place in their nodes, with the groups that this needs.
+
+    Collective. Raises ConfigError without a torch.distributed that this process initialised, and
+    for groups that are no nodes of equal size, MismatchError when the ranks differ in `lanes` or in
+    what kind of `node` they ask for, PeerError when one does not call it within the timeout.
     """
     world = _require_initialised()
     members = world if group is None else group
+    everybody = list(range(members.size()))
     try:
-        first = _own_group(members, timeout_seconds)
-        mine = torch.tensor([lanes], dtype=torch.int64, device="cpu")  # whatever the defaults are
-        everybody = [torch.zeros_like(mine) for _ in range(first.size())]
-        first.allgather([everybody], [mine]).wait()
-        for rank, other in enumerate(everybody):  # a second group needs all ranks
-            if other != everybody[0]:
+        first = _own_group(members, everybody, timeout_seconds)
+        proposal = proposed(node, members)
+        padding = [-1] * (len(everybody) - len(proposal))
+        said = _gathered([lanes, kind_of(node), *proposal, *padding], first)
+        for rank, (other, *_) in enumerate(said):  # a second group needs all ranks
+            if other != said[0][0]:
                 raise MismatchError(
-                    f"[compress] the ranks differ in lanes: rank 0 has '{everybody[0].item()}', "
-                    f"rank {rank} has '{other.item()}'; call it with equal arguments on every rank"
+                    f"[compress] the ranks differ in lanes: rank 0 has '{said[0][0]}', "
+                    f"rank {rank} has '{other}'; call it with equal arguments on every rank"
                 )
-        return [first, *(_own_group(members, timeout_seconds) for _ in range(lanes - 1))]
+        nodes = agreed(
+            [kind for _, kind, *_ in said], [[r for r in row if r >= 0] for _, _, *row in said]
+        )
+        if nodes is None:
+            more = (_own_group(members, everybody, timeout_seconds) for _ in range(lanes - 1))
+            return OwnGroups([first, *more])
+        here = next(ranks for ranks in nodes if members.rank() in ranks)
+        place = here.index(members.rank())
+        across = [ranks[place] for ranks in nodes]
+        return OwnGroups(
+            lanes=[_own_group(members, across, timeout_seconds) for _ in range(lanes)],
+            agreement=first,
+            node=_own_group(members, here, timeout_seconds),
+            node_of=[
+                number for rank in everybody for number, ranks in enumerate(nodes) if rank in ranks
+            ],
+        )
     except Error:
         raise
     except RuntimeError as error:
@@ -73,6 +104,14 @@ def own_groups(
             f"[compress] no process group of all ranks within {timeout_seconds} s; "
             f"every rank must call this: {error}"
         ) from error
+
+
+def _gathered(numbers: list[int], group: dist.ProcessGroup) -> list[list[int]]:
+    """Of each rank; as many from everybody."""
+    mine = torch.tensor(numbers, dtype=torch.int64, device="cpu")  # whatever the defaults are
+    everybody = [torch.zeros_like(mine) for _ in range(group.size())]
+    group.allgather([everybody], [mine]).wait()
+    return [one.tolist() for one in everybody]
 
 
 def _world() -> dist.ProcessGroup | None:
@@ -96,16 +135,20 @@ def _require_initialised() -> dist.ProcessGroup:
     return world
 
 
-def _own_group(members: dist.ProcessGroup, timeout_seconds: float) -> dist.ProcessGroup:
-    """A group that ends with its last user, unlike those of `dist.new_group()`.
+def _own_group(
+    members: dist.ProcessGroup, ranks: list[int], timeout_seconds: float
+) -> dist.ProcessGroup:
+    """A group of these `ranks` of `members`, which ends with its last user, unlike those of
+    `dist.new_group()`. All members make one at the same time, of these or of other ranks.
 
     Those live as long as the default group. Destroying them lets PyTorch use their names again, and
     with a name the stale addresses that the store has under it.
     """
-    rank, size = members.rank(), members.size()
     store = members.get_group_store()
-    number = store.add(f"lgreco/made by {rank}", 1)  # every rank has made as many
-    store = dist.PrefixStore(f"lgreco/{number}", store)  # type: ignore[attr-defined]
+    number = store.add(f"lgreco/made by {members.rank()}", 1)  # every rank has made as many
+    name = f"lgreco/{number} of {ranks[0]}"
+    store = dist.PrefixStore(name, store)  # type: ignore[attr-defined]
+    rank, size = ranks.index(members.rank()), len(ranks)
     with _threads_that_do_not_preempt():
         gloo = dist.ProcessGroupGloo(store, rank, size, timeout=timedelta(seconds=timeout_seconds))
     own = group_over(store, rank, size, gloo)

@@ -77,7 +77,22 @@ class SettingsKeywords(ReplicaSettingsKeywords, total=False):
     ]
 
 
-class Settings(SettingsKeywords):
+class DataParallelSettingsKeywords(SettingsKeywords, total=False):
+    """Of front ends that are handed whole gradients, bucket by bucket."""
+
+    node: Annotated[
+        Any,
+        Setting(
+            "auto",
+            "the ranks that share this rank's machine: they add their gradients up first, each "
+            "whole layers, and compress between machines what one rank would send. A process group "
+            'of these ranks, "auto" (of LOCAL_WORLD_SIZE consecutive ranks, as torchrun starts '
+            "them), or None. Without effect on one machine, or with one rank on each.",
+        ),
+    ]
+
+
+class Settings(DataParallelSettingsKeywords):
     """Checked, and complete."""
 
 
@@ -107,7 +122,7 @@ def checked_settings(
                 + (f", but '{near[0]}'" if near else "")
                 + f"; there are {', '.join(known)}"
             )
-    of_all = {name: one.default for name, one in settings_of(SettingsKeywords).items()}
+    of_all = {name: one.default for name, one in settings_of(Settings).items()}
     settings = cast(Settings, of_all | dict(given))
     _check(settings)
     return settings
@@ -120,6 +135,13 @@ def _check(settings: Settings) -> None:
         raise ConfigError(f"[compress] residual is {settings['residual']!r}; use 'fp32' or 'bf16'")
     if settings["lanes"] not in (1, 2):
         raise ConfigError(f"[compress] lanes is {settings['lanes']!r}; there can be 1 or 2")
+    node = settings["node"]
+    is_group = hasattr(node, "rank") and hasattr(node, "size")
+    if node is not None and node != "auto" and not is_group:
+        raise ConfigError(
+            f"[compress] node is {node!r}; use 'auto', None, or a process group of the ranks of "
+            "this rank's node"
+        )
     scaler = settings["grad_scaler"]
     if scaler is not None and not callable(getattr(scaler, "get_scale", None)):
         raise ConfigError(
@@ -140,7 +162,7 @@ def _check(settings: Settings) -> None:
 def engine_settings(settings: Settings, timeout_seconds: float) -> dict[str, object]:
     """What the engine is told of them."""
     threads = settings["threads"]
-    not_its_business = ("lanes", "grad_scaler")
+    not_its_business = ("lanes", "grad_scaler", "node")
     of_engine = {name: value for name, value in settings.items() if name not in not_its_business}
     return of_engine | {
         "timeout": timeout_seconds,

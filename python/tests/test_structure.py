@@ -28,7 +28,7 @@ MODULES_BELOW = {
 PUBLIC_HEADERS = {
     "compressors": {"codec", "compressor", "dtype", "layer", "level", "method", "status"},
     "planner": {"budget", "planner", "status"},
-    "comm": {"communicator", "process", "status"},
+    "comm": {"communicator", "gather_by_node", "process", "status"},
     "kernels": {"dtype", "layer", "status"},
 }
 FOREIGN = re.compile(
@@ -257,10 +257,11 @@ def test_only_the_bindings_of_torch_include_the_torch_adaptor() -> None:
 PACKAGE = [
     "_core", "_torch", "errors", "arguments", "methods", "codec", "cost_table", "plan", "planner",
     "policies", "known_models", "step_time", "run_log", "settings", "torch_internals",
-    "process_groups", "compression", "aggregator", "frontends", "report", "advise", "cli",
+    "nodes", "process_groups", "compression", "aggregator", "frontends", "report", "advise", "cli",
 ]  # fmt: skip
 NEED_TORCH = {
-    "_torch", "torch_internals", "process_groups", "compression", "aggregator", "frontends",
+    "_torch", "torch_internals", "nodes", "process_groups", "compression", "aggregator",
+    "frontends",
 }  # fmt: skip
 
 

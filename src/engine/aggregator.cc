@@ -60,8 +60,8 @@ struct Aggregator::Impl {
   Membership membership_of(const std::vector<LayerSpec>& layers) const {
     if (!groups.has_own_agreement()) return one_group(layers, place);
     const Deadline deadline = Clock::now() + options.timeout;
-    require_same(registration_of(fingerprint_of({}, options), options), groups.agreement(),
-                 deadline);
+    require_same(registration_of(fingerprint_of(options.model, options), options),
+                 groups.agreement(), deadline);
     return gather_membership(layers, *groups.lanes()[0], groups.agreement(), deadline);
   }
 

@@ -230,30 +230,68 @@ std::uint64_t hash_of(std::span<const std::uint64_t> hashes) {
   return XXH3_64bits(hashes.data(), hashes.size_bytes());
 }
 
-Failure describe_drift(std::span<const std::uint64_t> hashes, const Membership& membership,
-                       Communicator& communicator, const Frame& frame, Deadline deadline) {
-  const Place place = membership.place;
-  const std::vector<std::size_t> sizes = membership.message_bytes(0, sizeof(std::uint64_t));
-  Messages messages(Messages::Kind::gather, Phase::commit, place, 0, sizes);
-  std::memcpy(messages.outgoing(place.rank).data(), hashes.data(), hashes.size_bytes());
-  messages.exchange(communicator, frame, deadline);
+namespace {
+
+/// Ranks that compare their parameters of some layers.
+struct Compared {
+  std::vector<int> ranks;
+  std::vector<std::string> layers;
+};
+
+std::vector<Compared> compared_in(const std::vector<LayerSpec>& model,
+                                  const Membership& membership) {
+  std::vector<Compared> all;
+  if (!model.empty()) {
+    Compared& everybody = all.emplace_back();
+    everybody.ranks.resize(static_cast<std::size_t>(membership.place.ranks));
+    std::iota(everybody.ranks.begin(), everybody.ranks.end(), 0);
+    for (const LayerSpec& layer : model) everybody.layers.push_back(layer.name);
+    return all;
+  }
   for (const Peers& peers : membership.groups) {
-    for (std::size_t i = 0; i < peers.layers.size(); ++i) {
+    Compared& compared = all.emplace_back(Compared{.ranks = peers.ranks, .layers = {}});
+    for (const std::size_t layer : peers.layers) {
+      compared.layers.push_back(membership.layers[layer].spec.name);
+    }
+  }
+  return all;
+}
+
+}  // namespace
+
+Failure describe_drift(std::span<const std::uint64_t> hashes, const std::vector<LayerSpec>& model,
+                       const Membership& membership, Communicator& communicator, const Frame& frame,
+                       Deadline deadline) {
+  const Place place = membership.place;
+  const std::vector<Compared> all = compared_in(model, membership);
+  std::vector<std::size_t> sizes(static_cast<std::size_t>(place.ranks));
+  for (const Compared& compared : all) {
+    for (const int rank : compared.ranks) {
+      sizes[static_cast<std::size_t>(rank)] = compared.layers.size() * sizeof(std::uint64_t);
+    }
+  }
+  Messages messages(Messages::Kind::gather, Phase::commit, place, 0, sizes);
+  if (!hashes.empty()) {
+    std::memcpy(messages.outgoing(place.rank).data(), hashes.data(), hashes.size_bytes());
+  }
+  messages.exchange(communicator, frame, deadline);
+  for (const Compared& compared : all) {
+    for (std::size_t i = 0; i < compared.layers.size(); ++i) {
       const auto hash_on = [&](int rank) {
         std::uint64_t hash;
         std::memcpy(&hash, messages.incoming(rank).data() + i * sizeof hash, sizeof hash);
         return hash;
       };
       int first = -1;  // of the ranks that compare
-      for (const int rank : peers.ranks) {
+      for (const int rank : compared.ranks) {
         const std::uint64_t hash = hash_on(rank);
         if (hash != 0 && first < 0) first = rank;
         if (hash == 0 || hash == hash_on(first)) continue;
-        return {Failure::Kind::mismatch,
-                "[step " + std::to_string(frame.step) + "] the parameters of layer '" +
-                    membership.layers[peers.layers[i]].spec.name + "' on rank " +
-                    std::to_string(rank) + " are not those of rank " + std::to_string(first) +
-                    "; load the same parameters on every rank"};
+        return {Failure::Kind::mismatch, "[step " + std::to_string(frame.step) +
+                                             "] the parameters of layer '" + compared.layers[i] +
+                                             "' on rank " + std::to_string(rank) +
+                                             " are not those of rank " + std::to_string(first) +
+                                             "; load the same parameters on every rank"};
       }
     }
   }

@@ -87,13 +87,15 @@ std::vector<bool> layers_of_any(const std::vector<bool>& own, const Membership& 
                                 Communicator& communicator, std::uint32_t sequence,
                                 Deadline deadline);
 
-/// XXH3-64 of each layer's parameter.
+/// XXH3-64 of each parameter.
 void hash_parameters(const AggregatorOptions& options, std::span<std::uint64_t> hashes);
 std::uint64_t hash_of(std::span<const std::uint64_t> hashes);
 
 /// Collective: which layer differs, where: the same on every rank. Called when hashes differ
-/// between ranks that hold the same layers; zeros are not compared.
-Failure describe_drift(std::span<const std::uint64_t> hashes, const Membership& membership,
-                       Communicator& communicator, const Frame& frame, Deadline deadline);
+/// between ranks that hold the same layers or, when every rank has hashes of the whole `model`,
+/// between any; zeros are not compared.
+Failure describe_drift(std::span<const std::uint64_t> hashes, const std::vector<LayerSpec>& model,
+                       const Membership& membership, Communicator& communicator, const Frame& frame,
+                       Deadline deadline);
 
 }  // namespace lgreco

@@ -56,6 +56,8 @@ void Exchange::start(Bucket& bucket, Done done, const StepContext& context) {
   peer_failed_ = false;
   encode_s = decode_s = check_s = 0;
   if (bucket.fetch) fetch(bucket);
+  deliver_ = std::move(bucket.deliver);
+  bucket.deliver = nullptr;
   values_->start(bucket.gradients, context);
 }
 
@@ -69,9 +71,16 @@ void Exchange::fetch(Bucket& bucket) {
   bucket.fetch = nullptr;  // and what it holds
 }
 
+void Exchange::deliver() {
+  if (!deliver_) return;
+  const TraceSpan span(trace_, "deliver", "lane B", context_.step, context_.bucket);
+  deliver_(context_.deadline);
+}
+
 void Exchange::complete(const std::exception_ptr& failure) {
   const Done done = std::move(done_);
   done_ = nullptr;
+  deliver_ = nullptr;
   busy_ = false;
   if (done) done(failure);
 }

@@ -68,6 +68,7 @@ class Exchange {
   const StepContext& context() const { return context_; }
   Findings findings() const { return values_->findings(); }
   /// Hand the result to whoever submitted the bucket. Releases what `done` holds.
+  void deliver();
   void complete(const std::exception_ptr& failure);
 
   double encode_s = 0;
@@ -103,6 +104,7 @@ class Exchange {
   bool last_ = true;
   std::atomic<bool> busy_{false};  // read by the encoder while a failure releases it on lane B
   Done done_;
+  std::function<void(Deadline)> deliver_;
   std::optional<Failure> failure_;
   bool peer_failed_ = false;  // its messages say so; what happened, the commit round tells
 };

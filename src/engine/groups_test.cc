@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <atomic>
 #include <cmath>
+#include <future>
 #include <limits>
 #include <mutex>
 #include <random>
@@ -339,6 +341,113 @@ TEST(Groups, AProblemOfOneRankLosesTheStepEverywhere) {
     EXPECT_EQ(aggregator.stats().steps, 1u);
   });
   expect_one_error(errors, "a layer is missing");
+}
+
+/// Of both shards, as every rank has them where shards are parts of sums and not of the model.
+std::vector<LayerSpec> whole_model() {
+  std::vector<LayerSpec> model = layers_of(0);
+  for (const LayerSpec& layer : layers_of(1)) model.push_back(layer);
+  return model;
+}
+
+TEST(Groups, ParametersOfLayersThatOthersAverageAreComparedToo) {
+  OfRanks<std::string> drifts, models;
+  OfRanks<std::uint64_t> fingerprints{};
+  run_mesh(2, [&](std::size_t rank, Groups groups) {
+    std::vector<float> parameters(whole_model().size());
+    bool has_gradient = true;
+    AggregatorOptions options{.method = parse_level("quantize:4"), .drift_check_every = 1};
+    options.model = whole_model();
+    options.parameter = [&](std::size_t layer) {
+      return std::as_bytes(std::span(&parameters[layer], 1));
+    };
+    options.has_gradient = [&] { return has_gradient; };
+    Aggregator aggregator(layers_of(rank % kShards), options, std::move(groups));
+    Values values = gradients(rank, 0);
+    average(aggregator, values);
+    fingerprints[rank] = aggregator.state().fingerprint;
+    if (rank == 2) parameters[3] = 7;  // of shard 1, and rank 2 averages shard 0
+    drifts[rank] = error_of<MismatchError>([&] { average(aggregator, values); });
+    has_gradient = rank != 2;  // so its parameters stand still
+    average(aggregator, values);
+    EXPECT_EQ(aggregator.stats().steps, 2u);
+  });
+  expect_one_error(drifts, "'long of shard 1' on rank 2 are not those of rank 0");
+  for (const std::uint64_t fingerprint : fingerprints) EXPECT_EQ(fingerprint, fingerprints[0]);
+  run_mesh(1, [&](std::size_t rank, Groups groups) {
+    AggregatorOptions options{.method = parse_level("quantize:4")};
+    options.model = whole_model();
+    if (rank == 3) options.model[1].shape = {9001};
+    models[rank] = error_of<MismatchError>([&] {
+      const Aggregator aggregator(layers_of(rank % kShards), options, std::move(groups));
+    });
+  });
+  expect_one_error(models, "layer 1: rank 0 has 'long of shard 0 (9000) fp32', rank 3 has");
+}
+
+TEST(Groups, ARankMayAverageNothing) {
+  OfRanks<Plan> plans;
+  run_mesh(2, [&](std::size_t rank, Groups groups) {
+    const bool has_layers = rank % kShards == 0;
+    AggregatorOptions options{.method = parse_level("quantize:4")};
+    options.policy = LGrecoPolicy{.every = 2, .start = 2, .window = 1};
+    Aggregator aggregator(has_layers ? layers_of(0) : std::vector<LayerSpec>(), options,
+                          std::move(groups));
+    for (std::uint64_t step = 0; step < 3; ++step) {
+      Values values = has_layers ? gradients(rank, step) : Values();
+      average(aggregator, values);
+    }
+    aggregator.load_state(aggregator.state());
+    plans[rank] = aggregator.plan();
+    EXPECT_EQ(aggregator.stats().steps, 3u);
+    EXPECT_EQ(aggregator.stats().plans, 1u);
+    EXPECT_EQ(plans[rank].layers.size(), has_layers ? 2u : 0u);
+  });
+  for (const Plan& plan : plans) EXPECT_EQ(plan.bytes, plans[0].bytes);
+}
+
+/// A step of two buckets that must be delivered. How each ended, and in which order what came.
+std::vector<std::string> deliver(Aggregator& aggregator, std::size_t rank, bool fails) {
+  Values values = gradients(rank, 0);
+  std::vector<std::string> story;
+  std::array<std::promise<void>, 2> ended;
+  for (std::size_t i = 0; i < 2; ++i) {
+    Bucket bucket{.gradients = {{.layer = i, .data = values[i].data()}}, .last = i == 1};
+    bucket.deliver = [&, i](Deadline) {
+      EXPECT_NE(values[i], gradients(rank, 0)[i]) << "no averages";
+      story.push_back("deliver " + std::to_string(i));
+      if (fails && i == 1) throw PeerError("nobody takes it");
+    };
+    aggregator.submit(bucket, [&, i](const std::exception_ptr& failure) {
+      story.push_back(error_of<Error>([&] {
+        if (failure) std::rethrow_exception(failure);
+      }));
+      ended[i].set_value();
+    });
+  }
+  for (auto& bucket : ended) bucket.get_future().wait();
+  return story;
+}
+
+TEST(Groups, AveragesAreDeliveredBeforeAnyBucketIsDone) {
+  run_mesh(2, [](std::size_t rank, Groups groups) {
+    AggregatorOptions options{.method = parse_level("quantize:4"),
+                              .timeout = std::chrono::seconds(5)};
+    std::atomic<int> given_up = 0;
+    options.give_up = [&] { ++given_up; };
+    Aggregator aggregator(layers_of(rank % kShards), options, std::move(groups));
+    using Story = std::vector<std::string>;
+    EXPECT_EQ(deliver(aggregator, rank, false),
+              (Story{"deliver 0", "deliver 1", "no error", "no error"}));
+    EXPECT_EQ(given_up, 0);
+    const Story story = deliver(aggregator, rank, rank == 1);
+    if (rank != 1) return;  // the others learn it with the next step
+    EXPECT_EQ(story[3], "[rank 1, step 1, delivering averages] nobody takes it");
+    EXPECT_EQ(story[2], story[3]);
+    EXPECT_GE(given_up, 1);
+    Values values = gradients(rank, 0);
+    EXPECT_THROW(average(aggregator, values), PeerError) << "the run goes on";
+  });
 }
 
 }  // namespace

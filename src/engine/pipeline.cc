@@ -95,6 +95,7 @@ void Pipeline::abandon(const Failure& failure) {
 void Pipeline::fail(const Failure& failure) {
   under_way_.fail(failure.exception());
   groups_.abort();  // which makes rounds fail in other threads
+  if (options_.give_up) options_.give_up();
 }
 
 // -- The encoder's thread.
@@ -161,6 +162,7 @@ void Pipeline::reject(Ticket& ticket) {
   if (ticket.done) ticket.done(under_way_.failure());
   ticket.done = nullptr;
   ticket.bucket.fetch = nullptr;
+  ticket.bucket.deliver = nullptr;
   under_way_.bucket_has_ended();
 }
 

@@ -143,6 +143,11 @@ std::uint64_t hash_of(const Fingerprint& fingerprint) {
   return XXH3_64bits(text.data(), text.size());
 }
 
+const std::vector<LayerSpec>& model_of(const std::vector<LayerSpec>& layers,
+                                       const AggregatorOptions& options) {
+  return options.model.empty() ? layers : options.model;
+}
+
 void require_same(const Fingerprint& fingerprint, Communicator& communicator, Deadline deadline) {
   const std::string text = serialise(fingerprint);
   const Summary own{XXH3_64bits(text.data(), text.size()), text.size()};

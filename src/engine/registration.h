@@ -22,6 +22,10 @@ Fingerprint fingerprint_of(const std::vector<LayerSpec>& layers, const Aggregato
 Fingerprint registration_of(const Fingerprint& fingerprint, const AggregatorOptions& options);
 std::uint64_t hash_of(const Fingerprint& fingerprint);
 
+/// All layers of the model, of which `layers` are registered here.
+const std::vector<LayerSpec>& model_of(const std::vector<LayerSpec>& layers,
+                                       const AggregatorOptions& options);
+
 /// Collective. Throws the same MismatchError on every rank, naming the first field that differs and
 /// who has what.
 void require_same(const Fingerprint& fingerprint, Communicator& communicator, Deadline deadline);

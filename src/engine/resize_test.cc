@@ -155,6 +155,65 @@ TEST(Resize, RefusesStatesThatDoNotBelongTogether) {
   refuses([](States& s) { s[2].layers[0].residual.pop_back(); }, "size", "rank 2");
 }
 
+/// What two nodes of two ranks saved, of which the first owns layers 0 and 2, the second layer 1.
+std::vector<AggregatorState> saved_by_nodes() {
+  std::vector<AggregatorState> states;
+  for (AggregatorState& whole : saved_by(2)) {
+    for (const std::vector<std::size_t>& own : {std::vector<std::size_t>{0, 2}, {1}, {}}) {
+      AggregatorState& state = states.emplace_back(whole);
+      state.layers.clear();
+      state.plan.layers.clear();
+      state.plan.levels.clear();
+      state.plan.estimates.clear();
+      for (const std::size_t layer : own) {
+        state.layers.push_back(whole.layers[layer]);
+        state.plan.layers.push_back(whole.plan.layers[layer]);
+        state.plan.levels.push_back(whole.plan.levels[layer]);
+        if (!whole.plan.estimates.empty()) {
+          state.plan.estimates.push_back(whole.plan.estimates[layer]);
+        }
+      }
+    }
+  }
+  return states;
+}
+
+TEST(Resize, LayersAreFoundByNameWhoeverHeldThem) {
+  const auto before = saved_by(2), of_nodes = saved_by_nodes();
+  const std::vector<std::string> all = before[0].plan.layers;
+  const AggregatorState flat = resize(before, all, 0, 4);
+  const AggregatorState joined = resize(of_nodes, all, 0, 4);
+  EXPECT_EQ(serialize(joined), serialize(flat)) << "from nodes to flat";
+  const std::vector<std::string> some = {all[1], all[0]};
+  const AggregatorState part = resize(of_nodes, some, 2, 3);
+  EXPECT_EQ(part.plan.layers, some);
+  EXPECT_EQ(part.plan.levels[1], flat.plan.levels[0]);
+  EXPECT_EQ(part.layers[1].residual, flat.layers[0].residual);
+  EXPECT_EQ(part.layers[1].window, flat.layers[0].window);
+  EXPECT_EQ(part.rank, 2);
+  EXPECT_EQ(part.plan.bytes, flat.plan.bytes) << "of the whole model";
+  EXPECT_TRUE(resize(of_nodes, std::vector<std::string>(), 0, 1).layers.empty());
+  const AggregatorState reset = reset_residuals({&before[0], 1}, some, 1, 2);
+  EXPECT_EQ(reset.plan.layers, some);
+  EXPECT_EQ(reset.layers[1].factor, flat.layers[0].factor);
+  EXPECT_TRUE(reset.layers[1].residual.empty() && reset.layers[1].window.empty());
+}
+
+TEST(Resize, AllRanksThatHeldALayerAreNeeded) {
+  const std::vector<std::string> all = some_state().plan.layers;
+  for (std::size_t left_out = 0; left_out < 6; ++left_out) {
+    auto states = saved_by_nodes();
+    states.erase(states.begin() + static_cast<std::ptrdiff_t>(left_out));
+    EXPECT_THROW(resize(states, all, 0, 2), StateError) << left_out;
+  }
+  auto states = saved_by_nodes();
+  std::erase_if(states, [](const auto& state) { return state.layers.size() == 1; });
+  EXPECT_THROW(resize(states, all, 0, 2), StateError) << "nobody has layer 1";
+  states = saved_by_nodes();
+  ++states.back().step;
+  EXPECT_THROW(resize(states, all, 0, 2), StateError);
+}
+
 TEST(Resize, TheNewRankMustExist) {
   const auto states = saved_by(2);
   EXPECT_THROW(resize(states, 2, 2), ConfigError);

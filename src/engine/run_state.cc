@@ -73,7 +73,7 @@ RunState::RunState(std::vector<LayerSpec> layers, const AggregatorOptions& optio
       membership_(membership),
       specs_(std::move(layers)),
       layers_(make_records(specs_, options.residual)),
-      fingerprint_(hash_of(fingerprint_of(specs_, options))),
+      fingerprint_(hash_of(fingerprint_of(model_of(specs_, options), options))),
       planning_(layers_, options, membership, trace) {}
 
 Plan RunState::plan() const { return part_of(plan_, membership_); }

@@ -10,6 +10,7 @@
 #include "src/base/random.h"
 #include "src/base/stopwatch.h"
 #include "src/engine/gather.h"
+#include "src/engine/registration.h"
 
 namespace lgreco {
 namespace {
@@ -42,7 +43,28 @@ struct Summary {
       overflowed |= exchange->overflowed();
     }
   }
+
+  /// Of these parameters, unless there is nothing to compare.
+  CommitRound::Opinion opinion(const AggregatorOptions& options,
+                               std::span<const std::uint64_t> compared) const {
+    using Whose = CommitRound::Opinion::Whose;
+    return {.failure = failure,
+            .value = compared.empty() ? 0 : hash_of(compared),
+            .whose = options.model.empty() ? Whose::peers : Whose::everybody,
+            .if_all = !has_gradient,
+            .overflowed = overflowed};
+  }
 };
+
+// Too late to undo the step on those who have what they need: the run ends here, and on whoever
+// waits for this rank.
+void deliver(const std::vector<Exchange*>& exchanges, const std::string& place) {
+  try {
+    for (Exchange* exchange : exchanges) exchange->deliver();
+  } catch (...) {
+    std::rethrow_exception(Failure::current(place).exception());
+  }
+}
 
 /// Some numbers of some layers.
 std::uint64_t sample_of_parameters(const AggregatorOptions& options, std::size_t layers) {
@@ -78,7 +100,7 @@ Step::Step(RunState& run, Accounts& accounts, const AggregatorOptions& options,
       agreement_(agreement),
       trace_(trace),
       commit_(membership),
-      parameter_hashes_(run.layers().size()) {}
+      parameter_hashes_(model_of(run.specs(), options).size()) {}
 
 Frame Step::frame() const {
   return {.sequence = sequence_, .step = run_.step(), .plan = run_.plan_hash()};
@@ -116,6 +138,7 @@ void Step::release(const std::exception_ptr& failure) {
 void Step::end() {
   std::optional<Failure> lost;
   bool committed = false;
+  const std::string delivering = place("delivering averages");
   at("commit", [&] {
     CommitRound::Outcome outcome = agree();
     lost = std::move(outcome.failure);
@@ -133,6 +156,7 @@ void Step::end() {
         std::count_if(exchanges_.begin(), exchanges_.end(),
                       [](const Exchange* exchange) { return exchange->gradient_bytes() > 0; }));
   }
+  if (!lost) deliver(exchanges_, delivering);
   // The caller computes while the plan changes: only the next step's buckets wait.
   release(lost ? lost->exception() : nullptr);
   if (!options_.keep_previous) settle();
@@ -143,35 +167,31 @@ CommitRound::Outcome Step::agree() {
   const StepContext& last = exchanges_.back()->context();
   const TraceSpan span(trace_, "commit", "lane B", run_.step(), last.bucket);
   Summary own(exchanges_);
+  if (options_.has_gradient) own.has_gradient = options_.has_gradient();
   // In torch's Join, a rank without any gradient does not follow the others' parameters: it is
   // compared only when no rank has one.
-  const bool compares = last.compare_parameters;
   std::fill(parameter_hashes_.begin(), parameter_hashes_.end(), 0);
   if (!own.failure) {
     const Stopwatch watch(accounts_.stats.check_s);
     try {
-      if (compares) hash_parameters(options_, parameter_hashes_);
+      if (last.compare_parameters) hash_parameters(options_, parameter_hashes_);
       if (options_.parameter && !run_.is_paused()) {
-        newest_sample_ = sample_of_parameters(options_, run_.layers().size());
+        newest_sample_ = sample_of_parameters(options_, parameter_hashes_.size());
       }
     } catch (...) {
       own.failure = Failure::current(place("comparing parameters"));
     }
   }
-  const CommitRound::Opinion opinion{.failure = own.failure,
-                                     .value = compares ? hash_of(parameter_hashes_) : 0,
-                                     .whose = CommitRound::Opinion::Whose::peers,
-                                     .if_all = !own.has_gradient,
-                                     .overflowed = own.overflowed};
-  CommitRound::Outcome outcome =
-      commit_.agree(agreement_, sequence_, last.deadline, opinion, run_.terms());
+  const std::size_t compared = last.compare_parameters ? parameter_hashes_.size() : 0;
+  const auto opinion = own.opinion(options_, std::span(parameter_hashes_).first(compared));
+  auto outcome = commit_.agree(agreement_, sequence_, last.deadline, opinion, run_.terms());
   accounts_.stats.check_s += commit_.check_s();
   if (outcome.failure || !outcome.values_differ) return outcome;
   if (!own.has_gradient && !outcome.all_compared) {
     std::fill(parameter_hashes_.begin(), parameter_hashes_.end(), 0);
   }
-  outcome.failure =
-      describe_drift(parameter_hashes_, membership_, agreement_, frame(), last.deadline);
+  outcome.failure = describe_drift(parameter_hashes_, options_.model, membership_, agreement_,
+                                   frame(), last.deadline);
   return outcome;
 }
 
@@ -188,9 +208,8 @@ bool Step::commit(bool overflowed) {
     stats.decode_s += exchange->decode_s;
     stats.check_s += exchange->check_s;
     accounts_.add_dense_bytes(exchange->gradient_bytes(), membership_.averaging_ranks());
-    const Findings findings = exchange->findings();
-    stats.dropped_residuals += findings.dropped_residuals;
-    has_large_residual |= findings.has_large_residual;
+    stats.dropped_residuals += exchange->findings().dropped_residuals;
+    has_large_residual |= exchange->findings().has_large_residual;
   }
   if (has_large_residual) ++stats.large_residual_steps;
   if (run_.is_paused()) return true;

@@ -53,11 +53,13 @@ class PythonAggregator {
  public:
   PythonAggregator(const NamedTensors& layers, const std::string& method, const py::dict& policy,
                    const py::dict& settings, const std::vector<Group>& groups,
-                   const std::optional<Group>& agreement, bool layers_are_parameters) {
+                   const std::optional<Group>& agreement, const std::optional<Group>& node,
+                   const std::vector<int>& nodes, const std::vector<int>& owners,
+                   bool layers_are_parameters) {
     AggregatorOptions options = options_from(method, policy, settings);
     unlocked([&] {
-      aggregator_.emplace(layers, std::move(options), groups, agreement, layers_are_parameters,
-                          delete_without_gil);
+      aggregator_.emplace(layers, std::move(options), groups, agreement, node, nodes, owners,
+                          layers_are_parameters, delete_without_gil);
     });
   }
 
@@ -177,21 +179,13 @@ class PythonAggregator {
 
   AggregatorState combined(const std::vector<py::dict>& states, const std::string& change) const {
     std::vector<AggregatorState> loaded;
-    for (const py::dict& state : states) {
-      loaded.push_back(state_from_dict(state, engine().layers()));
-    }
+    for (const py::dict& state : states) loaded.push_back(state_from_dict(state));
+    std::vector<std::string> layers;
+    for (const LayerSpec& layer : engine().layers()) layers.push_back(layer.name);
     const int rank = engine().rank(), size = engine().size();
-    if (change == "mean") return resize(loaded, rank, size);
-    AggregatorState& state = loaded.front();
-    if (change == "reset") {
-      state.rank = rank;
-      state.size = size;
-      for (LayerState& layer : state.layers) {
-        layer.residual = layer.window = {};
-        layer.window_steps = 0;
-      }
-    }
-    return std::move(state);
+    if (change == "mean") return resize(loaded, layers, rank, size);
+    if (change == "reset") return reset_residuals(loaded, layers, rank, size);
+    return std::move(loaded.front());
   }
 
   std::optional<TorchAggregator> aggregator_;
@@ -211,10 +205,12 @@ void bind_aggregator(py::module_& module) {
   using Self = PythonAggregator;
   py::class_<Self>(module, "Aggregator")
       .def(py::init<const NamedTensors&, const std::string&, const py::dict&, const py::dict&,
-                    const std::vector<Group>&, const std::optional<Group>&, bool>(),
+                    const std::vector<Group>&, const std::optional<Group>&,
+                    const std::optional<Group>&, const std::vector<int>&, const std::vector<int>&,
+                    bool>(),
            py::kw_only(), py::arg("layers"), py::arg("method"), py::arg("policy"),
-           py::arg("settings"), py::arg("groups"), py::arg("agreement"),
-           py::arg("layers_are_parameters"))
+           py::arg("settings"), py::arg("groups"), py::arg("agreement"), py::arg("node"),
+           py::arg("nodes"), py::arg("owners"), py::arg("layers_are_parameters"))
       .def("register_hook", &Self::register_hook, py::arg("reducer"), py::arg("parameters"),
            py::arg("may_be_unused"))
       .def("average_", &Self::average, py::arg("tensors"))

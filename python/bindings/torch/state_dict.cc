@@ -100,7 +100,7 @@ py::dict state_to_dict(const AggregatorState& state, const std::vector<LayerSpec
   return dict;
 }
 
-AggregatorState state_from_dict(const py::dict& dict, const std::vector<LayerSpec>& specs) {
+AggregatorState state_from_dict(const py::dict& dict) {
   AggregatorState state;
   try {
     state.rank = dict["rank"].cast<int>();
@@ -115,8 +115,8 @@ AggregatorState state_from_dict(const py::dict& dict, const std::vector<LayerSpe
     state.plan = plan_from_dict(dict["plan"]);
     state.stats = stats_from_dict(dict["stats"]);
     const py::dict layers = dict["layers"];
-    for (const LayerSpec& spec : specs) {
-      const py::dict layer = layers[py::str(spec.name)];
+    for (const std::string& name : state.plan.layers) {
+      const py::dict layer = layers[py::str(name)];
       state.layers.push_back({.residual = to_vector(layer["residual"].cast<at::Tensor>()),
                               .factor = to_vector(layer["factor"].cast<at::Tensor>()),
                               .window = to_vector(layer["window"].cast<at::Tensor>()),
@@ -125,8 +125,8 @@ AggregatorState state_from_dict(const py::dict& dict, const std::vector<LayerSpe
                               .interval_norm = layer["interval_norm"].cast<double>(),
                               .critical = layer["critical"].cast<bool>()});
     }
-    if (layers.size() != specs.size()) {
-      throw StateError("[state] saved for a model with other layers");
+    if (layers.size() != state.plan.layers.size()) {
+      throw StateError("[state] the plan has other layers than the state");
     }
     if (dict["checksum"].cast<std::string>() != checksum_text(state)) {
       throw StateError("[state] the state is damaged: its checksum is not that of its content");

@@ -17,6 +17,6 @@ pybind11::dict stats_to_dict(const Stats& stats);
 pybind11::dict state_to_dict(const AggregatorState& state, const std::vector<LayerSpec>& layers);
 
 /// Throws StateError on an entry that is missing, of a wrong type, or not what was saved.
-AggregatorState state_from_dict(const pybind11::dict& dict, const std::vector<LayerSpec>& layers);
+AggregatorState state_from_dict(const pybind11::dict& dict);
 
 }  // namespace lgreco

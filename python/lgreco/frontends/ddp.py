@@ -15,7 +15,7 @@ from lgreco.errors import ConfigError
 from lgreco.frontends.before_pass import BeforePass
 from lgreco.methods import Method
 from lgreco.policies import Policy
-from lgreco.settings import SettingsKeywords, checked_settings, takes_settings
+from lgreco.settings import DataParallelSettingsKeywords, checked_settings, takes_settings
 from lgreco.torch_internals import has_hook, ignored_names, is_compiled, reducer_of
 
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 _COMPRESSED: weakref.WeakSet[DistributedDataParallel] = weakref.WeakSet()
 
 
-@takes_settings(SettingsKeywords)
+@takes_settings(DataParallelSettingsKeywords)
 def compress(
     ddp: DistributedDataParallel,
     method: Method,
     policy: Policy | None = None,
-    **settings: Unpack[SettingsKeywords],
+    **settings: Unpack[DataParallelSettingsKeywords],
 ) -> Compression:
     """Synchronise the gradients of `ddp` compressed from the next backward pass on.
 
@@ -53,12 +53,12 @@ def compress(
         ConfigError: not a DDP model, or one that was compiled; a hook registered before, an
             unsupported dtype or device, a parameter without memory of its own, sparse gradients, a
             parameter to train that DDP does not synchronise, no process group, a setting out of
-            range.
+            range, groups that are no nodes of equal size.
         TypeError: a keyword that does not exist.
         MismatchError: the ranks' arguments or models differ; the same message on every rank.
         PeerError: a rank did not call it within the timeout.
     """
-    checked = checked_settings("compress()", settings)
+    checked = checked_settings("compress()", settings, DataParallelSettingsKeywords)
     _refuse_what_is_no_ddp(ddp)
     if is_hooked(ddp):
         raise ConfigError(
@@ -80,6 +80,7 @@ def compress(
         checked,
         process_group=ddp.process_group,
         layers_are_parameters=True,
+        node=checked["node"],
         # What decides on buckets and on which layers have a gradient.
         caller_settings={
             "find_unused_parameters": ddp.find_unused_parameters,

@@ -163,7 +163,7 @@ def check_replicas() -> None:
 
 
 def check_groups_that_nobody_has_taken_over() -> None:
-    groups = own_groups(None, 2, 10.0)
+    groups = own_groups(None, 2, 10.0).lanes
     groups[0].allreduce([torch.ones(4)]).wait()
 
     def drop() -> None:

@@ -18,7 +18,7 @@ with process_group() as (rank, size):
     sharded = fully_shard(small_model(), mesh=init_device_mesh("cpu", (size,)))
 
     def group_over():
-        (own,) = own_groups(None, 1, 60.0)
+        (own,) = own_groups(None, 1, 60.0).lanes
         everybody = [torch.zeros(1) for _ in range(size)]
         own.allgather([everybody], [torch.ones(1)]).wait()
         assert torch.cat(everybody).sum() == size
