@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "adaptors/torch/device_node_sum.h"
 #include "lgreco/status.h"
 
 namespace lgreco {
@@ -47,9 +48,7 @@ c10::intrusive_ptr<c10::ivalue::Future> CommHook::runHook(c10d::GradBucket& buck
   const at::Tensor& buffer = bucket.getBuffer();
   auto future = future_of(buffer);
   try {
-    const Known& known = known_of(bucket);
-    const auto staged = std::make_shared<StagedBucket>(buffer, known.layout, may_be_unused_,
-                                                       *channels_, known.in_node);
+    const std::shared_ptr<BucketUnderWay> staged = under_way(buffer, known_of(bucket));
     auto done = [future, staged, buffer,
                  translate = translate_](const std::exception_ptr& failure) {
       try {
@@ -68,6 +67,16 @@ c10::intrusive_ptr<c10::ivalue::Future> CommHook::runHook(c10d::GradBucket& buck
     future->setError(translate_(std::current_exception()));
   }
   return future;
+}
+
+std::shared_ptr<BucketUnderWay> CommHook::under_way(const at::Tensor& buffer,
+                                                    const Known& known) const {
+  if (known.in_node_on_device) {
+    return std::make_shared<DeviceNodeSum>(buffer, known.layout, known.in_node_on_device, node_,
+                                           channels_->of(buffer.device()), may_be_unused_);
+  }
+  return std::make_shared<StagedBucket>(buffer, known.layout, may_be_unused_, *channels_,
+                                        known.in_node);
 }
 
 const CommHook::Known& CommHook::known_of(const c10d::GradBucket& bucket) {
@@ -99,8 +108,12 @@ CommHook::Known CommHook::look_at(const c10d::GradBucket& bucket,
   if (node_) {
     std::vector<std::int64_t> elements;
     for (const at::Tensor& gradient : gradients) elements.push_back(gradient.numel());
-    known.in_node = std::make_shared<NodeBucket>(node_, known.layout.layers, elements,
-                                                 bucket.getBuffer().scalar_type());
+    if (!bucket.getBuffer().is_cpu() && node_->device_group()) {
+      known.in_node_on_device = std::make_shared<NodeLayout>(*node_, known.layout.layers, elements);
+    } else {
+      known.in_node = std::make_shared<NodeBucket>(node_, known.layout.layers, elements,
+                                                   bucket.getBuffer().scalar_type());
+    }
   }
   return known;
 }

@@ -8,6 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "adaptors/torch/bucket_under_way.h"
 #include "adaptors/torch/host_copy.h"
 #include "adaptors/torch/node_sum.h"
 #include "adaptors/torch/staged_bucket.h"
@@ -40,9 +41,11 @@ class CommHook final : public c10d::CommHookInterface {
   struct Known {
     std::vector<const c10::TensorImpl*> parameters;
     BucketLayout layout;
-    std::shared_ptr<NodeBucket> in_node;  // null: flat
+    std::shared_ptr<NodeBucket> in_node;                  // summed on the host, or ...
+    std::shared_ptr<const NodeLayout> in_node_on_device;  // ... on the device; or flat
   };
 
+  std::shared_ptr<BucketUnderWay> under_way(const at::Tensor& buffer, const Known& known) const;
   const Known& known_of(const c10d::GradBucket& bucket);
   Known look_at(const c10d::GradBucket& bucket, const std::vector<at::Tensor>& parameters) const;
 

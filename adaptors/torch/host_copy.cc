@@ -28,6 +28,13 @@ void keep_for(const c10::Stream& stream, const at::Tensor& tensor) {
 CopyChannel::CopyChannel(c10::Device device)
     : stream_(c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device)) {}
 
+void CopyChannel::wait_for_current_stream(const at::Tensor& tensor) const {
+  c10::Event computed(stream_.device_type());
+  computed.record(device_of(stream_).getStream(stream_.device()));
+  computed.block(stream_);
+  keep_for(stream_, tensor);
+}
+
 void CopyChannel::let_current_stream_wait(const at::Tensor& tensor) const {
   const c10::Stream current = device_of(stream_).getStream(stream_.device());
   c10::Event copied(stream_.device_type());

@@ -20,6 +20,9 @@ class CopyChannel {
   explicit CopyChannel(c10::Device device);
 
   c10::Stream stream() const { return stream_; }
+  /// What is enqueued from here on comes after what the caller's current stream has computed of
+  /// `tensor`, and may use it.
+  void wait_for_current_stream(const at::Tensor& tensor) const;
   PinnedPool& memory() { return memory_; }
   /// The caller's current stream may use `tensor`: what it does next comes after the copies that
   /// were begun.

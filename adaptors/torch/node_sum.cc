@@ -21,8 +21,8 @@ bool has_any(const at::Tensor& flat) {
 
 }  // namespace
 
-Node::Node(std::unique_ptr<Communicator> group, std::vector<int> owners)
-    : group_(std::move(group)), owners_(std::move(owners)) {
+Node::Node(std::unique_ptr<Communicator> group, DeviceGroup device_group, std::vector<int> owners)
+    : group_(std::move(group)), device_group_(std::move(device_group)), owners_(std::move(owners)) {
   std::vector<std::size_t> owned(static_cast<std::size_t>(size()));
   for (const int owner : owners_) places_.push_back(owned[static_cast<std::size_t>(owner)]++);
 }
@@ -39,19 +39,23 @@ std::size_t Node::buffer_bytes(std::span<const LayerSpec> model) const {
   return bytes;
 }
 
+NodeLayout::NodeLayout(const Node& node, std::span<const std::size_t> layers,
+                       std::span<const std::int64_t> elements)
+    : counts(static_cast<std::size_t>(node.size())) {
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const int owner = node.owner(layers[i]);
+    std::int64_t& count = counts[static_cast<std::size_t>(owner)];
+    parts.push_back({owner, count, elements[i]});
+    count += elements[i];
+  }
+}
+
 NodeBucket::NodeBucket(std::shared_ptr<Node> node, std::span<const std::size_t> layers,
                        std::span<const std::int64_t> elements, at::ScalarType type)
-    : node_(std::move(node)) {
+    : node_(std::move(node)), layout_(*node_, layers, elements) {
   const c10::InferenceMode ordinary(false);
   const at::TensorOptions options = at::TensorOptions(at::kCPU).dtype(type);
-  std::vector<std::int64_t> owned(static_cast<std::size_t>(node_->size()));
-  for (std::size_t i = 0; i < layers.size(); ++i) {
-    const int owner = node_->owner(layers[i]);
-    std::int64_t& of_owner = owned[static_cast<std::size_t>(owner)];
-    parts_.push_back({owner, of_owner, elements[i]});
-    of_owner += elements[i];
-  }
-  for (const std::int64_t count : owned) of_owner_.push_back(at::empty({count}, options));
+  for (const std::int64_t count : layout_.counts) of_owner_.push_back(at::empty({count}, options));
   const at::Tensor& own = of_owner_[static_cast<std::size_t>(node_->rank())];
   for (int rank = 0; rank < node_->size(); ++rank) {
     from_rank_.push_back(rank == node_->rank() ? at::empty({0}, options) : at::empty_like(own));
@@ -59,14 +63,14 @@ NodeBucket::NodeBucket(std::shared_ptr<Node> node, std::span<const std::size_t> 
   sum_ =
       own.scalar_type() == at::kFloat ? own : at::empty_like(own, own.options().dtype(at::kFloat));
   for (std::size_t i = 0; i < layers.size(); ++i) {
-    if (parts_[i].owner != node_->rank()) continue;
-    owned_tensors_.push_back(memory_of(parts_[i]));
+    if (layout_.parts[i].owner != node_->rank()) continue;
+    owned_tensors_.push_back(memory_of(layout_.parts[i]));
     owned_.push_back(
         {.layer = node_->place(layers[i]), .data = owned_tensors_.back().mutable_data_ptr()});
   }
 }
 
-at::Tensor NodeBucket::memory_of(const Part& part) const {
+at::Tensor NodeBucket::memory_of(const NodeLayout::Part& part) const {
   return of_owner_[static_cast<std::size_t>(part.owner)].narrow(0, part.offset, part.count);
 }
 
@@ -75,8 +79,8 @@ std::span<std::byte> NodeBucket::bytes_of(const at::Tensor& tensor) const {
 }
 
 void NodeBucket::pack(const std::vector<at::Tensor>& gradients) {
-  for (std::size_t i = 0; i < parts_.size(); ++i) {
-    memory_of(parts_[i]).view(gradients[i].sizes()).copy_(gradients[i]);
+  for (std::size_t i = 0; i < layout_.parts.size(); ++i) {
+    memory_of(layout_.parts[i]).view(gradients[i].sizes()).copy_(gradients[i]);
   }
   if (std::ranges::any_of(of_owner_, has_any)) node_->note_gradient();
 }
@@ -128,8 +132,8 @@ void NodeBucket::spread(const std::vector<at::Tensor>& gradients, Deadline deadl
   std::vector<std::span<std::byte>> receive;
   for (const at::Tensor& means : of_owner_) receive.push_back(bytes_of(means));
   node_->group().all_gather(receive[static_cast<std::size_t>(node_->rank())], receive, deadline);
-  for (std::size_t i = 0; i < parts_.size(); ++i) {
-    gradients[i].copy_(memory_of(parts_[i]).view(gradients[i].sizes()));
+  for (std::size_t i = 0; i < layout_.parts.size(); ++i) {
+    gradients[i].copy_(memory_of(layout_.parts[i]).view(gradients[i].sizes()));
   }
 }
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 
 #include <atomic>
 #include <cstddef>
@@ -21,16 +22,21 @@ namespace lgreco {
 
 /// The ranks of this node, and which of them owns a layer.
 ///
-/// Its collectives are the sums of a step's buckets, in their order, on the encoder's thread, and
-/// when the step has been committed the ways back, in the same order, on the last lane's. The
-/// encoder begins the next step only after that. So the order is the same on every rank of the
-/// node.
+/// Its collectives are the sums of a step's buckets, in their order, on the encoder's thread (those
+/// of accelerators on the caller's), and when the step has been committed the ways back, in the
+/// same order, on the last lane's. The next step begins only after that. So the order is the same
+/// on every rank of the node.
 class Node {
  public:
+  using DeviceGroup = c10::intrusive_ptr<c10d::ProcessGroup>;
+
   /// `group` is used by nobody else. `owners[i]` is the rank in it that owns layer i of the model.
-  Node(std::unique_ptr<Communicator> group, std::vector<int> owners);
+  /// `device_group`: the same ranks, by the backend of their accelerators; null where there is none
+  /// that sums there.
+  Node(std::unique_ptr<Communicator> group, DeviceGroup device_group, std::vector<int> owners);
 
   Communicator& group() { return *group_; }
+  const DeviceGroup& device_group() const { return device_group_; }
   int rank() const { return group_->rank(); }
   int size() const { return group_->size(); }
   int owner(std::size_t layer) const { return owners_[layer]; }
@@ -48,9 +54,25 @@ class Node {
 
  private:
   std::unique_ptr<Communicator> group_;
+  DeviceGroup device_group_;
   std::vector<int> owners_;
   std::vector<std::size_t> places_;
   std::atomic<bool> has_gradient_{false};
+};
+
+/// Where the gradients of layers that come together lie in the flat memory of their owners.
+struct NodeLayout {
+  struct Part {
+    int owner;
+    std::int64_t offset, count;  // in elements of the owner's memory
+  };
+
+  /// `layers[i]`, an index of the model, is that of gradient i, with so many `elements`.
+  NodeLayout(const Node& node, std::span<const std::size_t> layers,
+             std::span<const std::int64_t> elements);
+
+  std::vector<Part> parts;           // by gradient
+  std::vector<std::int64_t> counts;  // elements, by owner
 };
 
 /// What is sent and received inside the node for one set of layers that come together, step after
@@ -73,19 +95,13 @@ class NodeBucket {
   void spread(const std::vector<at::Tensor>& gradients, Deadline deadline);
 
  private:
-  /// A layer in the memory of its owner.
-  struct Part {
-    int owner;
-    std::int64_t offset, count;  // in elements of the owner's memory
-  };
-
-  at::Tensor memory_of(const Part& part) const;
+  at::Tensor memory_of(const NodeLayout::Part& part) const;
   std::span<std::byte> bytes_of(const at::Tensor& tensor) const;
   void pack(const std::vector<at::Tensor>& gradients);
   void add_up();
 
   std::shared_ptr<Node> node_;
-  std::vector<Part> parts_;            // by gradient
+  NodeLayout layout_;
   std::vector<at::Tensor> of_owner_;   // flat, this rank's gradients of what each owns; then means
   std::vector<at::Tensor> from_rank_;  // flat, of what this rank owns; none of this rank
   at::Tensor sum_;                     // in fp32

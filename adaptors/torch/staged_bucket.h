@@ -1,4 +1,4 @@
-// A bucket under way: gradients where the caller has them, and where the engine sees them.
+// A bucket under way whose gradients the engine sees in memory of the host.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -9,10 +9,10 @@
 #include <span>
 #include <vector>
 
+#include "adaptors/torch/bucket_under_way.h"
 #include "adaptors/torch/host_copy.h"
 #include "adaptors/torch/node_sum.h"
 #include "adaptors/torch/tensor_bridge.h"
-#include "lgreco/bucket.h"
 
 namespace lgreco {
 
@@ -28,10 +28,9 @@ struct BucketLayout {
   bool is_contiguous = true;
 };
 
-/// The gradients of one step that are handed over at once, on the CPU or on any accelerators.
-/// Between construction and store() the memory that was given is used, and kept. No thread of the
-/// caller's waits for a device but in store(), where its memory could not be pinned.
-class StagedBucket : public std::enable_shared_from_this<StagedBucket> {
+/// All of its gradients, in place or copied there; summed there, too, inside a node.
+class StagedBucket final : public BucketUnderWay,
+                           public std::enable_shared_from_this<StagedBucket> {
  public:
   /// Begins to copy what is on an accelerator. `may_be_unused`: a gradient of zeros is none.
   /// `in_node`: of these layers; what it owns is handed to the engine. Null: all of them are.
@@ -41,13 +40,9 @@ class StagedBucket : public std::enable_shared_from_this<StagedBucket> {
   StagedBucket(std::vector<at::Tensor> tensors, std::span<const std::size_t> layers,
                CopyChannels& channels);
 
-  /// What is handed to the engine; it keeps this object alive until the gradients are fetched.
-  Bucket bucket(bool last);
-  /// The averages are where the gradients were; on an accelerator, once streams() are there.
-  void store();
-
-  /// Those of devices that gradients came from.
-  std::vector<c10::Stream> streams() const;
+  Bucket bucket(bool last) override;
+  void store() override;
+  std::vector<c10::Stream> streams() const override;
   /// The caller's current streams may use the averages: what they do next comes after store().
   void let_current_streams_wait() const;
 

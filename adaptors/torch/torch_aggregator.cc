@@ -15,12 +15,12 @@ namespace lgreco {
 TorchAggregator::TorchAggregator(const NamedTensors& layers, AggregatorOptions options,
                                  const std::vector<Group>& lanes,
                                  const std::optional<Group>& agreement,
-                                 const std::optional<Group>& node, const std::vector<int>& nodes,
-                                 const std::vector<int>& owners, bool layers_are_parameters,
-                                 const Delete& delete_engine) {
+                                 const std::optional<NodeFirst>& node_first,
+                                 bool layers_are_parameters, const Delete& delete_engine) {
   const DefaultFloatEnvironment environment;  // of the engine's threads
-  if (node) {
-    node_ = std::make_shared<Node>(std::make_unique<C10dCommunicator>(*node), owners);
+  if (node_first) {
+    node_ = std::make_shared<Node>(std::make_unique<C10dCommunicator>(node_first->node),
+                                   node_first->device_node.value_or(nullptr), node_first->owners);
     options.has_gradient = [node = node_] { return node->take_has_gradient(); };
     options.give_up = [node = node_] { node->give_up(); };
   }
@@ -29,11 +29,11 @@ TorchAggregator::TorchAggregator(const NamedTensors& layers, AggregatorOptions o
     const auto& [name, tensor] = layers[i];
     LayerSpec spec = layer_spec(name, tensor);
     if (node_) options.model.push_back(spec);
-    if (node_ && owners[i] != node_->rank()) continue;
+    if (node_ && node_->owner(i) != node_->rank()) continue;
     index_.emplace(name, specs.size());
     specs.push_back(std::move(spec));
   }
-  if (node_) node_bytes_ = node_->buffer_bytes(options.model);
+  if (node_ && !node_->device_group()) node_bytes_ = node_->buffer_bytes(options.model);
   if (layers_are_parameters) {
     std::vector<at::Tensor> parameters;
     for (const auto& [name, tensor] : layers) parameters.push_back(tensor);
@@ -45,7 +45,9 @@ TorchAggregator::TorchAggregator(const NamedTensors& layers, AggregatorOptions o
   Groups groups;
   for (const Group& lane : lanes) groups.lanes.push_back(std::make_unique<C10dCommunicator>(lane));
   if (agreement) groups.agreement = std::make_unique<C10dCommunicator>(*agreement);
-  if (node) groups.agreement = gather_by_node(std::move(groups.agreement), nodes);
+  if (node_first) {
+    groups.agreement = gather_by_node(std::move(groups.agreement), node_first->nodes);
+  }
   engine_ = {new Aggregator(std::move(specs), std::move(options), std::move(groups)),
              delete_engine};
 }

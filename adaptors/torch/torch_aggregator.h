@@ -26,18 +26,23 @@ class TorchAggregator {
   /// How the last owner, this object or DDP's reducer, deletes the engine.
   using Delete = std::function<void(Aggregator*)>;
 
+  /// Whose gradients are summed before they are averaged.
+  struct NodeFirst {
+    Group node;                        // of Gloo
+    std::optional<Group> device_node;  // the same ranks, by the backend of their accelerators
+    std::vector<int> nodes;            // rank r of the agreement is of node nodes[r]
+    std::vector<int> owners;           // layer i is averaged by the rank owners[i] of a node
+  };
+
   /// Collective, as Aggregator's. Of `layers` the names, shapes and dtypes count; when they are the
   /// model's parameters (`layers_are_parameters`), their values are compared between the ranks, and
   /// `options.parameter` is set here. Of `lanes` each is one, `agreement` joins those who commit
-  /// together, when others do than those of the lanes; they are used by nobody else. With a `node`,
-  /// which is `nodes[r]` for rank r of the agreement, layer i is averaged by the rank `owners[i]`
-  /// of it, and register_hook() is all that takes part; the engine's layers are those that this
-  /// rank owns. Throws ConfigError on a layer that cannot be compressed, and what Aggregator
-  /// throws.
+  /// together, when others do than those of the lanes; they are used by nobody else. Node first,
+  /// register_hook() is all that takes part; the engine's layers are those that this rank owns.
+  /// Throws ConfigError on a layer that cannot be compressed, and what Aggregator throws.
   TorchAggregator(const NamedTensors& layers, AggregatorOptions options,
                   const std::vector<Group>& lanes, const std::optional<Group>& agreement,
-                  const std::optional<Group>& node, const std::vector<int>& nodes,
-                  const std::vector<int>& owners, bool layers_are_parameters,
+                  const std::optional<NodeFirst>& node_first, bool layers_are_parameters,
                   const Delete& delete_engine);
 
   /// Synchronise the gradients of `reducer` from the next backward pass on. `parameters` are the

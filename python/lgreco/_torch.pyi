@@ -26,6 +26,7 @@ class Aggregator:
         groups: Sequence[ProcessGroup],
         agreement: ProcessGroup | None,
         node: ProcessGroup | None,
+        device_node: ProcessGroup | None,
         nodes: Sequence[int],
         owners: Sequence[int],
         layers_are_parameters: bool,

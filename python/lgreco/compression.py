@@ -85,7 +85,13 @@ class Compression:
             | {"caller_settings": [(n, str(v)) for n, v in (caller_settings or {}).items()]},
         }
         _torch.check_arguments(**arguments)  # before anything is asked of the other ranks
-        groups = own_groups(process_group, settings["lanes"], timeout, node)
+        groups = own_groups(
+            process_group,
+            settings["lanes"],
+            timeout,
+            node,
+            devices={layer.device for _, layer in layers},
+        )
         agreement = groups.agreement
         if agreement_group is not None:
             (agreement,) = own_groups(agreement_group, 1, timeout).lanes
@@ -97,6 +103,7 @@ class Compression:
             groups=groups.lanes,
             agreement=agreement,
             node=groups.node,
+            device_node=groups.device_node,
             nodes=list(groups.node_of),
             owners=owners,
             layers_are_parameters=layers_are_parameters,

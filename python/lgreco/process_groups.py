@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import os
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -17,7 +17,7 @@ import torch.distributed as dist
 from lgreco import _core
 from lgreco.errors import ConfigError, Error, MismatchError, PeerError
 from lgreco.nodes import agreed, kind_of, proposed
-from lgreco.torch_internals import group_over, timeout_of
+from lgreco.torch_internals import backend_of, group_over, timeout_of
 
 
 def timeout_seconds_of(group: dist.ProcessGroup | None) -> float:
@@ -53,14 +53,20 @@ class OwnGroups:
     lanes: list[dist.ProcessGroup]  # of the ranks that average
     agreement: dist.ProcessGroup | None = None  # of those that commit, where these are more
     node: dist.ProcessGroup | None = None  # of this rank's node, when gradients are summed there
+    device_node: dist.ProcessGroup | None = None  # the same, where its accelerators sum themselves
     node_of: Sequence[int] = ()  # then: of each rank of the agreement
 
 
 def own_groups(
-    group: dist.ProcessGroup | None, lanes: int, timeout_seconds: float, node: Any = None
+    group: dist.ProcessGroup | None,
+    lanes: int,
+    timeout_seconds: float,
+    node: Any = None,
+    devices: Iterable[torch.device] = (),
 ) -> OwnGroups:
     """A group for each lane over the members of `group` or, node first (`node` as in `compress()`),
-    over those of equal place in their nodes, with the groups that this needs.
+    over those of equal place in their nodes, with the groups that this needs for gradients on
+    `devices`.
 
     Collective. Raises ConfigError without a torch.distributed that this process initialised, and
     for groups that are no nodes of equal size, MismatchError when the ranks differ in `lanes` or in
@@ -93,6 +99,7 @@ def own_groups(
             lanes=[_own_group(members, across, timeout_seconds) for _ in range(lanes)],
             agreement=first,
             node=_own_group(members, here, timeout_seconds),
+            device_node=_device_group(members, here, devices, timeout_seconds),
             node_of=[
                 number for rank in everybody for number, ranks in enumerate(nodes) if rank in ranks
             ],
@@ -104,6 +111,29 @@ def own_groups(
             f"[compress] no process group of all ranks within {timeout_seconds} s; "
             f"every rank must call this: {error}"
         ) from error
+
+
+def _device_group(
+    members: dist.ProcessGroup,
+    ranks: list[int],
+    devices: Iterable[torch.device],
+    timeout_seconds: float,
+) -> dist.ProcessGroup | None:
+    """Of these `ranks` of `members`, by the backends that these have; None where all gradients are
+    on the CPU, or Gloo is what sums those of some accelerator, by way of the host.
+
+    It lives as long as the default group.
+    """
+    kinds = {device.type for device in devices} - {"cpu"}
+    if not kinds or any(backend_of(members, kind) in (None, "gloo") for kind in kinds):
+        return None
+    of_world = dist.get_process_group_ranks(members)
+    made: dist.ProcessGroup = dist.new_group(
+        [of_world[rank] for rank in ranks],
+        timeout=timedelta(seconds=timeout_seconds),
+        use_local_synchronization=True,
+    )
+    return made
 
 
 def _gathered(numbers: list[int], group: dist.ProcessGroup) -> list[list[int]]:

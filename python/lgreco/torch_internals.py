@@ -27,6 +27,14 @@ def timeout_of(group: dist.ProcessGroup | None) -> float:
     return float(members._get_backend(device).options._timeout.total_seconds())
 
 
+def backend_of(group: dist.ProcessGroup, device_type: str) -> str | None:
+    """The name of what the group's collectives of tensors there are made by; None for nothing."""
+    try:
+        return str(group._get_backend(torch.device(device_type)).name())
+    except RuntimeError:
+        return None
+
+
 def group_over(
     store: Store, rank: int, size: int, gloo: dist.ProcessGroupGloo
 ) -> dist.ProcessGroup:

@@ -51,6 +51,11 @@ def test_shards_of_fsdp(run_ranks):
 
 
 @pytest.mark.usefixtures("fake_device")
+def test_nodes_sum_on_the_device(run_ranks):
+    assert "the bits of the CPU" in run_ranks(4, "device_node.py", timeout=300)
+
+
+@pytest.mark.usefixtures("fake_device")
 def test_late_devices(run_ranks):
     assert "hold nobody up" in run_ranks(2, "device_late.py", timeout=300)
 

@@ -101,6 +101,15 @@ class Collectives final : public c10d::Backend {
                      gloo._reduce_scatter_base(to, from, options)->wait();
                    });
   }
+  WorkPointer alltoall_base(at::Tensor& output, at::Tensor& input,
+                            std::vector<std::int64_t>& received, std::vector<std::int64_t>& sent,
+                            const c10d::AllToAllOptions& options) override {
+    return enqueue(c10d::OpType::ALLTOALL_BASE, {input}, {output},
+                   [to = flat(output), from = flat(input), received, sent,
+                    options](c10d::Backend& gloo) mutable {
+                     gloo.alltoall_base(to, from, received, sent, options)->wait();
+                   });
+  }
   WorkPointer barrier(const c10d::BarrierOptions& options) override {
     return gloo_.at(0)->barrier(options);
   }

@@ -54,11 +54,13 @@ class PythonAggregator {
   PythonAggregator(const NamedTensors& layers, const std::string& method, const py::dict& policy,
                    const py::dict& settings, const std::vector<Group>& groups,
                    const std::optional<Group>& agreement, const std::optional<Group>& node,
-                   const std::vector<int>& nodes, const std::vector<int>& owners,
-                   bool layers_are_parameters) {
+                   const std::optional<Group>& device_node, const std::vector<int>& nodes,
+                   const std::vector<int>& owners, bool layers_are_parameters) {
+    std::optional<TorchAggregator::NodeFirst> node_first;
+    if (node) node_first = {*node, device_node, nodes, owners};
     AggregatorOptions options = options_from(method, policy, settings);
     unlocked([&] {
-      aggregator_.emplace(layers, std::move(options), groups, agreement, node, nodes, owners,
+      aggregator_.emplace(layers, std::move(options), groups, agreement, node_first,
                           layers_are_parameters, delete_without_gil);
     });
   }
@@ -206,11 +208,12 @@ void bind_aggregator(py::module_& module) {
   py::class_<Self>(module, "Aggregator")
       .def(py::init<const NamedTensors&, const std::string&, const py::dict&, const py::dict&,
                     const std::vector<Group>&, const std::optional<Group>&,
-                    const std::optional<Group>&, const std::vector<int>&, const std::vector<int>&,
-                    bool>(),
+                    const std::optional<Group>&, const std::optional<Group>&,
+                    const std::vector<int>&, const std::vector<int>&, bool>(),
            py::kw_only(), py::arg("layers"), py::arg("method"), py::arg("policy"),
            py::arg("settings"), py::arg("groups"), py::arg("agreement"), py::arg("node"),
-           py::arg("nodes"), py::arg("owners"), py::arg("layers_are_parameters"))
+           py::arg("device_node"), py::arg("nodes"), py::arg("owners"),
+           py::arg("layers_are_parameters"))
       .def("register_hook", &Self::register_hook, py::arg("reducer"), py::arg("parameters"),
            py::arg("may_be_unused"))
       .def("average_", &Self::average, py::arg("tensors"))

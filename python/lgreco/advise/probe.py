@@ -107,7 +107,7 @@ class Probe:
 
     def _measure(self, ddp: DistributedDataParallel) -> Measurements:
         group = ddp.process_group
-        over_gloo = own_groups(group, 1, timeout_seconds_of(group))[0]
+        over_gloo = own_groups(group, 1, timeout_seconds_of(group)).lanes[0]
         layers = {
             name: (self._gradients[id(parameter)], parameter)
             for name, parameter in ddp.module.named_parameters()

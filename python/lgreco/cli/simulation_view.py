@@ -61,7 +61,7 @@ def table(steps: Sequence[Json]) -> tuple[list[str], list[list[str]]]:
 
 
 def _parts(steps: Sequence[Json]) -> list[str]:
-    return ["codec_s", "staging_s"] if steps[0]["node"] else ["codec_s"]
+    return ["codec_s", "staging_s"] if steps[0].get("node") else ["codec_s"]
 
 
 def print_simulation(workload: Workload, simulation: Json) -> None:
