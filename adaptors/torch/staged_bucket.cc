@@ -1,6 +1,7 @@
 #include "adaptors/torch/staged_bucket.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/InferenceMode.h>
 
 namespace lgreco {
 
@@ -68,11 +69,13 @@ void StagedBucket::fetch(std::span<Gradient> gradients, Deadline deadline) {
     if (may_be_unused_) in_node_->mark_zeros_absent(gradients);
   }
   if (!tensors_) return;
+  const c10::InferenceMode any_tensor;  // only in this mode may those made in it be written to
   tensors_->load();
   if (may_be_unused_) tensors_->mark_zeros_absent(gradients);
 }
 
 void StagedBucket::store() {
+  const c10::InferenceMode any_tensor;
   if (tensors_) tensors_->store();
   for (const Staged& staged : staged_) staged.copy->store(staged.tensor);
 }

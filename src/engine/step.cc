@@ -71,6 +71,7 @@ std::uint64_t sample_of_parameters(const AggregatorOptions& options, std::size_t
   constexpr std::size_t kLayers = 64;
   const std::size_t stride = (layers + kLayers - 1) / kLayers;
   std::uint64_t sample = 1;
+  if (!options.parameter) return sample;
   if (options.parameter_sample) {
     for (const float value : options.parameter_sample()) {
       sample = mix64(sample ^ std::bit_cast<std::uint32_t>(value));
@@ -175,9 +176,7 @@ CommitRound::Outcome Step::agree() {
     const Stopwatch watch(accounts_.stats.check_s);
     try {
       if (last.compare_parameters) hash_parameters(options_, parameter_hashes_);
-      if (options_.parameter && !run_.is_paused()) {
-        newest_sample_ = sample_of_parameters(options_, parameter_hashes_.size());
-      }
+      newest_sample_ = sample_of_parameters(options_, parameter_hashes_.size());
     } catch (...) {
       own.failure = Failure::current(place("comparing parameters"));
     }
@@ -218,9 +217,8 @@ bool Step::commit(bool overflowed) {
     return false;
   }
   // Error feedback takes for granted that each average is applied once, which changes parameters.
-  if (options_.parameter) {
-    if (newest_sample_ == std::exchange(sample_, newest_sample_)) ++stats.unapplied_steps;
-  }
+  const bool is_unchanged = newest_sample_ == std::exchange(sample_, newest_sample_);
+  if (options_.parameter && is_unchanged) ++stats.unapplied_steps;
   run_.advance();
   return true;
 }

@@ -64,10 +64,9 @@ class Step {
   Communicator& agreement_;
   Trace& trace_;
   CommitRound commit_;
-  std::uint32_t sequence_ = 0;  // of the newest bucket
-  std::size_t buckets_ = 1;     // of the newest step
-  // Of the parameters, before the newest committed step and the one before it.
-  std::uint64_t sample_ = 0, newest_sample_ = 0;
+  std::uint32_t sequence_ = 0;                    // of the newest bucket
+  std::size_t buckets_ = 1;                       // of the newest step
+  std::uint64_t sample_ = 0, newest_sample_ = 0;  // of parameters, when steps were agreed on
   std::vector<std::uint64_t> parameter_hashes_;
   std::vector<Exchange*> exchanges_;  // of this step's buckets, in order
 };
