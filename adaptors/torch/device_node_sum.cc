@@ -64,6 +64,7 @@ Bucket DeviceNodeSum::bucket(bool last) {
 }
 
 void DeviceNodeSum::fetch(std::span<Gradient> gradients, Deadline deadline) {
+  const c10::InferenceMode any_tensor;
   copy_->wait(deadline);
   has_any_->wait(deadline);
   if (has_any_->host().item<bool>()) node_->note_gradient();

@@ -52,14 +52,20 @@ NodeLayout::NodeLayout(const Node& node, std::span<const std::size_t> layers,
 
 NodeBucket::NodeBucket(std::shared_ptr<Node> node, std::span<const std::size_t> layers,
                        std::span<const std::int64_t> elements, at::ScalarType type)
-    : node_(std::move(node)), layout_(*node_, layers, elements) {
+    : node_(std::move(node)),
+      layout_(*node_, layers, elements),
+      options_(at::TensorOptions(at::kCPU).dtype(type)) {
   const c10::InferenceMode ordinary(false);
-  const at::TensorOptions options = at::TensorOptions(at::kCPU).dtype(type);
-  for (const std::int64_t count : layout_.counts) of_owner_.push_back(at::empty({count}, options));
-  const at::Tensor& own = of_owner_[static_cast<std::size_t>(node_->rank())];
-  for (int rank = 0; rank < node_->size(); ++rank) {
-    from_rank_.push_back(rank == node_->rank() ? at::empty({0}, options) : at::empty_like(own));
+  std::int64_t all = 0;
+  for (const std::int64_t count : layout_.counts) all += count;
+  shared_ = SharedMemory::make(static_cast<std::size_t>(all) * at::elementSize(type));
+  if (shared_) {
+    of_owner_ = split(shared_->bytes().data());
+  } else {
+    for (const std::int64_t count : layout_.counts)
+      of_owner_.push_back(at::empty({count}, options_));
   }
+  const at::Tensor& own = of_owner_[static_cast<std::size_t>(node_->rank())];
   sum_ =
       own.scalar_type() == at::kFloat ? own : at::empty_like(own, own.options().dtype(at::kFloat));
   for (std::size_t i = 0; i < layers.size(); ++i) {
@@ -68,6 +74,16 @@ NodeBucket::NodeBucket(std::shared_ptr<Node> node, std::span<const std::size_t> 
     owned_.push_back(
         {.layer = node_->place(layers[i]), .data = owned_tensors_.back().mutable_data_ptr()});
   }
+}
+
+// What each owns, one after the other.
+std::vector<at::Tensor> NodeBucket::split(std::byte* memory) const {
+  std::vector<at::Tensor> parts;
+  for (const std::int64_t count : layout_.counts) {
+    parts.push_back(at::from_blob(memory, {count}, options_));
+    memory += parts.back().nbytes();
+  }
+  return parts;
 }
 
 at::Tensor NodeBucket::memory_of(const NodeLayout::Part& part) const {
@@ -89,15 +105,72 @@ void NodeBucket::sum(const std::vector<at::Tensor>& gradients, Deadline deadline
   const DefaultFloatEnvironment environment;
   const c10::InferenceMode any_tensor;
   pack(gradients);
+  if (peers_.empty()) find_peers(deadline);
+  is_common_ ? wait_for_everybody(deadline) : send_addends(deadline);
+  add_up();
+}
+
+// All look at each other's memory, or nobody does.
+void NodeBucket::find_peers(Deadline deadline) {
+  const auto ranks = static_cast<std::size_t>(node_->size());
+  const auto rank = static_cast<std::size_t>(node_->rank());
+  std::vector<SharedMemory::Address> addresses(ranks);
+  if (shared_) addresses[rank] = shared_->address();
+  std::vector<std::span<std::byte>> slots;
+  for (SharedMemory::Address& address : addresses) {
+    slots.push_back(std::as_writable_bytes(std::span(&address, 1)));
+  }
+  node_->group().all_gather(slots[rank], slots, deadline);
+  peers_.resize(ranks);
+  bool sees_all = shared_ != nullptr;
+  for (std::size_t peer = 0; peer < ranks && sees_all; ++peer) {
+    if (peer == rank) continue;
+    sees_all = addresses[peer].bytes == addresses[rank].bytes;
+    if (sees_all) peers_[peer] = SharedMemory::open(addresses[peer]);
+    sees_all = peers_[peer] != nullptr;
+  }
+  is_common_ = all_have(sees_all, deadline);
+  means_ = of_owner_;
+  from_rank_.resize(ranks);
+  for (std::size_t peer = 0; peer < ranks; ++peer) {
+    if (peer == rank) continue;
+    if (is_common_) {
+      const std::vector<at::Tensor> theirs = split(peers_[peer]->bytes().data());
+      from_rank_[peer] = theirs[rank];
+      means_[peer] = theirs[peer];
+    } else {
+      from_rank_[peer] = at::empty_like(of_owner_[rank]);
+    }
+  }
+}
+
+// Whether everybody says so, which each knows once all have spoken.
+bool NodeBucket::all_have(bool own, Deadline deadline) const {
+  std::vector<std::byte> said(static_cast<std::size_t>(node_->size()));
+  std::vector<std::span<std::byte>> slots;
+  for (std::byte& one : said) slots.emplace_back(&one, 1);
+  const auto rank = static_cast<std::size_t>(node_->rank());
+  said[rank] = std::byte{own};
+  node_->group().all_gather(slots[rank], slots, deadline);
+  return std::ranges::count(said, std::byte{1}) == node_->size();
+}
+
+void NodeBucket::send_addends(Deadline deadline) {
   std::vector<std::span<const std::byte>> send;
   std::vector<std::span<std::byte>> receive;
   for (int rank = 0; rank < node_->size(); ++rank) {
     const auto at = static_cast<std::size_t>(rank);
-    receive.push_back(bytes_of(from_rank_[at]));
-    send.push_back(rank == node_->rank() ? std::span<std::byte>() : bytes_of(of_owner_[at]));
+    const bool is_own = rank == node_->rank();
+    receive.push_back(is_own ? std::span<std::byte>() : bytes_of(from_rank_[at]));
+    send.push_back(is_own ? std::span<std::byte>() : bytes_of(of_owner_[at]));
   }
   node_->group().all_to_all(send, receive, deadline);
-  add_up();
+}
+
+void NodeBucket::send_means(Deadline deadline) {
+  std::vector<std::span<std::byte>> receive;
+  for (const at::Tensor& means : means_) receive.push_back(bytes_of(means));
+  node_->group().all_gather(receive[static_cast<std::size_t>(node_->rank())], receive, deadline);
 }
 
 // The order is that of the ranks, not that of arrival, and this rank's own memory is both an addend
@@ -127,14 +200,17 @@ void NodeBucket::mark_zeros_absent(std::span<Gradient> owned) const {
   }
 }
 
+// In common memory nobody writes to the next step's gradients before all have seen these means. Of
+// the sums, the commit of the step has told the same.
 void NodeBucket::spread(const std::vector<at::Tensor>& gradients, Deadline deadline) {
   const c10::InferenceMode any_tensor;
-  std::vector<std::span<std::byte>> receive;
-  for (const at::Tensor& means : of_owner_) receive.push_back(bytes_of(means));
-  node_->group().all_gather(receive[static_cast<std::size_t>(node_->rank())], receive, deadline);
+  is_common_ ? wait_for_everybody(deadline) : send_means(deadline);
   for (std::size_t i = 0; i < layout_.parts.size(); ++i) {
-    gradients[i].copy_(memory_of(layout_.parts[i]).view(gradients[i].sizes()));
+    const NodeLayout::Part& part = layout_.parts[i];
+    const at::Tensor& means = means_[static_cast<std::size_t>(part.owner)];
+    gradients[i].copy_(means.narrow(0, part.offset, part.count).view(gradients[i].sizes()));
   }
+  if (is_common_) wait_for_everybody(deadline);
 }
 
 }  // namespace lgreco

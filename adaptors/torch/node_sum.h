@@ -14,6 +14,7 @@
 #include <span>
 #include <vector>
 
+#include "adaptors/torch/shared_memory.h"
 #include "lgreco/bucket.h"
 #include "lgreco/communicator.h"
 #include "lgreco/layer.h"
@@ -40,7 +41,8 @@ class Node {
   int rank() const { return group_->rank(); }
   int size() const { return group_->size(); }
   int owner(std::size_t layer) const { return owners_[layer]; }
-  /// What sums of layers of these take of memory, all buckets together.
+  /// What sums of layers of these take of memory, all buckets together, at most: without memory in
+  /// common.
   std::size_t buffer_bytes(std::span<const LayerSpec> model) const;
   /// Among the layers of the same owner.
   std::size_t place(std::size_t layer) const { return places_[layer]; }
@@ -75,8 +77,9 @@ struct NodeLayout {
   std::vector<std::int64_t> counts;  // elements, by owner
 };
 
-/// What is sent and received inside the node for one set of layers that come together, step after
-/// step. Used by one thread at a time.
+/// What the ranks of a node add up of one set of layers that come together, step after step. Each
+/// looks at the others' gradients in memory that all have in common; where that cannot be, they are
+/// sent. Used by one thread at a time.
 class NodeBucket {
  public:
   /// `layers[i]`, an index of the model, is that of gradient i, with so many `elements`.
@@ -95,15 +98,26 @@ class NodeBucket {
   void spread(const std::vector<at::Tensor>& gradients, Deadline deadline);
 
  private:
+  std::vector<at::Tensor> split(std::byte* memory) const;
   at::Tensor memory_of(const NodeLayout::Part& part) const;
   std::span<std::byte> bytes_of(const at::Tensor& tensor) const;
   void pack(const std::vector<at::Tensor>& gradients);
+  void find_peers(Deadline deadline);
+  bool all_have(bool own, Deadline deadline) const;
+  void send_addends(Deadline deadline);
+  void send_means(Deadline deadline);
+  void wait_for_everybody(Deadline deadline) const { all_have(true, deadline); }
   void add_up();
 
   std::shared_ptr<Node> node_;
   NodeLayout layout_;
+  at::TensorOptions options_;
+  std::unique_ptr<SharedMemory> shared_;              // of of_owner_; null: nobody else sees it
+  std::vector<std::unique_ptr<SharedMemory>> peers_;  // theirs, by rank; empty: not looked for yet
+  bool is_common_ = false;                            // everybody sees everybody's
   std::vector<at::Tensor> of_owner_;   // flat, this rank's gradients of what each owns; then means
   std::vector<at::Tensor> from_rank_;  // flat, of what this rank owns; none of this rank
+  std::vector<at::Tensor> means_;      // flat, of what each owns
   at::Tensor sum_;                     // in fp32
   std::vector<Gradient> owned_;        // in of_owner_ of this rank
   std::vector<at::Tensor> owned_tensors_;
