@@ -174,23 +174,23 @@ void NodeBucket::send_means(Deadline deadline) {
 }
 
 // The order is that of the ranks, not that of arrival, and this rank's own memory is both an addend
-// and the result.
+// and, for fp32, the result: before its turn the sum is kept where rank 0's addend was.
 void NodeBucket::add_up() {
   const int own = node_->rank();
   const at::Tensor& mine = of_owner_[static_cast<std::size_t>(own)];
   const auto addend = [&](int rank) -> const at::Tensor& {
     return rank == own ? mine : from_rank_[static_cast<std::size_t>(rank)];
   };
-  if (own == 0 || !sum_.is_same(mine)) {
-    if (!sum_.is_same(addend(0))) sum_.copy_(addend(0));
-    for (int rank = 1; rank < node_->size(); ++rank) sum_.add_(addend(rank));
-  } else {
-    at::Tensor& first = from_rank_[0];
-    for (int rank = 1; rank < node_->size(); ++rank) first.add_(addend(rank));
-    sum_.copy_(first);
+  const bool is_in_place = sum_.is_same(mine);
+  if (!is_in_place) sum_.copy_(addend(0));
+  at::Tensor so_far = is_in_place ? addend(0) : sum_;
+  for (int rank = 1; rank < node_->size(); ++rank) {
+    at::Tensor next = is_in_place && rank < own ? from_rank_[0] : sum_;
+    at::add_out(next, so_far, addend(rank));
+    so_far = next;
   }
   sum_.mul_(1.0 / node_->size());
-  if (!sum_.is_same(mine)) mine.copy_(sum_);
+  if (!is_in_place) mine.copy_(sum_);
 }
 
 void NodeBucket::mark_zeros_absent(std::span<Gradient> owned) const {
