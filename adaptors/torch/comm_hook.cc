@@ -4,6 +4,7 @@
 #include <c10/core/StreamGuard.h>
 
 #include <algorithm>
+#include <unordered_set>
 
 #include "adaptors/torch/device_node_sum.h"
 #include "lgreco/status.h"
@@ -81,12 +82,22 @@ std::shared_ptr<BucketUnderWay> CommHook::under_way(const at::Tensor& buffer,
 
 const CommHook::Known& CommHook::known_of(const c10d::GradBucket& bucket) {
   const std::vector<at::Tensor> parameters = bucket.getParameters();
-  Known& known = known_[parameters.at(0).unsafeGetTensorImpl()];
+  const c10::TensorImpl* first = parameters.at(0).unsafeGetTensorImpl();
+  const auto found = known_.find(first);
   const bool is_known =
-      std::ranges::equal(parameters, known.parameters, {},
+      found != known_.end() &&
+      std::ranges::equal(parameters, found->second.parameters, {},
                          [](const at::Tensor& p) { return p.unsafeGetTensorImpl(); });
-  if (!is_known) known = look_at(bucket, parameters);
-  return known;
+  if (is_known) return found->second;
+  Known known = look_at(bucket, parameters);
+  // Regrouped: what they were in before does not come again, and holds memory of the node.
+  const std::unordered_set<const c10::TensorImpl*> now(known.parameters.begin(),
+                                                       known.parameters.end());
+  std::erase_if(known_, [&](const auto& entry) {
+    return std::ranges::any_of(entry.second.parameters,
+                               [&](const auto* parameter) { return now.contains(parameter); });
+  });
+  return known_.emplace(first, std::move(known)).first->second;
 }
 
 CommHook::Known CommHook::look_at(const c10d::GradBucket& bucket,
@@ -107,6 +118,7 @@ CommHook::Known CommHook::look_at(const c10d::GradBucket& bucket,
   }
   if (node_) {
     std::vector<std::int64_t> elements;
+    elements.reserve(gradients.size());
     for (const at::Tensor& gradient : gradients) elements.push_back(gradient.numel());
     if (!bucket.getBuffer().is_cpu() && node_->device_group()) {
       known.in_node_on_device = std::make_shared<NodeLayout>(*node_, known.layout.layers, elements);

@@ -46,10 +46,10 @@ void DeviceNodeSum::add_up() {
   has_any_->fetch(has_any);
 
   const std::int64_t own = equal_[0];
-  at::Tensor addends = at::empty({node_->size(), own}, packed_.options());
-  all_to_all(addends, equal_, packed_, parts_->counts);
-  at::Tensor sum = addends[0].to(at::kFloat, /*non_blocking=*/true, /*copy=*/true);
-  for (int rank = 1; rank < node_->size(); ++rank) sum.add_(addends[rank]);
+  of_each_ = at::empty({node_->size(), own}, packed_.options());
+  all_to_all(of_each_, equal_, packed_, parts_->counts);
+  at::Tensor sum = of_each_[0].to(at::kFloat, /*non_blocking=*/true, /*copy=*/true);
+  for (int rank = 1; rank < node_->size(); ++rank) sum.add_(of_each_[rank]);
   sum.mul_(1.0 / node_->size());
   means_ = sum.to(packed_.scalar_type());
 }
@@ -79,8 +79,9 @@ void DeviceNodeSum::deliver() {
   const c10::InferenceMode any_tensor;
   copy_->store(means_);
   const c10::StreamGuard on_stream(channel_->stream());
-  at::Tensor to_each = means_.repeat({node_->size()});
-  all_to_all(packed_, parts_->counts, to_each, equal_);
+  of_each_.copy_(means_.expand_as(of_each_));
+  at::Tensor send = of_each_.view({-1});
+  all_to_all(packed_, parts_->counts, send, equal_);
   for (std::size_t i = 0; i < views_.size(); ++i) views_[i].copy_(part_of(packed_, i));
 }
 

@@ -44,10 +44,11 @@ class DeviceNodeSum final : public BucketUnderWay,
   std::shared_ptr<Node> node_;
   std::shared_ptr<CopyChannel> channel_;
   bool may_be_unused_;
-  std::vector<at::Tensor> views_;           // of all gradients
-  std::vector<std::int64_t> equal_;         // elements that this rank owns, once for each rank
-  at::Tensor packed_;                       // all gradients by owner; then all averages
-  at::Tensor means_;                        // over the node, of what this rank owns
+  std::vector<at::Tensor> views_;    // of all gradients
+  std::vector<std::int64_t> equal_;  // elements that this rank owns, once for each rank
+  at::Tensor packed_;                // all gradients by owner; then all averages
+  at::Tensor of_each_;  // what this rank owns, of each rank; then the averages for each
+  at::Tensor means_;    // over the node, of what this rank owns
   std::optional<HostCopy> copy_, has_any_;  // of means_; of whether this rank has a gradient
   std::vector<Gradient> owned_;
   std::vector<at::Tensor> owned_tensors_;  // of owned_, in memory of the host

@@ -117,37 +117,43 @@ void NodeBucket::find_peers(Deadline deadline) {
   std::vector<SharedMemory::Address> addresses(ranks);
   if (shared_) addresses[rank] = shared_->address();
   std::vector<std::span<std::byte>> slots;
+  slots.reserve(ranks);
   for (SharedMemory::Address& address : addresses) {
     slots.push_back(std::as_writable_bytes(std::span(&address, 1)));
   }
   node_->group().all_gather(slots[rank], slots, deadline);
-  peers_.resize(ranks);
+  std::vector<std::unique_ptr<SharedMemory>> peers(ranks);
   bool sees_all = shared_ != nullptr;
   for (std::size_t peer = 0; peer < ranks && sees_all; ++peer) {
     if (peer == rank) continue;
     sees_all = addresses[peer].bytes == addresses[rank].bytes;
-    if (sees_all) peers_[peer] = SharedMemory::open(addresses[peer]);
-    sees_all = peers_[peer] != nullptr;
+    if (sees_all) peers[peer] = SharedMemory::open(addresses[peer]);
+    sees_all = sees_all && peers[peer] != nullptr;
   }
-  is_common_ = all_have(sees_all, deadline);
-  means_ = of_owner_;
-  from_rank_.resize(ranks);
+  const bool is_common = all_have(sees_all, deadline);
+  if (shared_) shared_->hide();
+  std::vector<at::Tensor> from_rank(ranks), means = of_owner_;
   for (std::size_t peer = 0; peer < ranks; ++peer) {
     if (peer == rank) continue;
-    if (is_common_) {
-      const std::vector<at::Tensor> theirs = split(peers_[peer]->bytes().data());
-      from_rank_[peer] = theirs[rank];
-      means_[peer] = theirs[peer];
+    if (is_common) {
+      const std::vector<at::Tensor> theirs = split(peers[peer]->bytes().data());
+      from_rank[peer] = theirs[rank];
+      means[peer] = theirs[peer];
     } else {
-      from_rank_[peer] = at::empty_like(of_owner_[rank]);
+      from_rank[peer] = at::empty_like(of_owner_[rank]);
     }
   }
+  from_rank_ = std::move(from_rank);
+  means_ = std::move(means);
+  is_common_ = is_common;
+  peers_ = std::move(peers);  // last: nothing has failed
 }
 
 // Whether everybody says so, which each knows once all have spoken.
 bool NodeBucket::all_have(bool own, Deadline deadline) const {
   std::vector<std::byte> said(static_cast<std::size_t>(node_->size()));
   std::vector<std::span<std::byte>> slots;
+  slots.reserve(said.size());
   for (std::byte& one : said) slots.emplace_back(&one, 1);
   const auto rank = static_cast<std::size_t>(node_->rank());
   said[rank] = std::byte{own};

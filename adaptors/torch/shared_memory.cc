@@ -41,7 +41,7 @@ std::unique_ptr<SharedMemory> SharedMemory::make(std::size_t bytes) {
 std::unique_ptr<SharedMemory> SharedMemory::open(const Address& address) {
   const std::string path =
       "/proc/" + std::to_string(address.process) + "/fd/" + std::to_string(address.descriptor);
-  const int descriptor = ::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK);
+  const int descriptor = ::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
   if (descriptor < 0) return nullptr;
   std::unique_ptr<SharedMemory> memory(new SharedMemory);
   memory->address_.descriptor = descriptor;
@@ -54,6 +54,7 @@ std::unique_ptr<SharedMemory> SharedMemory::open(const Address& address) {
   std::memcpy(&token, memory->mapped_, sizeof token);
   if (token != address.token) return nullptr;
   memory->address_.bytes = address.bytes;
+  memory->hide();  // what is mapped stays, and programs have few descriptors
   return memory;
 }
 
@@ -65,9 +66,14 @@ bool SharedMemory::map(int descriptor, std::size_t bytes) {
   return true;
 }
 
+void SharedMemory::hide() {
+  if (address_.descriptor >= 0) close(static_cast<int>(address_.descriptor));
+  address_.descriptor = -1;
+}
+
 SharedMemory::~SharedMemory() {
   if (mapped_ != nullptr) munmap(mapped_, mapped_bytes_);
-  if (address_.descriptor >= 0) close(static_cast<int>(address_.descriptor));
+  hide();
 }
 
 #else
@@ -75,6 +81,7 @@ SharedMemory::~SharedMemory() {
 std::unique_ptr<SharedMemory> SharedMemory::make(std::size_t) { return nullptr; }
 std::unique_ptr<SharedMemory> SharedMemory::open(const Address&) { return nullptr; }
 bool SharedMemory::map(int, std::size_t) { return false; }
+void SharedMemory::hide() {}
 SharedMemory::~SharedMemory() = default;
 
 #endif

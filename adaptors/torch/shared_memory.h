@@ -29,6 +29,8 @@ class SharedMemory {
   SharedMemory& operator=(const SharedMemory&) = delete;
 
   const Address& address() const { return address_; }
+  /// No process that has not opened it yet can do so from here on.
+  void hide();
   /// Aligned for any vector.
   std::span<std::byte> bytes() const;
 

@@ -59,8 +59,8 @@ struct AggregatorOptions {
 
   // -- These change only speed and memory.
 
-  /// Called once the run has failed: whatever Bucket::fetch or `done` wait for must end soon, with
-  /// an exception. On any thread; perhaps more than once.
+  /// Called once the run has failed: whatever Bucket::fetch or Bucket::deliver wait for must end
+  /// soon, with an exception. On any thread; perhaps more than once.
   std::function<void()> give_up;
 
   /// What a step may take from its first bucket to its end before it fails with PeerError: more

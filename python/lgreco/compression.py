@@ -303,7 +303,7 @@ class Compression:
             world_size_change: what to do when the run had another number of ranks.
                 "fail": refuse. "mean": every rank starts with the mean of all old residuals, so
                 that nothing of what was not sent yet is lost; needs the list. "reset": residuals
-                start at zero, and `state` may be that of any old rank.
+                start at zero, and `state` may be that of any old rank (node first: the list).
             step: how many steps the state must have committed (`state["step"]`): pass it when
                 another part of the checkpoint knows.
 

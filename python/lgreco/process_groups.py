@@ -131,6 +131,7 @@ def _device_group(
     made: dist.ProcessGroup = dist.new_group(
         [of_world[rank] for rank in ranks],
         timeout=timedelta(seconds=timeout_seconds),
+        backend=dist.get_backend_config(members),
         use_local_synchronization=True,
     )
     return made

@@ -32,8 +32,11 @@ void check_layer_count(const AggregatorState& state) {
 std::vector<Averaged> grouped(std::span<const AggregatorState> states) {
   if (states.empty()) refuse("no states were given");
   std::vector<Averaged> groups;
+  const bool has_layers = std::ranges::any_of(
+      states, [](const AggregatorState& state) { return !state.layers.empty(); });
   for (const AggregatorState& state : states) {
     check_layer_count(state);
+    if (has_layers && state.layers.empty()) continue;  // several groups may own nothing
     const auto found = std::ranges::find_if(
         groups, [&](const Averaged& group) { return *group.layers == state.plan.layers; });
     Averaged& group =

@@ -19,7 +19,10 @@ std::uint64_t load_word(const std::byte* at, std::uint64_t bytes) {
 }  // namespace
 
 EliasFano::EliasFano(std::uint64_t n, std::uint64_t k)
-    : n(n), k(k), low_bits(static_cast<int>(std::bit_width(n / k)) - 1) {}
+    : n(n),
+      k(k),
+      low_bits(static_cast<int>(std::bit_width(n / k)) - 1),
+      low_mask(std::bit_floor(n / k) - 1) {}
 
 std::uint64_t EliasFano::low_bytes() const {
   return (k * static_cast<std::uint64_t>(low_bits) + 7) / 8;
@@ -36,7 +39,7 @@ inline void EliasFanoWriter::append_one(std::uint64_t position) {
   high_[bit / 8] |= std::byte{1} << (bit % 8);
   ++appended_;
   if (code_.low_bits == 0) return;
-  const std::uint64_t bits = position & ((std::uint64_t{1} << code_.low_bits) - 1);
+  const std::uint64_t bits = position & code_.low_mask;
   word_ |= bits << word_bits_;
   word_bits_ += code_.low_bits;
   if (word_bits_ >= 64) {
@@ -83,7 +86,7 @@ std::uint64_t EliasFanoReader::next_low() {
   const std::uint64_t bit = read_ * static_cast<std::uint64_t>(code_.low_bits);
   // A field has at most 56 bits, so with its offset in the first byte it fits a word.
   const std::uint64_t word = load_word(low_ + bit / 8, code_.low_bytes() - bit / 8);
-  return (word >> (bit % 8)) & ((std::uint64_t{1} << code_.low_bits) - 1);
+  return (word >> (bit % 8)) & code_.low_mask;
 }
 
 std::uint64_t EliasFanoReader::next_high() {

@@ -19,6 +19,7 @@ struct EliasFano {
   std::uint64_t n;
   std::uint64_t k;
   int low_bits;
+  std::uint64_t low_mask;  // so many ones
 
   EliasFano(std::uint64_t n, std::uint64_t k);
 

@@ -141,8 +141,7 @@ class ManyMagnitudes {
  private:
   static constexpr bool kInVectors = kLanes == 16 && kBits < 8;
   LloydMaxCells cells_;
-  std::conditional_t<kInVectors, MagnitudeVectors<kInVectors ? kBits : 5>, MagnitudesInMemory>
-      magnitudes_;
+  std::conditional_t<kInVectors, MagnitudeVectors<kBits>, MagnitudesInMemory> magnitudes_;
 };
 
 // Calls `work` with what finds the grid's magnitudes.

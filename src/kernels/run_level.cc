@@ -65,7 +65,7 @@ struct RunLevelWords {
         quick[run * kQuickRow + i] = quick_of(run, level);
       }
     }
-    quick[kQuickRuns * kQuickRow] = kNoWord;
+    quick[std::size_t{kQuickRuns} * kQuickRow] = kNoWord;
   }
 
  private:
@@ -95,7 +95,7 @@ constexpr std::uint32_t kQuickRunLimit = 1024;
 constexpr int kSeveralPeek = 11;
 constexpr std::uint32_t kSeveralNumbers = 4;
 static_assert(kSeveralNumbers == kLevelPadding + 1);
-constexpr int kLookups = 4;  // for which 56 bits are enough
+constexpr int kLookups = 4;  // for which 56 bits are enough; the slower way gets new ones
 static_assert(kLookups * kSeveralPeek <= 56);
 // No lookup from so far before the end of a stream reads its last token.
 constexpr std::size_t kEndMargin = kQuickRunLimit + 2 * kSeveralNumbers;
@@ -336,6 +336,7 @@ HWY_INLINE void RunLevelReader::advance(Stream& stream) const {
   if (HWY_UNLIKELY(entry == 0)) {
     Stream slow = stream;  // its address would keep the other one in memory
     advance_by_one<kBackward>(slow);
+    refill<kBackward, false>(slow);  // of bytes that no encoder wrote it may take most of them
     stream = slow;
     return;
   }

@@ -212,7 +212,8 @@ def _predict(
     plain_s: float,
 ) -> Prediction:
     # Each rank of a node averages its share of the layers with those of equal place in other nodes.
-    shares = 1 if ranks % measured.ranks_of_node else measured.ranks_of_node
+    in_node = measured.ranks_of_node
+    shares = in_node if ranks > in_node and ranks % in_node == 0 else 1
     averaging = ranks // shares
     collectives = step_time.collectives_of(timing.level, measured.buckets, averaging)
     wire = step_time.wire_seconds(

@@ -70,11 +70,15 @@ def ranks_of_node(group: ProcessGroup) -> int:
     return local if group.size() > local and group.size() % local == 0 else 1
 
 
-def seconds_in_node(gradient: torch.Tensor, ranks: int, clock: DeviceClock) -> float:
+def seconds_in_node(
+    gradient: torch.Tensor, group: ProcessGroup, ranks: int, clock: DeviceClock
+) -> float:
     """Of summing a gradient over the ranks of a node and spreading the average. Collective."""
     if ranks == 1:
         return 0.0
-    node, _ = dist.new_subgroups(ranks)  # type: ignore[no-untyped-call]
+    members = dist.get_process_group_ranks(group)
+    first = group.rank() - group.rank() % ranks
+    node = dist.new_group(members[first : first + ranks], use_local_synchronization=True)
 
     def all_reduce() -> None:
         dist.all_reduce(gradient, group=node)

@@ -133,7 +133,7 @@ class Probe:
         copy_s, node_s = slowest(
             over_gloo,
             seconds_to_copy(gradients, self._clock),
-            seconds_in_node(flat, in_node, self._clock),
+            seconds_in_node(flat, group, in_node, self._clock),
         )
         return Measurements(
             ranks=group.size(),
