@@ -74,7 +74,11 @@ void Exchange::fetch(Bucket& bucket) {
 void Exchange::deliver() {
   if (!deliver_) return;
   const TraceSpan span(trace_, "deliver", "lane B", context_.step, context_.bucket);
-  deliver_(context_.deadline);
+  try {
+    deliver_(context_.deadline);
+  } catch (...) {
+    std::rethrow_exception(Failure::current(place("delivering averages")).exception());
+  }
 }
 
 void Exchange::complete(const std::exception_ptr& failure) {
@@ -93,10 +97,13 @@ void Exchange::attempt(const char* doing, const Work& work) {
   try {
     work();
   } catch (...) {
-    failure_ = Failure::current("[rank " + std::to_string(context_.rank) + ", step " +
-                                std::to_string(context_.step) + ", bucket " +
-                                std::to_string(context_.bucket) + ", " + doing + "] ");
+    failure_ = Failure::current(place(doing));
   }
+}
+
+std::string Exchange::place(const char* doing) const {
+  return "[rank " + std::to_string(context_.rank) + ", step " + std::to_string(context_.step) +
+         ", bucket " + std::to_string(context_.bucket) + ", " + doing + "] ";
 }
 
 // A lost step is made again under the same number and plan, so these do not tell its messages from

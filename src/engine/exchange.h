@@ -23,6 +23,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "lgreco/bucket.h"
@@ -80,6 +81,7 @@ class Exchange {
 
  private:
   void fetch(Bucket& bucket);
+  std::string place(const char* doing) const;
   template <typename Work>
   void attempt(const char* doing, const Work& work);
   void run(Messages& messages, const char* name, const char* track, Communicator& communicator);

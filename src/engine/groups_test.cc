@@ -442,7 +442,7 @@ TEST(Groups, AveragesAreDeliveredBeforeAnyBucketIsDone) {
     EXPECT_EQ(given_up, 0);
     const Story story = deliver(aggregator, rank, rank == 1);
     if (rank != 1) return;  // the others learn it with the next step
-    EXPECT_EQ(story[3], "[rank 1, step 1, delivering averages] nobody takes it");
+    EXPECT_EQ(story[3], "[rank 1, step 1, bucket 1, delivering averages] nobody takes it");
     EXPECT_EQ(story[2], story[3]);
     EXPECT_GE(given_up, 1);
     Values values = gradients(rank, 0);

@@ -32,11 +32,8 @@ void check_layer_count(const AggregatorState& state) {
 std::vector<Averaged> grouped(std::span<const AggregatorState> states) {
   if (states.empty()) refuse("no states were given");
   std::vector<Averaged> groups;
-  const bool has_layers = std::ranges::any_of(
-      states, [](const AggregatorState& state) { return !state.layers.empty(); });
   for (const AggregatorState& state : states) {
     check_layer_count(state);
-    if (has_layers && state.layers.empty()) continue;  // several groups may own nothing
     const auto found = std::ranges::find_if(
         groups, [&](const Averaged& group) { return *group.layers == state.plan.layers; });
     Averaged& group =
@@ -48,9 +45,13 @@ std::vector<Averaged> grouped(std::span<const AggregatorState> states) {
 
 States by_rank(const States& states) {
   States ranks(states.size());
+  // Several ranks of a node may own nothing: those of all such places are here.
+  const bool own_nothing = states.front()->layers.empty();
   for (const AggregatorState* state : states) {
     const std::string who = "rank " + std::to_string(state->rank);
-    if (state->size < 1 || static_cast<std::size_t>(state->size) != states.size()) {
+    const auto size = static_cast<std::size_t>(std::max(state->size, 0));
+    if (own_nothing && size > 0 && states.size() % size == 0) continue;
+    if (size < 1 || size != states.size()) {
       refuse(who + " saved in a run of " + std::to_string(state->size) + " ranks, but " +
              std::to_string(states.size()) + " states were given");
     }
@@ -61,7 +62,7 @@ States by_rank(const States& states) {
     if (place != nullptr) refuse(who + " was given twice");
     place = state;
   }
-  return ranks;
+  return own_nothing ? states : ranks;
 }
 
 /// Compares what must be the same on every rank of a run.

@@ -214,6 +214,22 @@ TEST(Resize, AllRanksThatHeldALayerAreNeeded) {
   EXPECT_THROW(resize(states, all, 0, 2), StateError);
 }
 
+TEST(Resize, SeveralRanksOfANodeMayHaveNothing) {
+  auto states = saved_by(2);  // of two nodes, whose other two ranks own no layer
+  const std::vector<std::string> all = states[0].plan.layers;
+  for (int rank : {0, 1, 0, 1}) {
+    AggregatorState nothing = states[static_cast<std::size_t>(rank)];
+    nothing.layers.clear();
+    nothing.plan.layers.clear();
+    nothing.plan.levels.clear();
+    nothing.plan.estimates.clear();
+    states.push_back(nothing);
+  }
+  EXPECT_EQ(resize(states, all, 0, 2).plan.layers, all);
+  states.pop_back();
+  EXPECT_THROW(resize(states, all, 0, 2), StateError);
+}
+
 TEST(Resize, TheNewRankMustExist) {
   const auto states = saved_by(2);
   EXPECT_THROW(resize(states, 2, 2), ConfigError);

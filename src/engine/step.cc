@@ -56,16 +56,6 @@ struct Summary {
   }
 };
 
-// Too late to undo the step on those who have what they need: the run ends here, and on whoever
-// waits for this rank.
-void deliver(const std::vector<Exchange*>& exchanges, const std::string& place) {
-  try {
-    for (Exchange* exchange : exchanges) exchange->deliver();
-  } catch (...) {
-    std::rethrow_exception(Failure::current(place).exception());
-  }
-}
-
 /// Some numbers of some layers.
 std::uint64_t sample_of_parameters(const AggregatorOptions& options, std::size_t layers) {
   constexpr std::size_t kLayers = 64;
@@ -139,7 +129,6 @@ void Step::release(const std::exception_ptr& failure) {
 void Step::end() {
   std::optional<Failure> lost;
   bool committed = false;
-  const std::string delivering = place("delivering averages");
   at("commit", [&] {
     CommitRound::Outcome outcome = agree();
     lost = std::move(outcome.failure);
@@ -157,7 +146,11 @@ void Step::end() {
         std::count_if(exchanges_.begin(), exchanges_.end(),
                       [](const Exchange* exchange) { return exchange->gradient_bytes() > 0; }));
   }
-  if (!lost) deliver(exchanges_, delivering);
+  // Too late to undo the step on those who have what they need: what fails here ends the run, also
+  // on whoever waits for this rank.
+  if (!lost) {
+    for (Exchange* exchange : exchanges_) exchange->deliver();
+  }
   // The caller computes while the plan changes: only the next step's buckets wait.
   release(lost ? lost->exception() : nullptr);
   if (!options_.keep_previous) settle();
