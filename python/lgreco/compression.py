@@ -317,15 +317,16 @@ class Compression:
         states: list[Any] = list(state) if isinstance(state, list | tuple) else [state]
         change = world_size_change
         if isinstance(state, list | tuple) and (own := self._own_of(states)) is not None:
-            states = [own]
+            states = list(own)
             change = "fail"
         problem = _problem_with(states, change, step)
         dicts = [] if problem else [dict(one) for one in states]
         self._engine.load_state(dicts[:1] if change == "fail" else dicts, change, problem)
         self._grad_scale = None  # the state has its own
 
-    def _own_of(self, states: Sequence[object]) -> Mapping[str, object] | None:
-        """This rank's, when they are those of as many ranks as now, with as many nodes."""
+    def _own_of(self, states: Sequence[object]) -> Sequence[Mapping[str, object]] | None:
+        """This rank's, if there is one, when they are those of as many ranks as now, with as many
+        nodes; None when they are not."""
         rank, size = self._engine.rank(), self._engine.size()
         if len(states) != self._members().size():
             return None
@@ -334,7 +335,7 @@ class Compression:
             return None
         candidates = [one for one in of_size if one.get("rank") == rank]
         same = [one for one in candidates if set(one.get("layers", ())) == self._layers]
-        return next(iter(same or candidates), None)
+        return (same or candidates)[:1]
 
     def _members(self) -> dist.ProcessGroup:
         world = dist.group.WORLD
