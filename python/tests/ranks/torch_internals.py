@@ -77,6 +77,14 @@ with process_group() as (rank, size):
         reducer = torch_internals.reducer_of(ddp)
         assert len(_torch.parameters_of(reducer)) == len(list(ddp.parameters()))
 
+    def backend_of():
+        assert torch_internals.backend_of(dist.group.WORLD, "cpu") == "gloo"
+        assert torch_internals.backend_of(dist.group.WORLD, "xla") is None
+
+    def is_supported():
+        assert torch_internals.is_supported(torch.device("cpu"))
+        assert not torch_internals.is_supported(torch.device("meta"))
+
     def timeout_of():
         assert torch_internals.timeout_of(None) == 1800
         short = dist.new_group(timeout=timedelta(seconds=7))
@@ -95,7 +103,7 @@ with process_group() as (rank, size):
     functions = {
         name
         for name, one in inspect.getmembers(torch_internals, inspect.isfunction)
-        if one.__module__ == torch_internals.__name__
+        if one.__module__ == torch_internals.__name__ and not name.startswith("_")
     }
     failures = []
     for name in sorted(functions):
