@@ -4,7 +4,7 @@
 #include <c10/core/InferenceMode.h>
 #include <c10/core/StreamGuard.h>
 
-#include "adaptors/torch/float_environment.h"
+#include "adaptors/torch/tensor_bridge.h"
 
 namespace lgreco {
 
@@ -68,11 +68,7 @@ void DeviceNodeSum::fetch(std::span<Gradient> gradients, Deadline deadline) {
   copy_->wait(deadline);
   has_any_->wait(deadline);
   if (has_any_->host().item<bool>()) node_->note_gradient();
-  if (!may_be_unused_) return;
-  const DefaultFloatEnvironment environment;  // a gradient of denormals is no zero
-  for (std::size_t i = 0; i < gradients.size(); ++i) {
-    gradients[i].present = owned_tensors_[i].any().item<bool>();
-  }
+  if (may_be_unused_) mark_zeros_absent(owned_tensors_, gradients);
 }
 
 void DeviceNodeSum::deliver() {

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "adaptors/torch/float_environment.h"
+#include "adaptors/torch/tensor_bridge.h"
 #include "lgreco/status.h"
 
 namespace lgreco {
@@ -200,10 +201,7 @@ void NodeBucket::add_up() {
 }
 
 void NodeBucket::mark_zeros_absent(std::span<Gradient> owned) const {
-  const DefaultFloatEnvironment environment;  // a gradient of denormals is no zero
-  for (std::size_t i = 0; i < owned.size(); ++i) {
-    owned[i].present = owned_tensors_[i].any().item<bool>();
-  }
+  lgreco::mark_zeros_absent(owned_tensors_, owned);
 }
 
 // In common memory nobody writes to the next step's gradients before all have seen these means. Of

@@ -81,6 +81,13 @@ std::vector<float> to_vector(const at::Tensor& tensor) {
   return {flat.data_ptr<float>(), flat.data_ptr<float>() + flat.numel()};
 }
 
+void mark_zeros_absent(std::span<const at::Tensor> tensors, std::span<Gradient> gradients) {
+  const DefaultFloatEnvironment environment;  // a gradient of denormals is no zero
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    gradients[i].present = tensors[i].any().item<bool>();
+  }
+}
+
 BucketTensors::BucketTensors(std::vector<at::Tensor> tensors, std::span<const std::size_t> layers)
     : tensors_(std::move(tensors)), layers_(layers.begin(), layers.end()) {
   for (const at::Tensor& tensor : tensors_) {
@@ -104,10 +111,7 @@ void BucketTensors::load() {
 }
 
 void BucketTensors::mark_zeros_absent(std::span<Gradient> gradients) const {
-  const DefaultFloatEnvironment environment;  // a gradient of denormals is no zero
-  for (std::size_t i = 0; i < contiguous_.size(); ++i) {
-    gradients[i].present = contiguous_[i].any().item<bool>();
-  }
+  lgreco::mark_zeros_absent(contiguous_, gradients);
 }
 
 void BucketTensors::store() {

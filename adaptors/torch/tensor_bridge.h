@@ -27,6 +27,9 @@ at::Tensor to_tensor(const std::vector<float>& values, at::IntArrayRef shape);
 /// Throws StateError unless the tensor is fp32 on the CPU.
 std::vector<float> to_vector(const at::Tensor& tensor);
 
+/// Of `gradients`, those whose values on the CPU, `tensors[i]`, are all zeros are not present.
+void mark_zeros_absent(std::span<const at::Tensor> tensors, std::span<Gradient> gradients);
+
 /// Gives an Aggregator contiguous memory for tensors of any strides, and takes the results back.
 /// Contiguous tensors are used in place. Only load() and store() look at elements.
 class BucketTensors {

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
+
+from lgreco.advise.timing import median_seconds
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import ProcessGroup
@@ -61,7 +62,7 @@ def seconds_to_copy(tensors: Sequence[torch.Tensor], clock: DeviceClock) -> floa
             tensor.copy_(host, non_blocking=True)
         clock.wait()
 
-    return _median_seconds(copy)
+    return median_seconds(copy, _REPETITIONS)
 
 
 def ranks_of_node(group: ProcessGroup) -> int:
@@ -84,14 +85,4 @@ def seconds_in_node(
         dist.all_reduce(gradient, group=node)
         clock.wait()
 
-    return _median_seconds(all_reduce)
-
-
-def _median_seconds(work: Callable[[], None]) -> float:
-    work()
-    seconds = []
-    for _ in range(_REPETITIONS):
-        begin = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - begin)
-    return statistics.median(seconds)
+    return median_seconds(all_reduce, _REPETITIONS)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
 
 from lgreco.advise.advice import NetworkTiming
+from lgreco.advise.timing import median_seconds
 
 _SIZES = (2**16, 2**19, 2**22, 2**24)  # bytes that a rank contributes; from small to large
 _LONG_ENOUGH_SECONDS = 0.05
@@ -35,14 +34,7 @@ def _bandwidth(group: dist.ProcessGroup, latency: float) -> float:
 
 
 def _median_seconds(group: dist.ProcessGroup, message_bytes: int, repetitions: int) -> float:
-    exchange = _exchange(group, message_bytes)
-    exchange()
-    seconds = []
-    for _ in range(repetitions):
-        begin = time.perf_counter()
-        exchange()
-        seconds.append(time.perf_counter() - begin)
-    return slowest(group, statistics.median(seconds))[0]
+    return slowest(group, median_seconds(_exchange(group, message_bytes), repetitions))[0]
 
 
 def slowest(group: dist.ProcessGroup, *seconds: float) -> list[float]:
