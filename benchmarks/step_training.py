@@ -99,7 +99,11 @@ def contest(link: str, workload: Workload, names: Iterable[str], rounds: int) ->
     )
     fp16_codec = fp16_codec_seconds(clock.elements)
     for name, job in jobs.items():
-        spent = {key: (value - before[name][key]) / rounds for key, value in job.stats().items()}
+        spent = {
+            key: (value - before[name][key]) / rounds
+            for key, value in job.stats().items()
+            if not isinstance(value, str)
+        }
         yield StepTime(
             link=link,
             model=workload.name,
