@@ -1,27 +1,32 @@
 """Image data sets: the real file formats, read from local files only.
 
-`load_images(folder)` reads CIFAR-100 when a folder is given; otherwise Fashion-MNIST as Debian's
-`dataset-fashion-mnist` installs it, and scikit-learn's bundled digits where that is missing.
+`load_images(folder)` reads CIFAR-10 or CIFAR-100 when a folder is given; otherwise Fashion-MNIST as
+Debian's `dataset-fashion-mnist` installs it, and scikit-learn's bundled digits where that is
+missing.
 """
 
 from __future__ import annotations
 
-import codecs
 import gzip
-import pickle
+import io
+import math
 import struct
 import subprocess
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from experiments.common.cifar import read_records, release_in
+from experiments.common.data_files import read_regular_file
+
 FASHION_PACKAGE = "dataset-fashion-mnist"
 _IDX_UBYTE = 0x08
+_MOST_PACKED_BYTES = 1 << 30
+_MOST_VALUES = 1 << 32
 
 
 @dataclass
@@ -64,7 +69,7 @@ def shrunk(images: Images, factor: int) -> Images:
 def load_images(folder: str | Path | None = None) -> Images:
     """See the module. Raises ValueError naming the file that is missing or malformed."""
     if folder is not None:
-        return load_cifar100(Path(folder))
+        return load_cifar(Path(folder))
     installed = _fashion_mnist_folder()
     if installed:
         return load_fashion_mnist(installed)
@@ -72,11 +77,13 @@ def load_images(folder: str | Path | None = None) -> Images:
     return replace(digits, name=f"{digits.name} (Debian's {FASHION_PACKAGE} is not installed)")
 
 
-def load_cifar100(folder: Path) -> Images:
-    """The "python version" of CIFAR-100: files `train` and `test` in `folder`."""
-    parts = [_cifar_part(folder / name) for name in ("train", "test")]
-    (train_x, train_y), (test_x, test_y) = parts
-    return Images(f"CIFAR-100 ({folder})", train_x, train_y, test_x, test_y, classes=100)
+def load_cifar(folder: Path) -> Images:
+    """The binary version of CIFAR-10 or CIFAR-100, whichever is unpacked in `folder`."""
+    release = release_in(folder)
+    train_x, train_y = read_records([folder / name for name in release.train_files], release)
+    test_x, test_y = read_records([folder / release.test_file], release)
+    name = f"{release.name} ({folder})"
+    return Images(name, train_x, train_y, test_x, test_y, classes=release.classes)
 
 
 def load_fashion_mnist(folder: Path) -> Images:
@@ -108,47 +115,25 @@ def load_digits() -> Images:
 
 
 def read_idx(path: Path, dimensions: int) -> Tensor:
-    """A gzipped IDX file of unsigned bytes. Raises ValueError when it is anything else."""
+    """A gzipped IDX file of unsigned bytes. Raises ValueError when it is anything else; unpacks no
+    more than its header says."""
+    packed = io.BytesIO(read_regular_file(path, _MOST_PACKED_BYTES))
     try:
-        raw = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError) as error:
+        with gzip.GzipFile(fileobj=packed) as file:
+            start = file.read(4)
+            raw_shape = file.read(4 * dimensions)
+            if start != bytes([0, 0, _IDX_UBYTE, dimensions]) or len(raw_shape) < 4 * dimensions:
+                raise ValueError(
+                    f"[images] {path} is no IDX file of {dimensions}-dimensional bytes"
+                )
+            shape = struct.unpack(f">{dimensions}I", raw_shape)
+            count = math.prod(shape)
+            values = b"" if count > _MOST_VALUES else file.read(count + 1)
+    except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"[images] cannot read {path}: {error}") from error
-    header = 4 + 4 * dimensions
-    if len(raw) < header or raw[:4] != bytes([0, 0, _IDX_UBYTE, dimensions]):
-        raise ValueError(f"[images] {path} is no IDX file of {dimensions}-dimensional bytes")
-    shape = struct.unpack(f">{dimensions}I", raw[4:header])
-    if len(raw) - header != int(np.prod(shape)):
-        raise ValueError(f"[images] {path} has {len(raw) - header} values, its header says {shape}")
-    return torch.frombuffer(bytearray(raw[header:]), dtype=torch.uint8).reshape(shape)
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Refuses everything but NumPy arrays, so that a data file cannot run code."""
-
-    _ALLOWED: ClassVar = {
-        ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
-        ("numpy._core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-        ("_codecs", "encode"): codecs.encode,  # how Python 3 pickles an array's bytes
-    }
-
-    def find_class(self, module: str, name: str) -> object:
-        if (module, name) not in self._ALLOWED:
-            raise ValueError(f"[images] the file asks for {module}.{name}, which no data set needs")
-        return self._ALLOWED[module, name]
-
-
-def _cifar_part(path: Path) -> tuple[Tensor, Tensor]:
-    try:
-        with path.open("rb") as file:
-            content = _ArraysOnly(file, encoding="bytes").load()
-        pixels = np.asarray(content[b"data"], dtype=np.uint8)
-        labels = np.asarray(content[b"fine_labels"], dtype=np.int64)
-        images = pixels.reshape(len(labels), 3, 32, 32)
-    except (OSError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        raise ValueError(f"[images] {path} is no part of CIFAR-100 (python version)") from error
-    return torch.from_numpy(images.copy()), torch.from_numpy(labels)
+    if len(values) != count:
+        raise ValueError(f"[images] {path} does not hold the values that its header says: {shape}")
+    return torch.frombuffer(bytearray(values), dtype=torch.uint8).reshape(shape)
 
 
 def _fashion_mnist_folder() -> Path | None:

@@ -52,7 +52,9 @@ def main(
     quick: Annotated[bool, typer.Option("--quick", help="Few steps, for a first look.")] = False,
     output: Annotated[Path, typer.Option(help="Folder for logs and report.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option(min=0, help="The same for all runs.")] = 0,
-    data: Annotated[Path | None, typer.Option(help="Folder of CIFAR-100 (python version).")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of CIFAR-10 or CIFAR-100 (binary version).")
+    ] = None,
 ) -> None:
     """Train four ways, print the comparison, write the report."""
     console = Console()

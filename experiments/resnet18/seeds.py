@@ -104,7 +104,9 @@ def main(
     seeds: Annotated[int, typer.Option(min=1)] = 3,
     steps: Annotated[int, typer.Option(min=1)] = 2400,
     output: Annotated[Path, typer.Option(help="Folder for the logs.")] = Path("runs/seeds"),
-    data: Annotated[Path | None, typer.Option(help="Folder of CIFAR-100 (python version).")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of CIFAR-10 or CIFAR-100 (binary version).")
+    ] = None,
     study: Annotated[str, typer.Option(help="Which runs: demo or accordion.")] = "demo",
 ) -> None:
     """Train every run with every seed; runs with a complete log are not repeated."""

@@ -1,14 +1,15 @@
 """The loaders on small files of the real formats."""
 
 import gzip
-import pickle
+import os
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
 import torch
 
-from experiments.common.images import load_cifar100, load_digits, load_fashion_mnist, read_idx
+from experiments.common.images import load_cifar, load_digits, load_fashion_mnist, read_idx
 from experiments.models.resnet import ResNet18, cifar100
 
 
@@ -50,36 +51,64 @@ def test_damaged_idx_files_are_refused(fashion):
         read_idx(path, dimensions=3)
 
 
-def write_cifar(folder, content):
-    for name in ("train", "test"):
-        (folder / name).write_bytes(pickle.dumps(content, protocol=2))
+def records(labels, pixels):
+    return b"".join(bytes(row) + x.tobytes() for row, x in zip(labels, pixels, strict=True))
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (4, 3, 32, 32), dtype=np.uint8)
 
 
 def test_cifar100(tmp_path):
-    pixels = np.arange(4 * 3072, dtype=np.uint32).astype(np.uint8).reshape(4, 3072)
-    write_cifar(tmp_path, {b"data": pixels, b"fine_labels": [1, 99, 3, 0]})
-    images = load_cifar100(tmp_path)
-    assert images.train_x.shape == (4, 3, 32, 32) and images.classes == 100
-    assert images.train_x[0, 1, 0, 0] == pixels[0, 1024]
-    assert images.train_y.tolist() == [1, 99, 3, 0]
+    for name in ("train.bin", "test.bin"):
+        (tmp_path / name).write_bytes(records([(9, 1), (0, 99), (7, 3), (1, 0)], PIXELS))
+    images = load_cifar(tmp_path)
+    assert images.classes == 100 and np.array_equal(images.train_x.numpy(), PIXELS)
+    assert images.test_y.tolist() == [1, 99, 3, 0]
 
 
-def test_cifar_files_cannot_run_code(tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return (print, ("run",))
+def test_cifar10(tmp_path):
+    for number in range(1, 6):
+        (tmp_path / f"data_batch_{number}.bin").write_bytes(records([(number,)], PIXELS[:1]))
+    (tmp_path / "test_batch.bin").write_bytes(records([(0,), (9,)], PIXELS[:2]))
+    images = load_cifar(tmp_path)
+    assert images.classes == 10 and images.train_y.tolist() == [1, 2, 3, 4, 5]
+    assert np.array_equal(images.test_x.numpy(), PIXELS[:2])
 
-    write_cifar(tmp_path, {b"data": Evil(), b"fine_labels": []})
-    with pytest.raises(ValueError, match="which no data set needs"):
-        load_cifar100(tmp_path)
+
+@pytest.mark.parametrize(
+    ("damaged", "complaint"),
+    [
+        (b"", "0 bytes"),
+        (records([(0, 1)], PIXELS[:1])[:-1], "3073 bytes, which are no records"),
+        (records([(0, 100)], PIXELS[:1]), "a label 100"),
+        (b"\x80\x02}q\x00.", "no records"),  # the pickled release
+    ],
+)
+def test_damaged_cifar_files_are_refused(tmp_path, damaged, complaint):
+    (tmp_path / "train.bin").write_bytes(records([(0, 1)], PIXELS[:1]))
+    (tmp_path / "test.bin").write_bytes(damaged)
+    with pytest.raises(ValueError, match=complaint) as refusal:
+        load_cifar(tmp_path)
+    assert str(tmp_path / "test.bin") in str(refusal.value)
 
 
-def test_missing_and_wrong_cifar_files(tmp_path):
-    with pytest.raises(ValueError, match="no part of CIFAR-100"):
-        load_cifar100(tmp_path)
-    write_cifar(tmp_path, {b"data": np.zeros((2, 5), np.uint8), b"fine_labels": [1, 2]})
-    with pytest.raises(ValueError):
-        load_cifar100(tmp_path)
+def test_no_cifar_and_no_regular_file(tmp_path):
+    with pytest.raises(ValueError, match=r"neither test_batch.bin nor test.bin"):
+        load_cifar(tmp_path)
+    os.mkfifo(tmp_path / "test.bin")
+    os.mkfifo(tmp_path / "train.bin")
+    with pytest.raises(ValueError, match=r"train.bin is no regular file"):
+        load_cifar(tmp_path)
+
+
+def test_no_more_is_unpacked_than_the_header_says(tmp_path):
+    path = tmp_path / "bomb.gz"
+    path.write_bytes(gzip.compress(struct.pack(">4BII", 0, 0, 8, 2, 1, 1) + bytes(100_000_000)))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="does not hold the values"):
+        read_idx(path, dimensions=2)
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
 
 
 def test_digits_need_no_files():
