@@ -20,6 +20,7 @@ from lgreco.plan import Plan
 from lgreco.policies import Accordion, Policy, checked_policy
 from lgreco.process_groups import own_groups, timeout_seconds_of
 from lgreco.settings import Settings, engine_settings
+from lgreco.whole_file import write_whole_file
 
 STATE_FORMAT = 2
 
@@ -258,7 +259,7 @@ class Compression:
         finally:
             events = self._engine.stop_trace()
             shared = {"ph": "X", "pid": dist.get_rank()}
-            Path(path).write_text(json.dumps({"traceEvents": [shared | e for e in events]}))
+            write_whole_file(path, json.dumps({"traceEvents": [shared | e for e in events]}))
 
     def state_dict(self) -> dict[str, object]:
         """Everything this rank needs to go on bit for bit: tensors and numbers by layer name.

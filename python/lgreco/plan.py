@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from lgreco import _core
 from lgreco.errors import ConfigError, StateError
 from lgreco.methods import Method, method
+from lgreco.whole_file import write_whole_file
 
 _FORMAT = "lgreco-plan-1"
 _NUMBERS = ("bytes", "error", "budget", "lower_bound")
@@ -118,14 +118,9 @@ class Plan(Mapping[str, Method]):
         )
 
     def save(self, path: str | Path) -> None:
-        """Write JSON, whole or not at all."""
+        """Write JSON, whole or not at all. Raises StateError when `path` cannot be written."""
         text = json.dumps({"format": _FORMAT, **self.to_dict(), "hash": self.hash}, indent=1)
-        temporary = Path(f"{path}.{os.getpid()}.tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_whole_file(path, text + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Plan:

@@ -26,12 +26,30 @@ struct Close {
 };
 using File = std::unique_ptr<std::FILE, Close>;
 
-/// A file in the making: it gets its name by keep(), and without that it is removed.
+/// A file in the making: it gets its name by keep(), and without that it is removed. Only regular
+/// files are replaced, and no link is followed, neither at the name nor at the temporary one.
 class NewFile {
  public:
   explicit NewFile(const std::string& path) : path_(path), temporary_(path + ".tmp") {
-    file_.reset(std::fopen(temporary_.c_str(), "wbe"));
-    if (file_ == nullptr) fail("create", temporary_);
+    struct stat before;
+    const bool replaces = ::lstat(path.c_str(), &before) == 0;
+    if (replaces && !S_ISREG(before.st_mode)) {
+      throw StateError("[state] cannot replace '" + path + "': it is not a regular file");
+    }
+    // A save that was cut short may have left it, and whoever may write here can have planted it.
+    ::unlink(temporary_.c_str());
+    const int descriptor =
+        ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+               replaces ? S_IRUSR | S_IWUSR : 0666);
+    if (descriptor < 0) fail("create", temporary_);
+    file_.reset(::fdopen(descriptor, "wb"));
+    if (file_ == nullptr || (replaces && ::fchmod(descriptor, before.st_mode & 07777) != 0)) {
+      const int error = errno;
+      if (file_ == nullptr) ::close(descriptor);
+      ::unlink(temporary_.c_str());
+      errno = error;
+      fail("create", temporary_);
+    }
   }
   ~NewFile() {
     if (!kept_) ::unlink(temporary_.c_str());

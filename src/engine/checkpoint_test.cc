@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -271,11 +273,46 @@ TEST_F(CheckpointFile, AFailedSaveLeavesTheOneBefore) {
 }
 
 TEST_F(CheckpointFile, AFullDiskIsAnError) {
-  if (!fs::exists("/dev/full")) GTEST_SKIP() << "there is no /dev/full";
   save_state(some_state(), path());
-  fs::create_symlink("/dev/full", path() + ".tmp");
+  struct rlimit before;
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  const auto handler = ::signal(SIGXFSZ, SIG_IGN);
+  const struct rlimit full = {64, before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &full), 0);
   EXPECT_THROW(save_state(some_state(), path()), StateError);
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+  ::signal(SIGXFSZ, handler);
   expect_equal(load_state(path()), some_state());
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_), {}), 1) << "a file was left over";
+}
+
+TEST_F(CheckpointFile, FollowsNoPlantedLink) {
+  std::ofstream(folder_ / "precious") << "untouched";
+  fs::create_symlink(folder_ / "precious", path() + ".tmp");
+  save_state(some_state(), path());
+  expect_equal(load_state(path()), some_state());
+  std::string content;
+  std::ifstream(folder_ / "precious") >> content;
+  EXPECT_EQ(content, "untouched");
+}
+
+TEST_F(CheckpointFile, ReplacesRegularFilesOnly) {
+  std::ofstream(folder_ / "behind") << "untouched";
+  fs::create_symlink(folder_ / "behind", folder_ / "link");
+  ASSERT_EQ(::mkfifo((folder_ / "pipe").c_str(), 0600), 0);
+  for (const fs::path& odd : {folder_ / "link", folder_ / "pipe", folder_}) {
+    EXPECT_THROW(save_state(some_state(), odd), StateError) << odd;
+  }
+  EXPECT_TRUE(fs::is_symlink(folder_ / "link"));
+  EXPECT_TRUE(fs::is_fifo(folder_ / "pipe"));
+}
+
+TEST_F(CheckpointFile, KeepsTheModeOfTheOneBefore) {
+  save_state(some_state(), path());
+  const fs::perms own = fs::perms::owner_read | fs::perms::owner_write;
+  fs::permissions(path(), own);
+  save_state(some_state(), path());
+  EXPECT_EQ(fs::status(path()).permissions(), own);
 }
 
 TEST_F(CheckpointFile, NamesTheFileThatCannotBeRead) {
