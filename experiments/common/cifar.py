@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from experiments.common.data_files import read_regular_file
+from lgreco.files import read_file
 
 PIXELS = 3 * 32 * 32
 _MOST_BYTES = 1 << 30
@@ -53,13 +53,14 @@ def release_in(folder: Path) -> Release:
 
 
 def read_records(paths: list[Path], release: Release) -> tuple[Tensor, Tensor]:
-    """Pixels, uint8 of (count, 3, 32, 32), and labels, int64. Raises ValueError naming the file."""
+    """Pixels, uint8 of (count, 3, 32, 32), and labels, int64. Raises ValueError, or
+    StateError when a file cannot be read, naming the file."""
     parts = [_records(path, release) for path in paths]
     return torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])
 
 
 def _records(path: Path, release: Release) -> tuple[Tensor, Tensor]:
-    raw = read_regular_file(path, _MOST_BYTES)
+    raw = read_file(path, _MOST_BYTES)
     length = release.label_bytes + PIXELS
     if not raw or len(raw) % length:
         raise ValueError(

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from experiments.common.cifar import read_records, release_in
-from experiments.common.data_files import read_regular_file
+from lgreco.files import read_file
 
 FASHION_PACKAGE = "dataset-fashion-mnist"
 _IDX_UBYTE = 0x08
@@ -67,7 +67,7 @@ def shrunk(images: Images, factor: int) -> Images:
 
 
 def load_images(folder: str | Path | None = None) -> Images:
-    """See the module. Raises ValueError naming the file that is missing or malformed."""
+    """See the module. Raises ValueError or StateError naming the file that is wrong or missing."""
     if folder is not None:
         return load_cifar(Path(folder))
     installed = _fashion_mnist_folder()
@@ -117,7 +117,7 @@ def load_digits() -> Images:
 def read_idx(path: Path, dimensions: int) -> Tensor:
     """A gzipped IDX file of unsigned bytes. Raises ValueError when it is anything else; unpacks no
     more than its header says."""
-    packed = io.BytesIO(read_regular_file(path, _MOST_PACKED_BYTES))
+    packed = io.BytesIO(read_file(path, _MOST_PACKED_BYTES))
     try:
         with gzip.GzipFile(fileobj=packed) as file:
             start = file.read(4)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.distributed as dist
 
-from lgreco.arguments import require_whole
+from lgreco.arguments import require_whole, shown
 from lgreco.compression import Compression
 from lgreco.errors import ConfigError
 from lgreco.methods import Level
@@ -72,7 +72,7 @@ def _as_tensor(name: str, layer: torch.Tensor | Sequence[int]) -> torch.Tensor:
     if isinstance(layer, torch.Tensor):
         return layer.detach()
     if not isinstance(layer, Sequence) or isinstance(layer, str):
-        raise ConfigError(f"[compress] layer '{name}' is {layer!r}; give a tensor or a shape")
+        raise ConfigError(f"[compress] layer '{name}' is {shown(layer)}; give a tensor or a shape")
     for length in layer:
         require_whole(f"[compress] layer '{name}': a length", length)
     # Of these, whatever the program's defaults are. It holds no memory but one element's.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lgreco import _core
-from lgreco.arguments import require_whole
+from lgreco.arguments import require_real_array, require_shape, require_whole, shown
 from lgreco.errors import ConfigError
 from lgreco.methods import Level
 from lgreco.methods import method as as_method
@@ -26,8 +26,8 @@ def encode(array: np.ndarray, method: Level, seed: int = 0, step: int = 0) -> by
     """
     require_whole("[encode] seed", seed)
     require_whole("[encode] step", step)
-    values = np.asarray(array)
-    if values.dtype not in _DTYPES:
+    values = require_real_array("[encode] the array", array)
+    if values.dtype.newbyteorder("=") not in _DTYPES:
         raise ConfigError(
             f"[encode] the array is {values.dtype}; convert it to float32 (or float16) first"
         )
@@ -37,11 +37,21 @@ def encode(array: np.ndarray, method: Level, seed: int = 0, step: int = 0) -> by
     return _core.encode(flat.ravel(), list(values.shape), str(as_method(method)), seed, step)
 
 
-def decode(payload: bytes, shape: Sequence[int], method: Level) -> np.ndarray:
-    """The float32 array that `payload` stands for. Raises ProtocolError on any damaged payload."""
-    return _core.decode(payload, list(shape), str(as_method(method))).reshape(tuple(shape))
+def decode(
+    payload: bytes | bytearray | memoryview, shape: Sequence[int], method: Level
+) -> np.ndarray:
+    """The float32 array that `payload`, which is bytes or like them, stands for.
+
+    Raises ProtocolError on any damaged payload; ConfigError on a payload or shape that is none.
+    """
+    dims = require_shape("[decode] shape", shape)
+    if not isinstance(payload, bytes | bytearray | memoryview):
+        raise ConfigError(f"[decode] the payload must be bytes, not {shown(payload)}")
+    return _core.decode(bytes(payload), dims, str(as_method(method))).reshape(dims)
 
 
 def payload_bytes(method: Level, shape: Sequence[int]) -> int:
     """Exact length of `encode(array, method)` for an array of this shape."""
-    return _core.payload_bytes(str(as_method(method)), list(shape))
+    return _core.payload_bytes(
+        str(as_method(method)), require_shape("[payload_bytes] shape", shape)
+    )

@@ -13,7 +13,9 @@ import torch
 import torch.distributed as dist
 
 from lgreco import _torch
+from lgreco.arguments import shown
 from lgreco.errors import ConfigError, Error, PeerError
+from lgreco.files import write_whole_file
 from lgreco.methods import Level
 from lgreco.methods import method as as_method
 from lgreco.nodes import owners_of
@@ -21,7 +23,6 @@ from lgreco.plan import Plan
 from lgreco.policies import Accordion, Policy, checked_policy
 from lgreco.process_groups import own_groups, timeout_seconds_of
 from lgreco.settings import Settings, engine_settings
-from lgreco.whole_file import write_whole_file
 
 STATE_FORMAT = 2
 
@@ -310,7 +311,8 @@ class Compression:
         """
         if world_size_change not in ("fail", "mean", "reset"):
             raise ConfigError(
-                f"[state] world_size_change is {world_size_change!r}; use 'fail', 'mean' or 'reset'"
+                f"[state] world_size_change is {shown(world_size_change)}; use 'fail', 'mean' or "
+                "'reset'"
             )
         states: list[Any] = list(state) if isinstance(state, list | tuple) else [state]
         change = world_size_change
@@ -360,7 +362,7 @@ def _problem_with(states: Sequence[object], world_size_change: str, step: int | 
         found = state.get("format") if isinstance(state, Mapping) else type(state).__name__
         if not isinstance(state, Mapping) or found != STATE_FORMAT:
             return (
-                f"[state] format is {found!r}, this version reads {STATE_FORMAT}; "
+                f"[state] format is {shown(found)}, this version reads {STATE_FORMAT}; "
                 "pass what state_dict() returned"
             )
         if step is not None and state.get("step") != step:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lgreco import _core
+from lgreco.arguments import is_list, require_real_array, require_text, require_whole, shown
 from lgreco.codec import payload_bytes
 from lgreco.errors import ConfigError
 from lgreco.methods import Level, Method, method
@@ -43,14 +44,18 @@ def cost_table(
     many ranks. Errors of TopK depend on it, since each piece keeps its own largest values; costs
     are those of whole layers.
     """
+    require_whole("[cost_table] pieces", pieces, least=1, most=2**31 - 1)
+    if not isinstance(gradients, Mapping):
+        raise ConfigError(f"[cost_table] gradients must be a mapping, not {shown(gradients)}")
+    if not is_list(levels):
+        raise ConfigError(f"[cost_table] levels must be a list of levels, not {shown(levels)}")
     methods = [method(level) for level in levels]
     spellings = [str(level) for level in methods]
     costs = np.empty((len(gradients), len(methods)))
     errors = np.empty_like(costs)
     for row, (name, gradient) in enumerate(gradients.items()):
-        array = np.asarray(gradient)
-        if array.dtype.kind not in "fiu":
-            raise ConfigError(f"[cost_table] layer '{name}' is {array.dtype}; it must be real")
+        require_text("[cost_table] the name of a layer", name)
+        array = require_real_array(f"[cost_table] layer {shown(name)}", gradient)
         flat = np.ascontiguousarray(array, dtype=np.float32).ravel()
         costs[row] = [payload_bytes(level, array.shape) for level in methods]
         errors[row] = _core.analyze(flat, list(array.shape), spellings, pieces)

@@ -6,10 +6,11 @@ the interface to the C++ core, which checks them, and stand in plans and on the 
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from lgreco import _core
+from lgreco.arguments import require_number, require_text, shown
 from lgreco.errors import ConfigError
 
 
@@ -27,12 +28,18 @@ class Method:
         str(self)
 
     def __str__(self) -> str:
-        keys = [field.name for field in fields(self)]
-        settings = [
-            f"{key}={value}" for key, value in zip(keys[1:], astuple(self)[1:], strict=True)
-        ]
-        parameter = [str(value) for value in astuple(self)[:1]]
+        texts = {field.name: self._text_of(field.name) for field in fields(self)}
+        parameter = list(texts.values())[:1]
+        settings = [f"{key}={text}" for key, text in list(texts.items())[1:]]
         return _core.normalise_level(":".join([self.name, *parameter, *settings]))
+
+    def _text_of(self, field: str) -> str:
+        value = getattr(self, field)
+        where = f"[level] {type(self).__name__}: {field}"
+        if isinstance(value, str):
+            return require_text(where, value)
+        require_number(where, value)
+        return str(value)
 
 
 @dataclass(frozen=True)
@@ -120,10 +127,10 @@ def method(level: Level) -> Method:
         return level
     if not isinstance(level, str):
         raise ConfigError(
-            f"[level] {level!r} is no level; give an lgreco method such as "
+            f"[level] {shown(level)} is no level; give an lgreco method such as "
             "lgreco.PowerSGD(rank=4), or its spelling, such as 'low_rank:4'"
         )
-    parts = _core.parse_level(level)
+    parts = _core.parse_level(require_text("[level] a spelling", level))
     of_class = _CLASSES[parts["method"]]
     texts = zip(fields(of_class), parts["values"].values(), strict=True)
     return of_class(*(_value(getattr(of_class, field.name), text) for field, text in texts))

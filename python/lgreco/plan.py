@@ -9,13 +9,15 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from lgreco import _core
+from lgreco.arguments import require_number, require_text, require_whole, shown
 from lgreco.errors import ConfigError, StateError
+from lgreco.files import read_file, write_whole_file
 from lgreco.methods import Method, method
-from lgreco.whole_file import write_whole_file
 
 _FORMAT = "lgreco-plan-1"
 _NUMBERS = ("bytes", "error", "budget", "lower_bound")
 _COUNTS = ("step", "version")
+_MOST_FILE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,22 @@ class Plan(Mapping[str, Method]):
     lower_bound: float = 0.0
     estimates: Mapping[str, LayerEstimate] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Raises ConfigError on what is no plan."""
+        if not isinstance(self.levels, Mapping):
+            raise ConfigError(
+                f"[plan] levels must be a mapping of names to levels, not {shown(self.levels)}"
+            )
+        levels = {
+            require_text("[plan] the name of a layer", name): method(level)
+            for name, level in self.levels.items()
+        }
+        object.__setattr__(self, "levels", levels)
+        for name in _COUNTS:
+            require_whole(f"[plan] {name}", getattr(self, name))
+        for name in _NUMBERS:
+            require_number(f"[plan] {name}", getattr(self, name))
+
     def __getitem__(self, layer: str) -> Method:
         return self.levels[layer]
 
@@ -99,15 +117,18 @@ class Plan(Mapping[str, Method]):
 
         Raises StateError on anything unexpected.
         """
-        levels = values.get("levels")
+        levels = _mapping(values, "a plan").get("levels")
         if not isinstance(levels, Mapping):
             raise StateError("[plan] 'levels' is missing or no mapping of names to levels")
         try:
-            parsed = {str(name): method(spelling) for name, spelling in levels.items()}
-        except (ConfigError, TypeError) as error:
+            parsed = {
+                require_text("the name of a layer", name): method(spelling)
+                for name, spelling in levels.items()
+            }
+        except ConfigError as error:
             raise StateError(f"[plan] {error}") from error
         numbers = {name: _number(values, name, f"'{name}'") for name in _NUMBERS}
-        counts = {name: int(_number(values, name, f"'{name}'")) for name in _COUNTS}
+        counts = {name: _count(values, name) for name in _COUNTS}
         estimates = _estimates(values.get("estimates", {}), parsed)
         return cls(
             levels=parsed,
@@ -125,9 +146,10 @@ class Plan(Mapping[str, Method]):
     @classmethod
     def load(cls, path: str | Path) -> Plan:
         """Read what `save` wrote. Raises StateError naming what is wrong with the file."""
+        content = read_file(path, _MOST_FILE_BYTES)
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
+            values = json.loads(content.decode("utf-8"))
+        except (ValueError, RecursionError) as error:
             raise StateError(f"[plan] cannot read {path}: {error}") from error
         if not isinstance(values, dict) or values.get("format") != _FORMAT:
             raise StateError(f"[plan] {path} is not a plan of format {_FORMAT!r}")
@@ -171,6 +193,13 @@ def _estimate(values: object, where: str) -> Estimate:
     return Estimate(**{name: _number(numbers, name, f"{where}: '{name}'") for name in names})
 
 
+def _count(values: Mapping[str, object], name: str) -> int:
+    value = values.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**64:
+        raise StateError(f"[plan] '{name}' is missing or no whole number")
+    return value
+
+
 def _mapping(values: object, where: str) -> Mapping[str, object]:
     if not isinstance(values, Mapping):
         raise StateError(f"[plan] {where} is missing or no mapping")
@@ -185,7 +214,7 @@ def _only(values: Mapping[str, object], known: set[str], where: str) -> None:
 
 def _number(values: Mapping[str, object], name: str, where: str) -> float:
     value = values.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
         raise StateError(f"[plan] {where} is missing or no finite number")
     if value < 0:
         raise StateError(f"[plan] {where} is negative")

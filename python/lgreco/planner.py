@@ -8,6 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from lgreco import _core
+from lgreco.arguments import (
+    is_list,
+    require_number,
+    require_real_array,
+    require_text,
+    require_whole,
+    shown,
+)
 from lgreco.errors import ConfigError
 
 
@@ -49,14 +57,22 @@ def solve(
     Raises ConfigError on arrays of different length, empty layers, negative or non-finite costs,
     negative errors, a NaN budget, a reference out of range, an unknown solver.
     """
-    if not isinstance(solver, str):
-        raise ConfigError(f"[planner] solver is {solver!r}; it must be 'exact' or 'dp'")
+    require_text("[planner] solver", solver)
+    for name, rows in (("costs", costs), ("errors", errors)):
+        if not is_list(rows):
+            raise ConfigError(f"[planner] {name} must be a list of arrays, not {shown(rows)}")
+    if reference is not None and not is_list(reference):
+        raise ConfigError(f"[planner] reference must be a list of indices, not {shown(reference)}")
+    if reference is not None and len(reference) != len(costs):
+        raise ConfigError(
+            f"[planner] {len(costs)} rows of costs but {len(reference)} reference indices"
+        )
     if len(costs) != len(errors):
         raise ConfigError(f"[planner] {len(costs)} rows of costs but {len(errors)} of errors")
     result = _core.solve(
         [_row("costs", i, row) for i, row in enumerate(costs)],
         [_row("errors", i, row) for i, row in enumerate(errors)],
-        float(budget),
+        require_number("[planner] budget", budget),
         None if reference is None else [_index(i) for i in reference],
         solver,
     )
@@ -71,14 +87,12 @@ def solve(
 
 
 def _row(kind: str, layer: int, row: np.ndarray) -> np.ndarray:
-    array = np.asarray(row, dtype=np.float64)
+    array = require_real_array(f"[planner] layer {layer}: {kind}", row).astype(np.float64)
     if array.ndim != 1:
         raise ConfigError(f"[planner] layer {layer}: {kind} must be a 1-D array")
     return array
 
 
 def _index(value: int) -> int:
-    index = int(value)
-    if index < 0:
-        raise ConfigError(f"[planner] the reference index {index} is negative")
-    return index
+    require_whole("[planner] a reference index", value, most=2**31 - 1)
+    return int(value)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from lgreco import _core
-from lgreco.arguments import require_whole
+from lgreco.arguments import is_list, require_number, require_text, require_whole, shown
 from lgreco.errors import ConfigError
-from lgreco.methods import Level, Method, method
+from lgreco.methods import Level, Method
+from lgreco.methods import method as as_method
 from lgreco.plan import Plan
 
 
@@ -37,7 +38,8 @@ def checked_policy(policy: Policy | None) -> Policy:
         return Uniform()
     if not isinstance(policy, Policy):
         raise ConfigError(
-            f"[compress] policy must be an lgreco policy such as lgreco.LGreCo(), not {policy!r}"
+            "[compress] policy must be an lgreco policy such as lgreco.LGreCo(), not "
+            f"{shown(policy)}"
         )
     return policy
 
@@ -93,9 +95,13 @@ class LGreCo(Policy):
         _one_of("layers", self.layers, ("all", "reference"))
         for name in ("every", "start", "window"):
             require_whole(f"[policy] LGreCo: {name}", getattr(self, name), least=1)
+        require_number("[policy] LGreCo: alpha", self.alpha)
         object.__setattr__(self, "levels", _checked_levels(self.levels))
         if (self.bandwidth is None) != (self.latency is None):
             raise ConfigError("[policy] LGreCo: give bandwidth and latency, or neither")
+        for name in ("bandwidth", "latency"):
+            if getattr(self, name) is not None:
+                require_number(f"[policy] LGreCo: {name}", getattr(self, name))
         if self.bandwidth is not None and self.objective != "time":
             raise ConfigError('[policy] LGreCo: bandwidth and latency need objective="time"')
 
@@ -158,24 +164,30 @@ class Accordion(Policy):
             level = _checked_level(f"Accordion: {name}", getattr(self, name))
             object.__setattr__(self, name, level)
         require_whole("[policy] Accordion: every", self.every, least=1)
-        if not (isinstance(self.threshold, int | float) and 0 < self.threshold < math.inf):
+        threshold = require_number("[policy] Accordion: threshold", self.threshold)
+        if not 0 < threshold < math.inf:
             raise ConfigError(
-                f"[policy] Accordion: threshold must be positive and finite, not {self.threshold!r}"
+                "[policy] Accordion: threshold must be positive and finite, not "
+                f"{shown(self.threshold)}"
             )
         if self.then is not None and not isinstance(self.then, LGreCo):
             raise ConfigError(
-                f"[policy] Accordion: then must be an lgreco.LGreCo, not {self.then!r}"
+                f"[policy] Accordion: then must be an lgreco.LGreCo, not {shown(self.then)}"
             )
         if not isinstance(self.micro_batches, tuple) or len(self.micro_batches) != 2:
             raise ConfigError(
                 "[policy] Accordion: micro_batches must be two numbers: in critical regimes, "
-                f"and outside; not {self.micro_batches!r}"
+                f"and outside; not {shown(self.micro_batches)}"
             )
         for count in self.micro_batches:
             require_whole("[policy] Accordion: micro_batches", count, least=1)
 
     def settings(self, layers: Sequence[str], method: Method) -> dict[str, object]:
-        then = None if self.then is None else self.then.settings_for([self.low, self.high])
+        then = (
+            None
+            if self.then is None
+            else self.then.settings_for([as_method(self.low), as_method(self.high)])
+        )
         return {
             "kind": "accordion",
             "low": str(self.low),
@@ -196,8 +208,15 @@ class Fixed(Policy):
     levels: Mapping[str, Level] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.levels, Mapping):
+            raise ConfigError(
+                f"[policy] Fixed: levels must be a mapping of names to levels, not "
+                f"{shown(self.levels)}"
+            )
         levels = {
-            pattern: _checked_level(f"Fixed: '{pattern}'", level)
+            require_text("[policy] Fixed: a name", pattern): _checked_level(
+                f"Fixed: {shown(pattern)}", level
+            )
             for pattern, level in self.levels.items()
         }
         object.__setattr__(self, "levels", levels)
@@ -224,25 +243,27 @@ class Fixed(Policy):
 
 
 def _one_of(name: str, value: str | None, allowed: tuple[str | None, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"[policy] LGreCo: {name} is {value!r}; it must be one of {allowed}")
+    if not isinstance(value, str | None) or value not in allowed:
+        raise ConfigError(f"[policy] LGreCo: {name} is {shown(value)}; it must be one of {allowed}")
 
 
 def _checked_levels(levels: object) -> str | tuple[Method, ...]:
     if isinstance(levels, str) and levels in ("same", "mixed"):
         return levels
-    listed = () if isinstance(levels, str) or not isinstance(levels, Iterable) else tuple(levels)
+    listed: tuple[Method, ...] = ()
+    if is_list(levels) or isinstance(levels, Iterator):
+        listed = tuple(_checked_level("LGreCo: levels", level) for level in levels)
     if not listed:
         raise ConfigError(
             '[policy] LGreCo: levels must be "same", "mixed" or a list of one or more levels, '
-            f"not {levels!r}"
+            f"not {shown(levels)}"
         )
-    return tuple(_checked_level("LGreCo: levels", level) for level in listed)
+    return listed
 
 
 def _checked_level(where: str, level: Level) -> Method:
     try:
-        return method(level)
+        return as_method(level)
     except ConfigError as error:
         raise ConfigError(f"[policy] {where}: {error}") from error
 

@@ -12,7 +12,7 @@ from numbers import Real
 from typing import Annotated, Any, TypedDict, TypeVar, cast, get_args, get_type_hints
 
 from lgreco import _core
-from lgreco.arguments import require_whole
+from lgreco.arguments import require_whole, shown
 from lgreco.errors import ConfigError
 
 
@@ -132,15 +132,17 @@ def _check(settings: Settings) -> None:
     for name in ("seed", "start", "drift_check_every", "lanes"):
         require_whole(f"[compress] {name}", settings[name])
     if settings["residual"] not in ("fp32", "bf16"):
-        raise ConfigError(f"[compress] residual is {settings['residual']!r}; use 'fp32' or 'bf16'")
+        raise ConfigError(
+            f"[compress] residual is {shown(settings['residual'])}; use 'fp32' or 'bf16'"
+        )
     if settings["lanes"] not in (1, 2):
-        raise ConfigError(f"[compress] lanes is {settings['lanes']!r}; there can be 1 or 2")
+        raise ConfigError(f"[compress] lanes is {shown(settings['lanes'])}; there can be 1 or 2")
     node = settings["node"]
     is_group = hasattr(node, "rank") and hasattr(node, "size")
     if node is not None and node != "auto" and not is_group:
         raise ConfigError(
-            f"[compress] node is {node!r}; use 'auto', None, or a process group of the ranks of "
-            "this rank's node"
+            f"[compress] node is {shown(node)}; use 'auto', None, or a process group of the ranks "
+            "of this rank's node"
         )
     scaler = settings["grad_scaler"]
     if scaler is not None and not callable(getattr(scaler, "get_scale", None)):
@@ -153,7 +155,7 @@ def _check(settings: Settings) -> None:
         isinstance(timeout, Real) and 1e-3 <= timeout <= _core.LONGEST_TIMEOUT_SECONDS
     ):
         raise ConfigError(
-            f"[compress] timeout ({timeout!r} s) must be from a millisecond to a year"
+            f"[compress] timeout ({shown(timeout)} s) must be from a millisecond to a year"
         )
     if settings["threads"] is not None:
         require_whole("[compress] threads", settings["threads"], least=1)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import lgreco
 from experiments.common.images import load_cifar, load_digits, load_fashion_mnist, read_idx
 from experiments.models.resnet import ResNet18, cifar100
 
@@ -97,7 +98,7 @@ def test_no_cifar_and_no_regular_file(tmp_path):
         load_cifar(tmp_path)
     os.mkfifo(tmp_path / "test.bin")
     os.mkfifo(tmp_path / "train.bin")
-    with pytest.raises(ValueError, match=r"train.bin is no regular file"):
+    with pytest.raises(lgreco.StateError, match=r"train.bin.*no regular file"):
         load_cifar(tmp_path)
 
 

@@ -150,7 +150,7 @@ def test_fixed_loads_a_saved_plan(tmp_path):
         {"objective": "money"},
         {"layers": "some"},
         {"levels": "all"},
-        {"levels": ["low_rank:4"]},
+        {"levels": ["low_rank:0"]},
         {"levels": []},
         {"levels": iter([])},
         {"levels": lgreco.PowerSGD(4)},
@@ -189,7 +189,7 @@ def test_plans_after_accordion_choose_around_both_levels():
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"low": "low_rank:2"},
+        {"low": "low_rank"},
         {"high": None},
         {"every": 0},
         {"threshold": 0},

@@ -6,7 +6,7 @@ import stat
 import pytest
 
 import lgreco
-from lgreco.whole_file import write_whole_file
+from lgreco.files import write_whole_file
 
 PLAN = lgreco.Plan({"a": lgreco.Quantize(4)})
 

@@ -1,0 +1,32 @@
+"""`python -m tests.attack`: prints each fault; the exit status is 1 when there are any."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections import Counter
+from typing import Annotated
+
+import typer
+
+from tests.attack.calls import calls
+from tests.attack.outcomes import faults_of
+
+
+def main(
+    seed: Annotated[int | None, typer.Option(help="Of the random numbers.")] = None,
+    count: Annotated[int, typer.Option(help="How many calls.")] = 5000,
+) -> None:
+    """Hostile calls and files: a result or an lgreco.Error is all that may come of them."""
+    seed = random.SystemRandom().randrange(2**32) if seed is None else seed
+    print(f"seed {seed}")
+    faults = faults_of(list(calls(count, random.Random(seed))))
+    for fault in faults:
+        print(f"{fault.call}\n    {fault.what}")
+    kinds = Counter("hang" if f.what == "hang" else f.what.split(":")[0] for f in faults)
+    print(f"{count} calls, {len(faults)} faults {dict(kinds)}")
+    sys.exit(bool(faults))
+
+
+if __name__ == "__main__":
+    typer.run(main)
