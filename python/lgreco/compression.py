@@ -109,7 +109,11 @@ class Compression:
             layers_are_parameters=layers_are_parameters,
         )
         own_place = 0 if groups.node is None else groups.node.rank()
-        self._layers = {n for n, owner in zip(names, owners, strict=True) if owner == own_place}
+        self._layers = {  # the shapes of those that this rank owns
+            name: tuple(layer.shape)
+            for (name, layer), owner in zip(layers, owners, strict=True)
+            if owner == own_place
+        }
 
         self._grad_scaler: Any = settings["grad_scaler"]
         self._grad_scale: float | None = None  # as the scaler said
@@ -359,7 +363,7 @@ class Compression:
         if len(of_size) != len(states):
             return None
         candidates = [one for one in of_size if one.get("rank") == rank]
-        same = [one for one in candidates if set(one.get("layers", ())) == self._layers]
+        same = [one for one in candidates if set(one.get("layers", ())) == set(self._layers)]
         return (same or candidates)[:1]
 
     def _members(self) -> dist.ProcessGroup:
