@@ -3,8 +3,8 @@
     ddp = DistributedDataParallel(model)
     compression = lgreco.compress(ddp, lgreco.PowerSGD(rank=4), policy=lgreco.LGreCo(every=1000))
 
-Everything but `compress`, `compress_replicas`, `Compression` and `Aggregator` works without torch,
-which is loaded when one of those is first used.
+Everything but `compress`, `compress_replicas`, `Compression`, `DistributedState` and `Aggregator`
+works without torch, which is loaded when one of those is first used.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from lgreco.policies import Accordion, Fixed, LGreCo, Policy, Uniform
 if TYPE_CHECKING:
     from lgreco.aggregator import Aggregator
     from lgreco.compression import Compression
+    from lgreco.distributed_state import DistributedState
     from lgreco.frontends.ddp import compress
     from lgreco.frontends.fsdp import compress_replicas
 
@@ -39,6 +40,7 @@ _NEEDS_TORCH = {
     "compress_replicas": "lgreco.frontends.fsdp",
     "Aggregator": "lgreco.aggregator",
     "Compression": "lgreco.compression",
+    "DistributedState": "lgreco.distributed_state",
 }
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "ConfigError",
     "CostTable",
     "Dense",
+    "DistributedState",
     "Entropy",
     "Error",
     "Fixed",

@@ -12,11 +12,51 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.checkpoint.metadata import (
+    ChunkStorageMetadata,
+    MetadataIndex,
+    TensorProperties,
+)
+from torch.distributed.checkpoint.planner import TensorWriteData, WriteItem, WriteItemType
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Reducer, Store
+
+
+class RowOfRanks(torch.Tensor):
+    """One rank's row of a tensor that torch.distributed.checkpoint saves with a row for each rank,
+    and loads whatever their number is: a rank without a row in the checkpoint keeps what it has.
+
+    A tensor of no dimension as far as the planners' comparison of sizes goes, as those depend on
+    how many ranks there were; they read and write by the offsets of what is said here.
+    """
+
+    row: torch.Tensor
+    rank: int
+
+    def __new__(cls, row: torch.Tensor, rank: int) -> RowOfRanks:
+        own = torch.empty((), device="cpu").as_subclass(cls)
+        own.row, own.rank = row, rank
+        return own
+
+    def __create_chunk_list__(self) -> list[ChunkStorageMetadata]:
+        offsets = torch.Size([self.rank] + [0] * self.row.dim())
+        return [ChunkStorageMetadata(offsets, torch.Size([1, *self.row.shape]))]
+
+    def __create_write_items__(self, fqn: str, value: object) -> list[WriteItem]:
+        (chunk,) = self.__create_chunk_list__()
+        data = TensorWriteData(
+            chunk=chunk,
+            properties=TensorProperties.create_from_tensor(self.row),
+            size=self.shape,
+        )
+        index = MetadataIndex(fqn, chunk.offsets)
+        return [WriteItem(index=index, type=WriteItemType.SHARD, tensor_data=data)]
+
+    def __get_tensor_shard__(self, index: MetadataIndex) -> torch.Tensor:
+        return self.row.unsqueeze(0)
 
 
 def timeout_of(group: dist.ProcessGroup | None) -> float:

@@ -119,7 +119,7 @@ ENGINE = (
     },
     {
         "agreement", "background_job", "cost_table", "exchange", "gathered_sum", "host_layer",
-        "memory_use", "regimes", "sharded_sum", "state_check",
+        "memory_use", "portable_state", "regimes", "sharded_sum", "state_check",
     },
     {"exchange_cache", "host_values", "plan_round"},
     {"planning"},
@@ -260,11 +260,12 @@ def test_only_the_bindings_of_torch_include_the_torch_adaptor() -> None:
 PACKAGE = [
     "_core", "_torch", "errors", "arguments", "files", "methods", "codec", "cost_table", "plan", "planner",
     "policies", "known_models", "step_time", "run_log", "settings", "torch_internals",
-    "nodes", "process_groups", "compression", "aggregator", "frontends", "report", "advise", "cli",
+    "nodes", "process_groups", "compression", "distributed_state", "aggregator", "frontends",
+    "report", "advise", "cli",
 ]  # fmt: skip
 NEED_TORCH = {
-    "_torch", "torch_internals", "nodes", "process_groups", "compression", "aggregator",
-    "frontends",
+    "_torch", "torch_internals", "nodes", "process_groups", "compression", "distributed_state",
+    "aggregator", "frontends",
 }  # fmt: skip
 
 
@@ -343,6 +344,7 @@ OUR_PRIVATE_NAMES = {
     "_core",
     "_torch",
     "_engine",
+    "_layers",
     "_before_pass",
     "_exit",
 }  # the last is Python's, in os

@@ -42,12 +42,19 @@ with process_group() as (rank, size):
             raise AssertionError("loaded the states of some ranks")
         except lgreco.StateError:
             pass
-        aggregator.load_state_dict(states, world_size_change="mean")
-        for name, mean in torch.load(folder / "means.pt", weights_only=True).items():
-            kept = mean_over_ranks(aggregator.state_dict()["layers"][name]["residual"])
-            assert (kept - mean).abs().max() <= 1e-6 * mean.abs().max(), name
-        assert aggregator.state_dict()["step"] == 5
-        average(aggregator, rank, 5)
+        for change in ("mean", "keep"):
+            aggregator.load_state_dict(states, world_size_change=change)
+            for name, mean in torch.load(folder / "means.pt", weights_only=True).items():
+                kept = aggregator.state_dict()["layers"][name]["residual"]
+                own = torch.zeros_like(kept)
+                if rank < len(states):
+                    own = states[rank]["layers"][name]["residual"]
+                if change == "keep" and size > len(states):
+                    assert torch.equal(kept, own * size / len(states)), name
+                error = (mean_over_ranks(kept) - mean).abs().max()
+                assert error <= 1e-6 * mean.abs().max(), f"{change}, {name}"
+            assert aggregator.state_dict()["step"] == 5
+            average(aggregator, rank, 5)
         aggregator.load_state_dict(states[0], world_size_change="reset")
         assert aggregator.stats()["residual_norm"] == 0
         average(aggregator, rank, 5)
