@@ -14,7 +14,7 @@ import torch.distributed as dist
 from lgreco.arguments import require_whole
 from lgreco.compression import Compression
 from lgreco.errors import ConfigError
-from lgreco.methods import Method
+from lgreco.methods import Level
 from lgreco.policies import Policy
 from lgreco.settings import SettingsKeywords, checked_settings, takes_settings
 
@@ -33,7 +33,7 @@ class Aggregator(Compression):
     def __init__(
         self,
         layers: Mapping[str, torch.Tensor | Sequence[int]],
-        method: Method,
+        method: Level,
         policy: Policy | None = None,
         *,
         process_group: dist.ProcessGroup | None = None,

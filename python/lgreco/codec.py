@@ -9,12 +9,13 @@ import numpy as np
 from lgreco import _core
 from lgreco.arguments import require_whole
 from lgreco.errors import ConfigError
-from lgreco.methods import Method
+from lgreco.methods import Level
+from lgreco.methods import method as as_method
 
 _DTYPES = (np.float32, np.float16)
 
 
-def encode(array: np.ndarray, method: Method, seed: int = 0, step: int = 0) -> bytes:
+def encode(array: np.ndarray, method: Level, seed: int = 0, step: int = 0) -> bytes:
     """The payload of one layer: what a rank would send of it, all rounds together.
 
     `array` is float32 or float16, of any shape; a matrix is `array.reshape(shape[0], -1)`. Its size
@@ -33,14 +34,14 @@ def encode(array: np.ndarray, method: Method, seed: int = 0, step: int = 0) -> b
     flat = np.ascontiguousarray(values, dtype=np.float32)
     if not np.isfinite(flat).all():
         raise ConfigError("[encode] the array holds NaN or infinite values")
-    return _core.encode(flat.ravel(), list(values.shape), str(method), seed, step)
+    return _core.encode(flat.ravel(), list(values.shape), str(as_method(method)), seed, step)
 
 
-def decode(payload: bytes, shape: Sequence[int], method: Method) -> np.ndarray:
+def decode(payload: bytes, shape: Sequence[int], method: Level) -> np.ndarray:
     """The float32 array that `payload` stands for. Raises ProtocolError on any damaged payload."""
-    return _core.decode(payload, list(shape), str(method)).reshape(tuple(shape))
+    return _core.decode(payload, list(shape), str(as_method(method))).reshape(tuple(shape))
 
 
-def payload_bytes(method: Method, shape: Sequence[int]) -> int:
+def payload_bytes(method: Level, shape: Sequence[int]) -> int:
     """Exact length of `encode(array, method)` for an array of this shape."""
-    return _core.payload_bytes(str(method), list(shape))
+    return _core.payload_bytes(str(as_method(method)), list(shape))

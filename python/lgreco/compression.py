@@ -14,7 +14,8 @@ import torch.distributed as dist
 
 from lgreco import _torch
 from lgreco.errors import ConfigError, Error, PeerError
-from lgreco.methods import Method
+from lgreco.methods import Level
+from lgreco.methods import method as as_method
 from lgreco.nodes import owners_of
 from lgreco.plan import Plan
 from lgreco.policies import Accordion, Policy, checked_policy
@@ -49,7 +50,7 @@ class Compression:
     def __init__(
         self,
         layers: Sequence[tuple[str, torch.Tensor]],
-        method: Method,
+        method: Level,
         policy: Policy | None,
         settings: Settings,
         *,
@@ -63,23 +64,19 @@ class Compression:
         """`agreement_group`: the ranks that commit and plan together, when these are more than
         those of `process_group`, with the names of the layers that only they have. `node`: as in
         `compress()`; of the `layers` this rank may then own some only."""
-        if not isinstance(method, Method):
-            raise ConfigError(
-                f"[compress] method must be an lgreco method such as lgreco.PowerSGD(rank=4), "
-                f"not {method!r}"
-            )
+        reference = as_method(method)
         if not layers:
             raise ConfigError("[compress] there is no layer to synchronise")
         self._policy = checked_policy(policy)
         names = [name for name, _ in layers]
-        policy_settings = self._policy.settings([*names, *layers_elsewhere], method)
+        policy_settings = self._policy.settings([*names, *layers_elsewhere], reference)
         timeout = settings["timeout"]
         if timeout is None:
             timeout = timeout_seconds_of(process_group)
         self._process_group = process_group
         arguments: dict[str, Any] = {
             "layers": list(layers),
-            "method": str(method),
+            "method": str(reference),
             "policy": policy_settings,
             "settings": engine_settings(settings, float(timeout))
             | {"caller_settings": [(n, str(v)) for n, v in (caller_settings or {}).items()]},

@@ -10,7 +10,7 @@ import numpy as np
 from lgreco import _core
 from lgreco.codec import payload_bytes
 from lgreco.errors import ConfigError
-from lgreco.methods import Method
+from lgreco.methods import Level, Method, method
 
 
 @dataclass(frozen=True)
@@ -34,22 +34,24 @@ class CostTable:
 
 
 def cost_table(
-    gradients: Mapping[str, np.ndarray], levels: Sequence[Method], pieces: int = 1
+    gradients: Mapping[str, np.ndarray], levels: Sequence[Level], pieces: int = 1
 ) -> CostTable:
-    """Measure every level on every layer. Raises ConfigError on an array that is not real.
+    """Measure every level, a method or its spelling, on every layer. Raises ConfigError on an array
+    that is not real.
 
     `pieces`: into how many pieces layers are cut that are encoded one by one, as for a sum over so
     many ranks. Errors of TopK depend on it, since each piece keeps its own largest values; costs
     are those of whole layers.
     """
-    spellings = [str(level) for level in levels]
-    costs = np.empty((len(gradients), len(levels)))
+    methods = [method(level) for level in levels]
+    spellings = [str(level) for level in methods]
+    costs = np.empty((len(gradients), len(methods)))
     errors = np.empty_like(costs)
     for row, (name, gradient) in enumerate(gradients.items()):
         array = np.asarray(gradient)
         if array.dtype.kind not in "fiu":
             raise ConfigError(f"[cost_table] layer '{name}' is {array.dtype}; it must be real")
         flat = np.ascontiguousarray(array, dtype=np.float32).ravel()
-        costs[row] = [payload_bytes(level, array.shape) for level in levels]
+        costs[row] = [payload_bytes(level, array.shape) for level in methods]
         errors[row] = _core.analyze(flat, list(array.shape), spellings, pieces)
-    return CostTable(list(gradients), list(levels), costs, errors)
+    return CostTable(list(gradients), methods, costs, errors)

@@ -10,6 +10,7 @@ from dataclasses import astuple, dataclass, fields
 from typing import ClassVar
 
 from lgreco import _core
+from lgreco.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -106,9 +107,23 @@ class PowerSGD(Method):
         super().__post_init__()
 
 
-def method(spelling: str) -> Method:
-    """Parse a spelling: `method("low_rank:4") == PowerSGD(rank=4)`. Raises ConfigError."""
-    parts = _core.parse_level(spelling)
+Level = Method | str
+"""What functions take for a level: a method, or its spelling."""
+
+
+def method(level: Level) -> Method:
+    """Of a spelling: `method("low_rank:4") == PowerSGD(rank=4)`; a method is what it is.
+
+    Raises ConfigError on anything else.
+    """
+    if isinstance(level, Method):
+        return level
+    if not isinstance(level, str):
+        raise ConfigError(
+            f"[level] {level!r} is no level; give an lgreco method such as "
+            "lgreco.PowerSGD(rank=4), or its spelling, such as 'low_rank:4'"
+        )
+    parts = _core.parse_level(level)
     of_class = _CLASSES[parts["method"]]
     texts = zip(fields(of_class), parts["values"].values(), strict=True)
     return of_class(*(_value(getattr(of_class, field.name), text) for field, text in texts))

@@ -11,7 +11,7 @@ from pathlib import Path
 from lgreco import _core
 from lgreco.arguments import require_whole
 from lgreco.errors import ConfigError
-from lgreco.methods import Method
+from lgreco.methods import Level, Method, method
 from lgreco.plan import Plan
 
 
@@ -61,7 +61,7 @@ class LGreCo(Policy):
         start: step at which the first one takes effect; until then the reference level is used.
         window: plans are made from the mean of `window` corrected gradients (gradient + residual).
         levels: "same" for the reference's own family, "mixed" for all families, or a list of
-            methods to choose from.
+            levels to choose from, methods or their spellings.
         alpha: budget as a multiple of the reference's error.
         budget: "norm" sums the layers' error norms (the paper's), "squared" their squares, "debt"
             the squares of what error feedback still owes of the last three gradients. None: "debt"
@@ -77,7 +77,7 @@ class LGreCo(Policy):
     every: int = 1000
     start: int = 1000
     window: int = 10
-    levels: str | Iterable[Method] = "same"
+    levels: str | Iterable[Level] = "same"
     alpha: float = 1.0
     budget: str | None = None
     objective: str = "bytes"
@@ -136,8 +136,8 @@ class Accordion(Policy):
     `Compression.on_lr_change` tells.
 
     Args:
-        low, high: the level of a layer in a critical regime, and outside of one. They take the
-            place of the method that `compress` is given.
+        low, high: the level of a layer in a critical regime, and outside of one: methods, or their
+            spellings. They take the place of the method that `compress` is given.
         every: steps between decisions; the paper's are some epochs.
         threshold: the relative change of the norm that makes a regime critical.
         then: plan by L-GreCo under the error that the levels chosen by the detector would cause.
@@ -146,8 +146,8 @@ class Accordion(Policy):
             regimes of the whole model. With low equal to high this is all that changes.
     """
 
-    low: Method
-    high: Method
+    low: Level
+    high: Level
     every: int = 1000
     threshold: float = 0.5
     then: LGreCo | None = None
@@ -155,11 +155,8 @@ class Accordion(Policy):
 
     def __post_init__(self) -> None:
         for name in ("low", "high"):
-            if not isinstance(getattr(self, name), Method):
-                raise ConfigError(
-                    f"[policy] Accordion: {name} must be an lgreco method, "
-                    f"not {getattr(self, name)!r}"
-                )
+            level = _checked_level(f"Accordion: {name}", getattr(self, name))
+            object.__setattr__(self, name, level)
         require_whole("[policy] Accordion: every", self.every, least=1)
         if not (isinstance(self.threshold, int | float) and 0 < self.threshold < math.inf):
             raise ConfigError(
@@ -193,10 +190,17 @@ class Accordion(Policy):
 class Fixed(Policy):
     """Levels by hand: a layer's own name decides, or else the first pattern (as in fnmatch) of it.
 
-    Layers without a match get the reference level.
+    Levels are methods, or their spellings. Layers without a match get the reference level.
     """
 
-    levels: Mapping[str, Method] = field(default_factory=dict)
+    levels: Mapping[str, Level] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        levels = {
+            pattern: _checked_level(f"Fixed: '{pattern}'", level)
+            for pattern, level in self.levels.items()
+        }
+        object.__setattr__(self, "levels", levels)
 
     @classmethod
     def load(cls, path: str | Path) -> Fixed:
@@ -204,9 +208,7 @@ class Fixed(Policy):
         return cls(dict(Plan.load(path)))
 
     def settings(self, layers: Sequence[str], method: Method) -> dict[str, object]:
-        for pattern, level in self.levels.items():
-            if not isinstance(level, Method):
-                raise ConfigError(f"[policy] Fixed: '{pattern}' maps to {level!r}, not a method")
+        for pattern in self.levels:
             if not any(_matches(layer, pattern) for layer in layers):
                 raise ConfigError(
                     f"[policy] Fixed: '{pattern}' matches no layer; the first layers are "
@@ -229,13 +231,20 @@ def _one_of(name: str, value: str | None, allowed: tuple[str | None, ...]) -> No
 def _checked_levels(levels: object) -> str | tuple[Method, ...]:
     if isinstance(levels, str) and levels in ("same", "mixed"):
         return levels
-    methods = tuple(levels) if isinstance(levels, Iterable) else ()
-    if not methods or not all(isinstance(method, Method) for method in methods):
+    listed = () if isinstance(levels, str) or not isinstance(levels, Iterable) else tuple(levels)
+    if not listed:
         raise ConfigError(
-            '[policy] LGreCo: levels must be "same", "mixed" or a list of one or more methods, '
+            '[policy] LGreCo: levels must be "same", "mixed" or a list of one or more levels, '
             f"not {levels!r}"
         )
-    return methods
+    return tuple(_checked_level("LGreCo: levels", level) for level in listed)
+
+
+def _checked_level(where: str, level: Level) -> Method:
+    try:
+        return method(level)
+    except ConfigError as error:
+        raise ConfigError(f"[policy] {where}: {error}") from error
 
 
 def _matches(layer: str, pattern: str) -> bool:

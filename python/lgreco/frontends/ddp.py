@@ -13,7 +13,7 @@ from lgreco import _torch
 from lgreco.compression import Compression
 from lgreco.errors import ConfigError
 from lgreco.frontends.before_pass import BeforePass
-from lgreco.methods import Method
+from lgreco.methods import Level
 from lgreco.policies import Policy
 from lgreco.settings import DataParallelSettingsKeywords, checked_settings, takes_settings
 from lgreco.torch_internals import has_hook, ignored_names, is_compiled, reducer_of
@@ -30,7 +30,7 @@ _COMPRESSED: weakref.WeakSet[DistributedDataParallel] = weakref.WeakSet()
 @takes_settings(DataParallelSettingsKeywords)
 def compress(
     ddp: DistributedDataParallel,
-    method: Method,
+    method: Level,
     policy: Policy | None = None,
     **settings: Unpack[DataParallelSettingsKeywords],
 ) -> Compression:

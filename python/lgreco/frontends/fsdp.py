@@ -15,7 +15,7 @@ from torch.distributed.fsdp import FSDPModule
 from lgreco.compression import Compression
 from lgreco.errors import ConfigError, Error
 from lgreco.frontends.before_pass import BeforePass
-from lgreco.methods import Method
+from lgreco.methods import Level
 from lgreco.policies import Policy
 from lgreco.settings import ReplicaSettingsKeywords, checked_settings, takes_settings
 from lgreco.torch_internals import (
@@ -41,7 +41,7 @@ _GRADIENT_HOOK = (
 @takes_settings(ReplicaSettingsKeywords)
 def compress_replicas(
     module: FSDPModule,
-    method: Method,
+    method: Level,
     policy: Policy | None = None,
     *,
     replicate_group: dist.ProcessGroup,
