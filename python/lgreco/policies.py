@@ -11,7 +11,8 @@ from pathlib import Path
 from lgreco import _core
 from lgreco.arguments import require_whole
 from lgreco.errors import ConfigError
-from lgreco.methods import Level, Method, method
+from lgreco.methods import Level, Method
+from lgreco.methods import method as level_of
 from lgreco.plan import Plan
 
 
@@ -21,6 +22,10 @@ class Policy:
     def settings(self, layers: Sequence[str], method: Method) -> dict[str, object]:
         """The engine's view of this policy for a model with these layers."""
         raise NotImplementedError
+
+    def first_level(self, method: Method) -> Method:
+        """What layers have until something is planned or decided; `method` is the reference."""
+        return method
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ class LGreCo(Policy):
     def settings(self, layers: Sequence[str], method: Method) -> dict[str, object]:
         return self.settings_for([method])
 
-    def settings_for(self, references: Sequence[Method]) -> dict[str, object]:
+    def settings_for(self, references: Sequence[Level]) -> dict[str, object]:
         """The engine's view, when each layer's reference is one of these."""
         return {
             "kind": "lgreco",
@@ -118,7 +123,7 @@ class LGreCo(Policy):
             "candidates": self._candidates(references),
         }
 
-    def _candidates(self, references: Sequence[Method]) -> list[str]:
+    def _candidates(self, references: Sequence[Level]) -> list[str]:
         if self.levels == "same":
             return []
         if self.levels == "mixed":
@@ -173,6 +178,9 @@ class Accordion(Policy):
             )
         for count in self.micro_batches:
             require_whole("[policy] Accordion: micro_batches", count, least=1)
+
+    def first_level(self, method: Method) -> Method:
+        return level_of(self.low)
 
     def settings(self, layers: Sequence[str], method: Method) -> dict[str, object]:
         then = None if self.then is None else self.then.settings_for([self.low, self.high])
@@ -242,7 +250,7 @@ def _checked_levels(levels: object) -> str | tuple[Method, ...]:
 
 def _checked_level(where: str, level: Level) -> Method:
     try:
-        return method(level)
+        return level_of(level)
     except ConfigError as error:
         raise ConfigError(f"[policy] {where}: {error}") from error
 

@@ -86,7 +86,7 @@ with process_group() as (rank, size):
         assert not torch_internals.is_supported(torch.device("meta"))
 
     def timeout_of():
-        assert torch_internals.timeout_of(None) == 1800
+        assert torch_internals.timeout_of(dist.group.WORLD) == 1800
         short = dist.new_group(timeout=timedelta(seconds=7))
         assert torch_internals.timeout_of(short) == 7
 
