@@ -121,14 +121,16 @@ class Compression:
         self._layers = {n for n, owner in zip(names, owners, strict=True) if owner == own_place}
         if equal_parameters:
             require_same_parameters(equal_parameters, groups.lanes[0], agreement or groups.lanes[0])
-        # What one rank sends is no measure where it owns some layers of its node.
-        self._compares_bytes = self._engine.size() > 1 and groups.node is None
-        self._savings = Savings(settings["start"])
-        if self._engine.size() > 1:
-            self._savings.check_plan(
-                self.plan.bytes,
-                sum(layer.nbytes for _, layer in layers) + sum(elsewhere.values()),
+        self._savings: Savings | None = None
+        engine = self._engine
+        if engine.size() > 1:
+            self._savings = Savings(
                 self._policy.first_level(reference),
+                sum(layer.nbytes for _, layer in layers) + sum(elsewhere.values()),
+                first_step=settings["start"],
+                is_measurable=groups.node is None,
+                stats=engine.stats,
+                plan_bytes=lambda: Plan.from_dict(engine.plan()).bytes,
             )
 
         self._grad_scaler: Any = settings["grad_scaler"]
@@ -260,8 +262,8 @@ class Compression:
             if scale != self._grad_scale:
                 self._engine.set_grad_scale(scale)
                 self._grad_scale = scale
-        if self._compares_bytes:
-            self._savings.before_pass(self._engine.stats)
+        if self._savings is not None:
+            self._savings.before_pass()
         for what, count in self._engine.notices().items():
             if count and what not in self._warned:
                 self._warned.add(what)
