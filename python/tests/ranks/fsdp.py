@@ -7,6 +7,7 @@ from common import process_group
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import Shard
 from torch.utils.checkpoint import checkpoint
 
 import lgreco
@@ -347,6 +348,42 @@ def check_low_rank(mesh, replicas, rank):
     assert_replicas_agree(replicas, [p.to_local() for p in model.parameters()], "low rank")
 
 
+def check_shards_of_any_shape(mesh, replicas, rank):
+    """Shards without an element, of columns, of convolutions; and parameters that are frozen."""
+
+    def run(compress):
+        torch.manual_seed(0)
+        layers = [
+            nn.Unflatten(1, (1, 75)), nn.Conv1d(1, 3, 6), nn.Flatten(), nn.Linear(210, 90),
+            nn.Tanh(), nn.Linear(90, 68), nn.Linear(68, 1), nn.Linear(1, 67),
+        ]  # fmt: skip
+        model = nn.Sequential(*layers)
+        model[5].bias.requires_grad_(False)
+        columns = {model[3].weight: Shard(1)}
+        for part in (model[1], model[3], model[6], model):
+            fully_shard(part, mesh=mesh["shard"], shard_placement_fn=columns.get)
+        compression = compress(model)
+        return model, compression, train(model, rank, steps=3)
+
+    _, _, expected = run(lambda model: average_by_hand(model, replicas))
+    _, _, got = run(lambda m: lgreco.compress_replicas(m, "dense", replicate_group=replicas))
+    for a, b in zip(got, expected, strict=True):
+        assert torch.allclose(a, b, atol=1e-6), (a - b).abs().max()
+    model, compression, got = run(
+        lambda m: lgreco.compress_replicas(m, "low_rank:1", replicate_group=replicas)
+    )
+    own = compression.state_dict()["layers"]
+    names = {name.partition(" (")[0]: layer for name, layer in own.items()}
+    assert set(names) == {n for n, p in model.named_parameters() if p.requires_grad}
+    for name, parameter in model.named_parameters():
+        residual = names[name]["residual"] if parameter.requires_grad else torch.zeros(0)
+        if residual.numel():
+            assert residual.shape == parameter.to_local().shape, name
+    if rank % 2:
+        assert model[6].weight.to_local().numel() == 0
+    assert_replicas_agree(replicas, got, "shards of any shape")
+
+
 def check_resume(mesh, replicas, rank):
     """A run that is saved and loaded goes on bit for bit."""
 
@@ -515,6 +552,7 @@ with process_group() as (rank, size):
     for spelling in ("quantize:4", "topk:0.05", "low_rank:2"):
         check_error_feedback(mesh["shard"], replicas, rank, spelling)
     check_low_rank(mesh, replicas, rank)
+    check_shards_of_any_shape(mesh, replicas, rank)
     check_resume(mesh, replicas, rank)
     check_replicas_that_differ(mesh, replicas, rank)
     check_mesh_of_replicas(mesh, rank)
