@@ -14,6 +14,7 @@ from lgreco.errors import ConfigError
 from lgreco.methods import Level, Method
 from lgreco.methods import method as level_of
 from lgreco.plan import Plan
+from lgreco.shard_names import parameter_of
 
 
 class Policy:
@@ -198,7 +199,7 @@ class Accordion(Policy):
 class Fixed(Policy):
     """Levels by hand: a layer's own name decides, or else the first pattern (as in fnmatch) of it.
 
-    Levels are methods, or their spellings. Layers without a match get the reference level.
+    Levels are methods, or their spellings; a shard is found by its parameter's name, too. Layers without a match get the reference level.
     """
 
     levels: Mapping[str, Level] = field(default_factory=dict)
@@ -256,5 +257,7 @@ def _checked_level(where: str, level: Level) -> Method:
 
 
 def _matches(layer: str, pattern: str) -> bool:
-    """A name stands for itself, whatever it holds, as names of a plan do."""
-    return layer == pattern or fnmatchcase(layer, pattern)
+    """A name stands for itself, whatever it holds, as names of a plan do; a parameter's name for
+    its shards."""
+    names = (layer, parameter_of(layer))
+    return any(name == pattern or fnmatchcase(name, pattern) for name in names)

@@ -19,6 +19,7 @@ from lgreco.frontends.wrappers import synchronising_part
 from lgreco.methods import Level
 from lgreco.policies import Policy
 from lgreco.settings import ReplicaSettingsKeywords, checked_settings, takes_settings
+from lgreco.shard_names import shard_name
 from lgreco.torch_internals import (
     ShardedGroup,
     ShardedParameter,
@@ -281,13 +282,11 @@ def _layer_of(one: ShardedParameter, group: ShardedGroup, names: dict[int, str])
             "[fsdp] the model's parameters are not sharded now; compress it before its first "
             "forward pass, or call reshard() on its modules"
         )
-    if group.shards == 1:
-        return _Layer(name, name, parameter, one.shape, one.offset, {})
     of_shards = {
-        f"{name} (shard {shard + 1} of {group.shards})": size * group.dtype.itemsize
-        for shard, size in enumerate(one.elements_of_shards)
+        shard_name(name, shard, group.shards): elements * group.dtype.itemsize
+        for shard, elements in enumerate(one.elements_of_shards)
     }
-    own = list(of_shards)[group.shard]
+    own = shard_name(name, group.shard, group.shards)
     del of_shards[own]
     return _Layer(own, name, parameter, one.shape, one.offset, of_shards)
 

@@ -220,6 +220,8 @@ def check_warnings():
     for arguments in (("low_rank:4",), ("low_rank:4", lgreco.LGreCo())):
         (said,) = warnings_of(30, small, *arguments)
         assert "no layer is compressed: low_rank:4 makes" in said, said
+    (said,) = warnings_of(30, small, "low_rank:4", start=5)
+    assert "no layer is compressed: low_rank:4 makes" in said, said
     accordion = lgreco.Accordion("low_rank:5", "low_rank:4")
     (said,) = warnings_of(2, small, "dense", accordion)
     assert "no layer is compressed: low_rank:5 makes" in said, said
