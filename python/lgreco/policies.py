@@ -199,7 +199,8 @@ class Accordion(Policy):
 class Fixed(Policy):
     """Levels by hand: a layer's own name decides, or else the first pattern (as in fnmatch) of it.
 
-    Levels are methods, or their spellings; a shard is found by its parameter's name, too. Layers without a match get the reference level.
+    Levels are methods, or their spellings. Layers without a match get the reference level. A shard
+    of a parameter is found by its own name and by the parameter's.
     """
 
     levels: Mapping[str, Level] = field(default_factory=dict)

@@ -259,9 +259,9 @@ def test_only_the_bindings_of_torch_include_the_torch_adaptor() -> None:
 # one module; modules of one folder may import each other.
 PACKAGE = [
     "_core", "_torch", "errors", "arguments", "methods", "codec", "cost_table", "plan", "planner",
-    "shard_names", "policies", "known_models", "step_time", "run_log", "settings", "torch_internals",
-    "savings", "nodes", "process_groups", "same_parameters", "compression", "aggregator",
-    "frontends", "report", "advise", "cli",
+    "shard_names", "policies", "known_models", "step_time", "run_log", "settings",
+    "torch_internals", "savings", "nodes", "process_groups", "same_parameters", "compression",
+    "aggregator", "frontends", "report", "advise", "cli",
 ]  # fmt: skip
 NEED_TORCH = {
     "_torch", "torch_internals", "nodes", "process_groups", "same_parameters", "compression",
