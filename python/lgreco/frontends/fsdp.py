@@ -307,8 +307,9 @@ def _replicas_of_fsdp(groups: list[_Group], replicate_group: dist.ProcessGroup |
             "[fsdp] the model is replicated by FSDP itself, over its mesh; leave replicate_group "
             "away, or shard the model over a 1-D mesh, such as mesh['shard']"
         )
+    ranks = [None if one is None else dist.get_process_group_ranks(one) for one in of_fsdp]
     first = of_fsdp[0]
-    if any(one is not first for one in of_fsdp) or first is None:
+    if first is None or any(one != ranks[0] for one in ranks):
         raise ConfigError(
             "[fsdp] modules of the model have different replicas; shard all of them over one mesh"
         )
