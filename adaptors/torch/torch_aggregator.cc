@@ -2,6 +2,7 @@
 
 #include <ATen/MemoryOverlap.h>
 #include <c10/core/InferenceMode.h>
+#include <c10/util/strides.h>
 
 #include "adaptors/torch/c10d_communicator.h"
 #include "adaptors/torch/float_environment.h"
@@ -93,10 +94,26 @@ void TorchAggregator::average(const std::map<std::string, at::Tensor>& tensors) 
   staged->let_current_streams_wait();
 }
 
-void TorchAggregator::submit(const std::string& name, const at::Tensor& tensor) {
-  const std::vector<std::size_t> layer{layer_of(name, tensor)};
+void TorchAggregator::submit(const at::Tensor& buffer, const std::vector<Placed>& layers) {
+  BucketLayout layout;
+  for (const auto& [name, offset] : layers) {
+    const std::size_t layer = index_of(name);
+    const LayerSpec& spec = engine_->layers()[layer];
+    const bool fits = buffer.dim() == 1 && buffer.is_contiguous() && offset >= 0 &&
+                      offset + static_cast<std::int64_t>(spec.count()) <= buffer.numel();
+    if (!fits || buffer.scalar_type() != scalar_type(spec.dtype)) {
+      throw ConfigError("[aggregator] layer '" + name +
+                        "' does not fit into its buffer, or has another dtype");
+    }
+    layout.layers.push_back(layer);
+    layout.views.push_back({.sizes = spec.shape,
+                            .strides = at::IntArrayRef(c10::contiguous_strides(spec.shape)).vec(),
+                            .offset = offset});
+  }
   // detach(): what a thread of the library frees must have no object in Python.
-  submit(std::make_shared<StagedBucket>(std::vector{tensor.detach()}, layer, *channels_), "");
+  submit(
+      std::make_shared<StagedBucket>(buffer.detach(), layout, /*may_be_unused=*/false, *channels_),
+      "");
 }
 
 // After a failure the last bucket ends first: lanes may still be at work on the earlier ones.
@@ -140,13 +157,18 @@ std::vector<SynchronisedParameter> synchronised_parameters(const c10d::Reducer& 
   return parameters;
 }
 
-std::size_t TorchAggregator::layer_of(const std::string& name, const at::Tensor& tensor) const {
+std::size_t TorchAggregator::index_of(const std::string& name) const {
   const auto found = index_.find(name);
   if (found == index_.end()) {
     throw ConfigError("[aggregator] '" + name + "' is no registered layer");
   }
+  return found->second;
+}
+
+std::size_t TorchAggregator::layer_of(const std::string& name, const at::Tensor& tensor) const {
+  const std::size_t layer = index_of(name);
   const LayerSpec spec = layer_spec(name, tensor);
-  if (!(spec == engine_->layers()[found->second])) {
+  if (!(spec == engine_->layers()[layer])) {
     throw ConfigError("[aggregator] layer '" + name +
                       "' has another shape or dtype than it was registered with");
   }
@@ -154,7 +176,7 @@ std::size_t TorchAggregator::layer_of(const std::string& name, const at::Tensor&
     throw ConfigError("[aggregator] layer '" + name +
                       "' has elements that share memory (expand()); give a copy: contiguous()");
   }
-  return found->second;
+  return layer;
 }
 
 }  // namespace lgreco

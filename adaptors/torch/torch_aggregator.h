@@ -58,10 +58,15 @@ class TorchAggregator {
 
   // The same for one who gets the tensors one after another. Called by one thread at a time.
 
-  /// Begin to average a tensor, as a part of the step. It is used until finish_step(), and kept for
-  /// as long.
-  /// Throws ConfigError, as average() does but here alone, and for a layer that was submitted.
-  void submit(const std::string& name, const at::Tensor& tensor);
+  /// A layer, and at which element of a buffer its own begin, row-major.
+  using Placed = std::pair<std::string, std::int64_t>;
+
+  /// Begin to average the `layers` of a buffer, as a part of the step and in one exchange: the
+  /// buffer has one dimension, no gaps, and the layers' dtype. It is used until finish_step(), and
+  /// kept for as long; what lies between layers stays as it is.
+  /// Throws ConfigError, here alone, on a name that is no layer's, on a layer that does not fit
+  /// there, and for one that was submitted.
+  void submit(const at::Tensor& buffer, const std::vector<Placed>& layers);
   /// End the step and wait: the tensors are averages then, and nothing uses them any more, also
   /// when this throws the step's failure. `problem`: why this rank's part is not complete; all
   /// ranks throw a ConfigError of it.
@@ -75,6 +80,7 @@ class TorchAggregator {
 
  private:
   void submit(std::shared_ptr<StagedBucket> staged, const std::string& problem);
+  std::size_t index_of(const std::string& name) const;
   std::size_t layer_of(const std::string& name, const at::Tensor& tensor) const;
 
   std::map<std::string, std::size_t> index_;

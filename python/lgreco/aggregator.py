@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from lgreco.arguments import require_whole, shown
-from lgreco.compression import Compression
+from lgreco.compression import Compression, shape_only
 from lgreco.errors import ConfigError
 from lgreco.methods import Level
 from lgreco.policies import Policy
@@ -75,6 +75,4 @@ def _as_tensor(name: str, layer: torch.Tensor | Sequence[int]) -> torch.Tensor:
         raise ConfigError(f"[compress] layer '{name}' is {shown(layer)}; give a tensor or a shape")
     for length in layer:
         require_whole(f"[compress] layer '{name}': a length", length)
-    # Of these, whatever the program's defaults are. It holds no memory but one element's.
-    one = torch.empty(1, dtype=torch.float32, device="cpu")
-    return one.expand(tuple(layer)) if 0 not in layer else one[:0].view(tuple(layer))
+    return shape_only(layer, torch.float32)

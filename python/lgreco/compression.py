@@ -22,6 +22,8 @@ from lgreco.nodes import owners_of
 from lgreco.plan import Plan
 from lgreco.policies import Accordion, Policy, checked_policy
 from lgreco.process_groups import own_groups, timeout_seconds_of
+from lgreco.same_parameters import require_same_parameters
+from lgreco.savings import Savings
 from lgreco.settings import Settings, engine_settings
 
 STATE_FORMAT = 2
@@ -42,6 +44,12 @@ _WARNINGS = {
 }
 
 
+def shape_only(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    """A tensor that is looked at for its shape and type alone: with the memory of one element."""
+    one = torch.empty(1, dtype=dtype, device="cpu")  # whatever the program's defaults are
+    return one.expand(tuple(shape)) if 0 not in shape else one[:0].view(tuple(shape))
+
+
 class Compression:
     """What compresses one model on this rank: its plan, its counters, its state.
 
@@ -60,18 +68,22 @@ class Compression:
         layers_are_parameters: bool,
         caller_settings: Mapping[str, object] | None = None,
         agreement_group: dist.ProcessGroup | None = None,
-        layers_elsewhere: Sequence[str] = (),
+        layers_elsewhere: Mapping[str, int] | None = None,
+        equal_parameters: Sequence[tuple[str, torch.Tensor]] = (),
         node: Any = None,
     ) -> None:
         """`agreement_group`: the ranks that commit and plan together, when these are more than
-        those of `process_group`, with the names of the layers that only they have. `node`: as in
-        `compress()`; of the `layers` this rank may then own some only."""
+        those of `process_group`, with the layers that only they have, and the bytes of their
+        gradients. `equal_parameters`: what the ranks of `process_group` must hold alike; by the
+        same names on all ranks. `node`: as in `compress()`; of the `layers` this rank may then own
+        some only."""
         reference = as_method(method)
         if not layers:
             raise ConfigError("[compress] there is no layer to synchronise")
         self._policy = checked_policy(policy)
         names = [name for name, _ in layers]
-        policy_settings = self._policy.settings([*names, *layers_elsewhere], reference)
+        elsewhere = layers_elsewhere or {}
+        policy_settings = self._policy.settings([*names, *elsewhere], reference)
         timeout = settings["timeout"]
         if timeout is None:
             timeout = timeout_seconds_of(process_group)
@@ -113,6 +125,19 @@ class Compression:
             for (name, layer), owner in zip(layers, owners, strict=True)
             if owner == own_place
         }
+        if equal_parameters:
+            require_same_parameters(equal_parameters, groups.lanes[0], agreement or groups.lanes[0])
+        self._savings: Savings | None = None
+        engine = self._engine
+        if engine.size() > 1:
+            self._savings = Savings(
+                self._policy.first_level(reference),
+                sum(layer.nbytes for _, layer in layers) + sum(elsewhere.values()),
+                first_step=settings["start"],
+                is_measurable=groups.node is None,
+                stats=engine.stats,
+                plan_bytes=lambda: Plan.from_dict(engine.plan()).bytes,
+            )
 
         self._grad_scaler: Any = settings["grad_scaler"]
         self._grad_scale: float | None = None  # as the scaler said
@@ -243,6 +268,8 @@ class Compression:
             if scale != self._grad_scale:
                 self._engine.set_grad_scale(scale)
                 self._grad_scale = scale
+        if self._savings is not None:
+            self._savings.before_pass()
         for what, count in self._engine.notices().items():
             if count and what not in self._warned:
                 self._warned.add(what)
@@ -260,7 +287,7 @@ class Compression:
             yield
         finally:
             events = self._engine.stop_trace()
-            shared = {"ph": "X", "pid": dist.get_rank()}
+            shared = {"ph": "X", "pid": dist.get_rank() if dist.is_initialized() else 0}
             write_whole_file(path, json.dumps({"traceEvents": [shared | e for e in events]}))
 
     def state_dict(self) -> dict[str, object]:
@@ -298,6 +325,8 @@ class Compression:
         """
         own = self.state_dict()
         rank, size = self._members().rank(), self._members().size()
+        if size == 1:
+            return [own]
         states: list[Any] | None = [None] * size if rank == 0 else None
         try:
             dist.gather_object(own, states, group=self._process_group, group_dst=0)
@@ -339,8 +368,8 @@ class Compression:
         """
         if world_size_change not in ("fail", "mean", "keep", "reset"):
             raise ConfigError(
-                f"[state] world_size_change is {shown(world_size_change)}; use 'fail', 'mean', 'keep' "
-                "or 'reset'"
+                f"[state] world_size_change is {shown(world_size_change)}; use 'fail', 'mean', "
+                "'keep' or 'reset'"
             )
         states: list[Any] = list(state) if isinstance(state, list | tuple) else [state]
         change = world_size_change
@@ -366,9 +395,9 @@ class Compression:
         return (same or candidates)[:1]
 
     def _members(self) -> dist.ProcessGroup:
-        world = dist.group.WORLD
-        assert world is not None
-        return world if self._process_group is None else self._process_group
+        members = dist.group.WORLD if self._process_group is None else self._process_group
+        assert members is not None
+        return members
 
     def __reduce__(self) -> NoReturn:
         raise ConfigError(

@@ -12,8 +12,9 @@ from lgreco import _core
 from lgreco.arguments import is_list, require_number, require_text, require_whole, shown
 from lgreco.errors import ConfigError
 from lgreco.methods import Level, Method
-from lgreco.methods import method as as_method
+from lgreco.methods import method as level_of
 from lgreco.plan import Plan
+from lgreco.shard_names import parameter_of
 
 
 class Policy:
@@ -22,6 +23,10 @@ class Policy:
     def settings(self, layers: Sequence[str], method: Method) -> dict[str, object]:
         """The engine's view of this policy for a model with these layers."""
         raise NotImplementedError
+
+    def first_level(self, method: Method) -> Method:
+        """What layers have until something is planned or decided; `method` is the reference."""
+        return method
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ class LGreCo(Policy):
     def settings(self, layers: Sequence[str], method: Method) -> dict[str, object]:
         return self.settings_for([method])
 
-    def settings_for(self, references: Sequence[Method]) -> dict[str, object]:
+    def settings_for(self, references: Sequence[Level]) -> dict[str, object]:
         """The engine's view, when each layer's reference is one of these."""
         return {
             "kind": "lgreco",
@@ -124,7 +129,7 @@ class LGreCo(Policy):
             "candidates": self._candidates(references),
         }
 
-    def _candidates(self, references: Sequence[Method]) -> list[str]:
+    def _candidates(self, references: Sequence[Level]) -> list[str]:
         if self.levels == "same":
             return []
         if self.levels == "mixed":
@@ -182,11 +187,14 @@ class Accordion(Policy):
         for count in self.micro_batches:
             require_whole("[policy] Accordion: micro_batches", count, least=1)
 
+    def first_level(self, method: Method) -> Method:
+        return level_of(self.low)
+
     def settings(self, layers: Sequence[str], method: Method) -> dict[str, object]:
         then = (
             None
             if self.then is None
-            else self.then.settings_for([as_method(self.low), as_method(self.high)])
+            else self.then.settings_for([level_of(self.low), level_of(self.high)])
         )
         return {
             "kind": "accordion",
@@ -202,7 +210,8 @@ class Accordion(Policy):
 class Fixed(Policy):
     """Levels by hand: a layer's own name decides, or else the first pattern (as in fnmatch) of it.
 
-    Levels are methods, or their spellings. Layers without a match get the reference level.
+    Levels are methods, or their spellings. Layers without a match get the reference level. A shard
+    of a parameter is found by its own name and by the parameter's.
     """
 
     levels: Mapping[str, Level] = field(default_factory=dict)
@@ -263,11 +272,13 @@ def _checked_levels(levels: object) -> str | tuple[Method, ...]:
 
 def _checked_level(where: str, level: Level) -> Method:
     try:
-        return as_method(level)
+        return level_of(level)
     except ConfigError as error:
         raise ConfigError(f"[policy] {where}: {error}") from error
 
 
 def _matches(layer: str, pattern: str) -> bool:
-    """A name stands for itself, whatever it holds, as names of a plan do."""
-    return layer == pattern or fnmatchcase(layer, pattern)
+    """A name stands for itself, whatever it holds, as names of a plan do; a parameter's name for
+    its shards."""
+    names = (layer, parameter_of(layer))
+    return any(name == pattern or fnmatchcase(name, pattern) for name in names)

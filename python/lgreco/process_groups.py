@@ -22,8 +22,7 @@ from lgreco.torch_internals import backend_of, group_over, timeout_of
 
 def timeout_seconds_of(group: dist.ProcessGroup | None) -> float:
     """Of the group's own operations. Raises ConfigError as `own_groups` does."""
-    _require_initialised()
-    return min(max(timeout_of(group), 1e-3), _core.LONGEST_TIMEOUT_SECONDS)
+    return min(max(timeout_of(_members(group)), 1e-3), _core.LONGEST_TIMEOUT_SECONDS)
 
 
 _own: weakref.WeakSet[dist.ProcessGroup] = weakref.WeakSet()
@@ -68,18 +67,18 @@ def own_groups(
     over those of equal place in their nodes, with the groups that this needs for gradients on
     `devices`.
 
-    Collective. Raises ConfigError without a torch.distributed that this process initialised, and
-    for groups that are no nodes of equal size, MismatchError when the ranks differ in `lanes` or in
-    what kind of `node` they ask for, PeerError when one does not call it within the timeout.
+    Collective. Raises ConfigError without a group or a torch.distributed that this process
+    initialised, and for groups that are no nodes of equal size, MismatchError when the ranks differ
+    in `lanes` or in what kind of `node` they ask for, PeerError when one does not call it within
+    the timeout.
     """
-    world = _require_initialised()
-    members = world if group is None else group
+    members = _members(group)
     everybody = list(range(members.size()))
     try:
         first = _own_group(members, everybody, timeout_seconds)
         proposal = proposed(node, members)
         padding = [-1] * (len(everybody) - len(proposal))
-        said = _gathered([lanes, kind_of(node), *proposal, *padding], first)
+        said = gathered([lanes, kind_of(node), *proposal, *padding], first)
         for rank, (other, *_) in enumerate(said):  # a second group needs all ranks
             if other != said[0][0]:
                 raise MismatchError(
@@ -113,6 +112,16 @@ def own_groups(
         ) from error
 
 
+def group_of_one() -> dist.ProcessGroup:
+    """Of this process alone, whether or not torch.distributed is initialised."""
+    store = dist.HashStore()  # type: ignore[attr-defined]
+    with _threads_that_do_not_preempt():
+        gloo = dist.ProcessGroupGloo(store, 0, 1, timeout=timedelta(minutes=30))
+    own = group_over(store, 0, 1, gloo)
+    _own.add(own)
+    return own
+
+
 def _device_group(
     members: dist.ProcessGroup,
     ranks: list[int],
@@ -137,7 +146,7 @@ def _device_group(
     return made
 
 
-def _gathered(numbers: list[int], group: dist.ProcessGroup) -> list[list[int]]:
+def gathered(numbers: list[int], group: dist.ProcessGroup) -> list[list[int]]:
     """Of each rank; as many from everybody."""
     mine = torch.tensor(numbers, dtype=torch.int64, device="cpu")  # whatever the defaults are
     everybody = [torch.zeros_like(mine) for _ in range(group.size())]
@@ -150,20 +159,21 @@ def _world() -> dist.ProcessGroup | None:
     return dist.group.WORLD if dist.is_available() and dist.is_initialized() else None
 
 
-def _require_initialised() -> dist.ProcessGroup:
-    """The default group."""
+def _members(group: dist.ProcessGroup | None) -> dist.ProcessGroup:
+    """`group`, or the default one."""
     world = _world()
-    if world is None:
-        raise ConfigError(
-            "[compress] torch.distributed is not initialised; "
-            "call torch.distributed.init_process_group() first"
-        )
-    if world is _world_of_the_parent:
+    if world is not None and world is _world_of_the_parent:
         raise ConfigError(
             "[compress] torch.distributed was initialised in another process: a forked child "
             "cannot use its parent's connections; initialise it in the process that uses it"
         )
-    return world
+    members = world if group is None else group
+    if members is None:
+        raise ConfigError(
+            "[compress] torch.distributed is not initialised; "
+            "call torch.distributed.init_process_group() first"
+        )
+    return members
 
 
 def _own_group(

@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import importlib
+import itertools
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -59,9 +62,9 @@ class RowOfRanks(torch.Tensor):
         return self.row.unsqueeze(0)
 
 
-def timeout_of(group: dist.ProcessGroup | None) -> float:
-    """Seconds after which the group's own operations fail; of the default group for None."""
-    members: Any = dist.group.WORLD if group is None else group
+def timeout_of(group: dist.ProcessGroup) -> float:
+    """Seconds after which the group's own operations fail."""
+    members: Any = group
     on_cpu = torch.device("cpu")
     device = on_cpu if on_cpu in members._device_types else members._device_types[0]
     return float(members._get_backend(device).options._timeout.total_seconds())
@@ -107,9 +110,42 @@ def ignored_names(ddp: DistributedDataParallel) -> set[str]:
     return set(ddp.parameters_to_ignore)
 
 
-def is_compiled(model: object) -> bool:
-    """By torch.compile()."""
-    return isinstance(model, torch._dynamo.OptimizedModule)
+_IN_NAMES = frozenset({"_orig_mod", "_checkpoint_wrapped_module"})
+
+
+def own_name(name: str) -> str:
+    """A parameter's name without what torch.compile() and checkpoint_wrapper() add to it."""
+    return ".".join(part for part in name.split(".") if part not in _IN_NAMES)
+
+
+def is_replicated(module: nn.Module) -> bool:
+    """By torch's composable replicate(), which has a DDP behind the module."""
+    return isinstance(module, _composable_replicate().DDP)
+
+
+def ddp_of(module: nn.Module) -> DistributedDataParallel:
+    """Of a module that `is_replicated`. Collective when the module has not run yet: what its first
+    forward pass would do."""
+    state: Any = _composable_replicate().replicate.state(module)
+    if not state.has_initialized:
+        state.lazy_init()
+    ddp: DistributedDataParallel = state._ddp
+    return ddp
+
+
+def _composable_replicate() -> Any:
+    # Its package has a function of the same name, which hides it.
+    return importlib.import_module("torch.distributed._composable.replicate")
+
+
+@dataclass(frozen=True)
+class ShardedParameter:
+    """This rank's shard of one parameter, and where its gradient lies in its group's."""
+
+    parameter: nn.Parameter  # a DTensor
+    shape: torch.Size
+    offset: int  # in elements
+    elements_of_shards: list[int]  # how many this and the others have
 
 
 @dataclass(frozen=True)
@@ -117,13 +153,13 @@ class ShardedGroup:
     """Parameters of an FSDP2 module whose gradients are reduced at once."""
 
     identity: int
-    parameters: list[nn.Parameter]  # DTensors, in the order of the reduced gradients
+    parameters: list[ShardedParameter]  # in the order of the reduced gradients
     elements: int  # of this rank's gradients, with padding
     dtype: torch.dtype  # in which they are reduced
     device: torch.device
     shard: int
     shards: int
-    is_replicated_by_fsdp: bool
+    replicate_group: dist.ProcessGroup | None  # over which FSDP itself averages
     has_hook: bool
 
 
@@ -136,31 +172,77 @@ def sharded_groups(module: FSDPModule) -> list[ShardedGroup]:
             continue
         mesh: Any = group.mesh_info  # its class says which attributes it has
         mixed = group.mp_policy
-        is_sharded = mesh.shard_mesh_dim is not None
+        is_sharded = hasattr(mesh, "shard_process_group")
+        shards = mesh.shard_mesh_size if is_sharded else 1
+        sizes = [p.padded_sharded_param_size.numel() for p in parameters]
+        offsets = itertools.accumulate(sizes, initial=0)
         described.append(
             ShardedGroup(
                 identity=id(group),
-                parameters=[p.sharded_param for p in parameters],
-                elements=sum(p.padded_sharded_param_size.numel() for p in parameters),
+                parameters=[
+                    ShardedParameter(
+                        p.sharded_param, p.sharded_size, offset, _elements_of_shards(p, shards)
+                    )
+                    for p, offset in zip(parameters, offsets, strict=False)
+                ],
+                elements=sum(sizes),
                 dtype=mixed.reduce_dtype or mixed.param_dtype or parameters[0].sharded_param.dtype,
                 device=group.device,
                 shard=mesh.shard_mesh_rank if is_sharded else 0,
-                shards=mesh.shard_mesh_size if is_sharded else 1,
-                is_replicated_by_fsdp=mesh.replicate_mesh_dim is not None or not is_sharded,
+                shards=shards,
+                replicate_group=getattr(mesh, "replicate_process_group", None),
                 has_hook=group._all_reduce_hook is not None,
             )
         )
     return described
 
 
-def add_reduced(module: FSDPModule, identity: int, reduced: torch.Tensor) -> None:
+def leave_replicas_to_the_hook(module: FSDPModule) -> None:
+    """FSDP no longer averages between the replicas of this module, without its children: their
+    average is what the all-reduce hook makes of the reduced gradients."""
+    from torch.distributed.fsdp._fully_shard._fsdp_common import (
+        DataParallelMeshInfo,
+        FSDPMeshInfo,
+    )
+
+    for group in _groups_of(module):
+        old = group.mesh_info
+        described = {field.name: getattr(old, field.name) for field in fields(old) if field.init}
+        new: Any
+        if isinstance(old, FSDPMeshInfo):
+            new = FSDPMeshInfo(**described | {"replicate_mesh_dim": None})
+            if hasattr(old, "reduce_scatter_process_group"):  # not in torch 2.9
+                new.reduce_scatter_process_group = old.reduce_scatter_process_group
+        else:
+            new = DataParallelMeshInfo(**described)
+        if group.post_forward_mesh_info == old:
+            group.post_forward_mesh_info = new
+        group.mesh_info = new
+
+
+def _elements_of_shards(one: Any, shards: int) -> list[int]:
+    """Of a parameter, which is cut at multiples of the first shard's length."""
+    size, dim = one._orig_size, one.fsdp_placement.dim
+    longest = -(-size[dim] // shards)
+    lengths = [max(0, min(longest, size[dim] - shard * longest)) for shard in range(shards)]
+    others = math.prod(size[:dim] + size[dim + 1 :])
+    return [length * others for length in lengths]
+
+
+def add_reduced(
+    module: FSDPModule, identity: int, reduced: torch.Tensor, replicas_of_fsdp: int = 1
+) -> None:
     """Do with the reduced gradients of a group what FSDP does with them after its hook: add them to
-    the parameters' gradients."""
+    the parameters' gradients. `replicas_of_fsdp`: between how many it would have averaged itself,
+    or added up, where it was told by what to divide."""
     from torch.distributed.fsdp._fully_shard._fsdp_collectives import _get_gradient_divide_factors
 
     (group,) = (g for g in _groups_of(module) if id(g) == identity)
+    is_sharded = hasattr(group.mesh_info, "shard_process_group")
+    if group.gradient_divide_factor is not None and replicas_of_fsdp > 1:
+        reduced = reduced * replicas_of_fsdp
     _, divisor, _, _ = _get_gradient_divide_factors(
-        group._reduce_scatter_process_group,
+        group._reduce_scatter_process_group if is_sharded else None,
         None,
         reduced.dtype,
         group.device.type,

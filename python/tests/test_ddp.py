@@ -100,6 +100,20 @@ def test_what_ddp_synchronises_is_compressed(run_ranks):
     assert "as DDP does" in run_ranks(2, "module_zoo.py", timeout=300)
 
 
+def test_what_wraps_a_ddp_model_is_served(run_ranks):
+    assert "wrappers agree" in run_ranks(2, "wrappers.py", timeout=240)
+
+
+def test_a_process_that_trains_alone():
+    """Without any launcher, in a group of one, and in one of several that has not begun."""
+    program = Path(__file__).parent / "alone.py"
+    for case, ranks in (("nothing", "1"), ("group", "1"), ("forgotten", "2")):
+        environment = os.environ | {"WORLD_SIZE": ranks}
+        command = [sys.executable, str(program), case]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+        assert done.returncode == 0 and f"{case}: as it should be" in done.stdout, done.stderr
+
+
 def test_ambient_settings_reach_nothing(run_ranks):
     assert "reach nothing" in run_ranks(2, "ambient.py", timeout=300)
 

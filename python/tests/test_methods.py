@@ -73,3 +73,10 @@ def test_wrong_parameters_are_config_errors(wrong):
 def test_unknown_method_names_the_known_ones():
     with pytest.raises(lgreco.ConfigError, match=r"known are dense, .*low_rank:4"):
         lgreco.method("sparse:4")
+
+
+def test_a_method_stands_for_itself_and_nothing_else_does():
+    assert lgreco.method(lgreco.TopK(0.1)) == lgreco.TopK(0.1) == lgreco.method("topk:0.1")
+    for wrong in (4, None, ["low_rank:4"]):
+        with pytest.raises(lgreco.ConfigError, match="or its spelling, such as 'low_rank:4'"):
+            lgreco.method(wrong)

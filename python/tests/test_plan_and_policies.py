@@ -137,6 +137,16 @@ def test_fixed_loads_a_saved_plan(tmp_path):
     assert lgreco.Fixed.load(tmp_path / "plan.json").levels == dict(PLAN)
 
 
+def test_policies_take_levels_by_their_spelling():
+    assert lgreco.LGreCo(levels=["low_rank:4"]) == lgreco.LGreCo(levels=[lgreco.PowerSGD(4)])
+    of_methods = lgreco.Accordion(lgreco.Quantize(8), lgreco.Quantize(4))
+    assert lgreco.Accordion("quantize:8", "quantize:4") == of_methods
+    assert lgreco.Fixed({"a*": "topk:0.1"}) == lgreco.Fixed({"a*": lgreco.TopK(0.1)})
+    for wrong in (lambda: lgreco.Accordion("quantize:9", "dense"), lambda: lgreco.Fixed({"a": 4})):
+        with pytest.raises(lgreco.ConfigError, match=r"\[policy\] (Accordion: low|Fixed: 'a')"):
+            wrong()
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -150,7 +160,9 @@ def test_fixed_loads_a_saved_plan(tmp_path):
         {"objective": "money"},
         {"layers": "some"},
         {"levels": "all"},
-        {"levels": ["low_rank:0"]},
+        {"levels": ["low_rank:many"]},
+        {"levels": ["low_rank:4", 4]},
+        {"levels": "low_rank:4"},
         {"levels": []},
         {"levels": iter([])},
         {"levels": lgreco.PowerSGD(4)},
@@ -189,7 +201,7 @@ def test_plans_after_accordion_choose_around_both_levels():
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"low": "low_rank"},
+        {"low": "low_rank:many"},
         {"high": None},
         {"every": 0},
         {"threshold": 0},

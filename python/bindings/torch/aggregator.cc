@@ -74,8 +74,8 @@ class PythonAggregator {
     unlocked([&] { aggregator_->average(tensors); });
   }
 
-  void submit(const std::string& name, const at::Tensor& tensor) {
-    unlocked([&] { aggregator_->submit(name, tensor); });
+  void submit(const at::Tensor& buffer, const std::vector<TorchAggregator::Placed>& layers) {
+    unlocked([&] { aggregator_->submit(buffer, layers); });
   }
 
   void finish_step(const std::string& problem) {
@@ -235,7 +235,7 @@ void bind_aggregator(py::module_& module) {
       .def("register_hook", &Self::register_hook, py::arg("reducer"), py::arg("parameters"),
            py::arg("may_be_unused"))
       .def("average_", &Self::average, py::arg("tensors"))
-      .def("submit", &Self::submit, py::arg("name"), py::arg("tensor"))
+      .def("submit", &Self::submit, py::arg("buffer"), py::arg("layers"))
       .def("finish_step", &Self::finish_step, py::arg("problem"))
       .def("rank", &Self::rank)
       .def("size", &Self::size)

@@ -7,6 +7,7 @@ from common import process_group
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import Shard
 from torch.utils.checkpoint import checkpoint
 
 import lgreco
@@ -75,19 +76,26 @@ def check_error_feedback(mesh, replicas, rank, spelling):
     begin, end = compression._begin, compression._end
     applied, truth = {}, {}
 
+    def add_to(sums, group, values):
+        for layer in group.layers:
+            own = values[layer.offset :][: layer.shape.numel()].view(layer.shape)
+            sums[layer.name] = sums.get(layer.name, 0) + own.double()
+
     def recording_begin(group, gradients):
-        truth[group.name] = truth.get(group.name, 0) + mean_over(replicas, gradients)
+        add_to(truth, group, mean_over(replicas, gradients))
         begin(group, gradients)
 
     def recording_end(problem):
         averaged = end(problem)
-        for name, (_, averages) in averaged.items():
-            applied[name] = applied.get(name, 0) + averages.double()
+        for group, averages in averaged.values():
+            add_to(applied, group, averages)
         return averaged
 
     compression._begin, compression._end = recording_begin, recording_end
     parameters = train(model, rank)
-    assert len(truth) == 3 and compression.stats()["steps"] == STEPS
+    shard = f" (shard {dist.get_rank(mesh.get_group()) + 1} of 2)"
+    assert set(truth) == {f"{i}.{what}{shard}" for i in (0, 2, 4) for what in ("weight", "bias")}
+    assert compression.stats()["steps"] == STEPS
     kept_something = False
     for name, layer in compression.state_dict()["layers"].items():
         kept = layer["residual"] if layer["residual"].numel() else torch.zeros_like(applied[name])
@@ -125,7 +133,7 @@ def check_overflow(mesh, replicas, rank):
         for step in range(8):
 
             def poisoned(group, gradients, begin=begin, poison=step == 4 and rank == victim):
-                if poison and group.name.startswith("2 "):
+                if poison and group.name == "2":
                     gradients[3] = float("inf")
                 begin(group, gradients)
 
@@ -206,12 +214,14 @@ def check_plans(mesh, replicas, rank):
     assert compression.stats()["steps"] == 10, compression.stats()
 
     model = sharded_model(mesh)
-    fixed = lgreco.Fixed({"0 *": lgreco.Quantize(2)})
-    compression = lgreco.compress_replicas(
-        model, lgreco.Quantize(4), fixed, replicate_group=replicas
-    )
-    levels = [str(level) for level in compression.plan.values()]
-    assert [level.split(":")[1] for level in levels] == ["2", "4", "4"], levels
+    fixed = lgreco.Fixed({"0.weight": "quantize:2", "4.*": "topk:0.1"})
+    compression = lgreco.compress_replicas(model, "quantize:4", fixed, replicate_group=replicas)
+    levels = {name.partition(" ")[0]: str(level) for name, level in compression.plan.items()}
+    assert levels == {
+        "0.weight": str(lgreco.Quantize(2)), "0.bias": "dense",
+        "2.weight": str(lgreco.Quantize(4)), "2.bias": "dense",
+        "4.weight": str(lgreco.TopK(0.1)), "4.bias": "dense",
+    }, levels  # fmt: skip
 
 
 def check_bf16(mesh, replicas, rank):
@@ -239,7 +249,15 @@ def check_wrong_use(mesh, replicas):
         )
 
     refused(lambda: compress(nn.Linear(3, 3)), "shard it first")
-    refused(lambda: compress(sharded_model(mesh)), "replicated by FSDP itself")
+    refused(lambda: compress(sharded_model(mesh)), "leave replicate_group away")
+    one_dimension = sharded_model(mesh["shard"])
+    refused(lambda: lgreco.compress(one_dimension, "quantize:4"), "replicate_group=...")
+    refused(lambda: lgreco.compress_replicas(one_dimension, "quantize:4"), "a 2-D mesh of replicas")
+    mixed = nn.Sequential(fully_shard(nn.Linear(3, 3), mesh=mesh), nn.Linear(3, 3))
+    mixed = fully_shard(mixed, mesh=mesh["shard"])
+    refused(lambda: lgreco.compress(mixed, "quantize:4"), "have different replicas")
+    blocks = nn.Sequential(*(fully_shard(nn.Linear(3, 3), mesh=mesh) for _ in range(2)))
+    refused(lambda: lgreco.compress(blocks, "quantize:4"), "shard the root of an FSDP2 model")
     model = sharded_model(mesh["shard"])
     refused(lambda: compress(model, "lgreco"), "must be an lgreco policy")
     refused(lambda: compress(model, start=None), "start must be a whole number")
@@ -312,6 +330,148 @@ def check_checkpoints(mesh, replicas):
         else:
             loss.backward()
         assert compression.stats()["steps"] == (0 if use_reentrant else 1)
+
+
+def check_low_rank(mesh, replicas, rank):
+    """Shards of matrices are matrices, of the columns that the parameter has."""
+    model = sharded_model(mesh["shard"])
+    compression = lgreco.compress_replicas(model, "low_rank:4", replicate_group=replicas)
+    levels = {name.partition(" ")[0]: str(level) for name, level in compression.plan.items()}
+    low_rank = str(lgreco.PowerSGD(4))
+    assert [levels[f"{i}.weight"] for i in (0, 2, 4)] == [low_rank] * 3, levels
+    train(model, rank)
+    stats = compression.stats()
+    rows = [76, 66, 34] if rank % 2 == 0 else [75, 65, 33]
+    columns = [75, 151, 131]
+    sent = 4 * (sum(4 * (n + m) for n, m in zip(rows, columns, strict=True)) + sum(rows))
+    assert compression.plan.bytes < 0.2 * 4 * sum(p.numel() for p in model.parameters())
+    # Of two ranks each sends all of its factors, and vectors as they are.
+    sent_by_tcp = 340 * stats["messages_sent"]
+    assert sent * STEPS < stats["bytes_sent"] - sent_by_tcp < 1.2 * sent * STEPS + 20_000, stats
+    assert_replicas_agree(replicas, [p.to_local() for p in model.parameters()], "low rank")
+
+
+def check_shards_of_any_shape(mesh, replicas, rank):
+    """Shards without an element, of columns, of convolutions; and parameters that are frozen."""
+
+    def run(compress):
+        torch.manual_seed(0)
+        layers = [
+            nn.Unflatten(1, (1, 75)), nn.Conv1d(1, 3, 6), nn.Flatten(), nn.Linear(210, 90),
+            nn.Tanh(), nn.Linear(90, 68), nn.Linear(68, 1), nn.Linear(1, 67),
+        ]  # fmt: skip
+        model = nn.Sequential(*layers)
+        model[5].bias.requires_grad_(False)
+        columns = {model[3].weight: Shard(1)}
+        for part in (model[1], model[3], model[6], model):
+            fully_shard(part, mesh=mesh["shard"], shard_placement_fn=columns.get)
+        compression = compress(model)
+        return model, compression, train(model, rank, steps=3)
+
+    _, _, expected = run(lambda model: average_by_hand(model, replicas))
+    _, _, got = run(lambda m: lgreco.compress_replicas(m, "dense", replicate_group=replicas))
+    for a, b in zip(got, expected, strict=True):
+        assert torch.allclose(a, b, atol=1e-6), (a - b).abs().max()
+    model, compression, got = run(
+        lambda m: lgreco.compress_replicas(m, "low_rank:1", replicate_group=replicas)
+    )
+    own = compression.state_dict()["layers"]
+    names = {name.partition(" (")[0]: layer for name, layer in own.items()}
+    assert set(names) == {n for n, p in model.named_parameters() if p.requires_grad}
+    for name, parameter in model.named_parameters():
+        residual = names[name]["residual"] if parameter.requires_grad else torch.zeros(0)
+        if residual.numel():
+            assert residual.shape == parameter.to_local().shape, name
+    if rank % 2:
+        assert model[6].weight.to_local().numel() == 0
+    assert_replicas_agree(replicas, got, "shards of any shape")
+
+
+def check_resume(mesh, replicas, rank):
+    """A run that is saved and loaded goes on bit for bit."""
+
+    def start():
+        model = sharded_model(mesh["shard"])
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        policy = lgreco.LGreCo(start=3, every=3, window=2)
+        return model, optimizer, lgreco.compress_replicas(
+            model, "low_rank:2", policy, replicate_group=replicas
+        )  # fmt: skip
+
+    def steps(model, optimizer, some):
+        for step in some:
+            generator = torch.Generator().manual_seed(10 * step + rank)
+            x = torch.randn(16, 75, generator=generator)
+            optimizer.zero_grad()
+            (model(x) - x[:, :67]).square().mean().backward()
+            optimizer.step()
+
+    model, optimizer, compression = start()
+    steps(model, optimizer, range(5))
+    weights = [p.to_local().clone() for p in model.parameters()]
+    state = compression.state_dict()
+    steps(model, optimizer, range(5, 9))
+    again, optimizer, compression = start()
+    with torch.no_grad():
+        for parameter, saved in zip(again.parameters(), weights, strict=True):
+            parameter.to_local().copy_(saved)
+    compression.load_state_dict(state, step=5)
+    steps(again, optimizer, range(5, 9))
+    for a, b in zip(model.parameters(), again.parameters(), strict=True):
+        assert torch.equal(a.to_local(), b.to_local())
+
+
+def check_replicas_that_differ(mesh, replicas, rank):
+    """One element of one shard of one replica: all ranks are told, by the same words."""
+    for victim in (1, 3):
+        model = sharded_model(mesh["shard"])
+        if rank == victim:
+            with torch.no_grad():
+                model[2].weight.to_local()[3, 5] += 1e-6
+        try:
+            lgreco.compress_replicas(model, "quantize:4", replicate_group=replicas)
+        except lgreco.MismatchError as error:
+            message = str(error)
+        else:
+            raise AssertionError("not refused")
+        assert "'2.weight' of rank 3 is not that of rank 1" in message, message
+        assert of_all_ranks(message) == [message] * 4
+
+
+def check_mesh_of_replicas(mesh, rank):
+    """What FSDP would average itself is compressed instead; with the averages that it makes."""
+
+    def run(compressed, change=lambda module: None, dtype=torch.float32, wrapped=lambda m: m):
+        model = sharded_model(mesh, mp_policy=MixedPrecisionPolicy(reduce_dtype=dtype))
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                change(module)
+        compression = lgreco.compress(wrapped(model), compressed) if compressed else None
+        parameters = train(model, rank, steps=4)
+        gradients = [parameter.grad.to_local() for parameter in model.parameters()]
+        return parameters, gradients, compression
+
+    def divide(module):
+        module.set_gradient_divide_factor(6.0)
+
+    for change, dtype, tolerance in (
+        (lambda module: None, torch.float32, 1e-5),
+        (lambda module: None, torch.float16, 2e-3),
+        (divide, torch.float16, 2e-3),  # Gloo cannot multiply before it adds
+    ):
+        expected, gradients, _ = run(None, change, dtype)
+        got, averages, compression = run("dense", change, dtype)
+        assert compression.stats()["steps"] == 4
+        for a, b in zip([*got, *averages], [*expected, *gradients], strict=True):
+            assert (a - b).abs().max() <= tolerance * b.abs().max(), (change, dtype)
+    for wrapped in (lambda m: m, nn.Sequential, lambda m: torch.compile(m, backend="eager")):
+        parameters, _, compression = run("low_rank:2", wrapped=wrapped)
+        assert {name.partition(" ")[0] for name in compression.plan} == {
+            f"{i}.{what}" for i in (0, 2, 4) for what in ("weight", "bias")
+        }
+        stats = compression.stats()
+        assert stats["steps"] == 4 and stats["ratio"] > 3, stats
+        assert_replicas_agree(mesh.get_group("replicate"), parameters, "2-D mesh")
 
 
 class Scale:
@@ -394,8 +554,13 @@ with process_group() as (rank, size):
     mesh = init_device_mesh("cpu", (2, size // 2), mesh_dim_names=("replicate", "shard"))
     replicas = mesh.get_group("replicate")
     check_dense(mesh["shard"], replicas, rank)
-    for spelling in ("quantize:4", "topk:0.05"):
+    for spelling in ("quantize:4", "topk:0.05", "low_rank:2"):
         check_error_feedback(mesh["shard"], replicas, rank, spelling)
+    check_low_rank(mesh, replicas, rank)
+    check_shards_of_any_shape(mesh, replicas, rank)
+    check_resume(mesh, replicas, rank)
+    check_replicas_that_differ(mesh, replicas, rank)
+    check_mesh_of_replicas(mesh, rank)
     check_plans(mesh["shard"], replicas, rank)
     check_bf16(mesh["shard"], replicas, rank)
     check_overflow(mesh["shard"], replicas, rank)

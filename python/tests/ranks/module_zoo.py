@@ -153,7 +153,6 @@ def check_refusals():
     replaced = DistributedDataParallel(Zoo())
     del replaced.module.layers[0]
     expect("the model no longer has", lambda: compress(replaced))
-    expect("before torch.compile", lambda: compress(torch.compile(DistributedDataParallel(Zoo()))))
     torch._dynamo.config.optimize_ddp = "python_reducer"
     by_python = DistributedDataParallel(Zoo())
     torch._dynamo.config.optimize_ddp = True

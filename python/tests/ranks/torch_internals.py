@@ -6,6 +6,9 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from common import batch, process_group, small_model
+from torch.distributed._composable import replicate
+from torch.distributed._composable.replicate_with_fsdp import replicate as replicate_by_fsdp
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
@@ -25,7 +28,12 @@ with process_group() as (rank, size):
 
     def sharded_groups():
         (group,) = torch_internals.sharded_groups(sharded)
-        assert group.shards == size and group.shard == rank and not group.is_replicated_by_fsdp
+        assert group.shards == size and group.shard == rank and group.replicate_group is None
+        wholes = [p.numel() for p in small_model().parameters()]
+        for one, whole in zip(group.parameters, wholes, strict=True):
+            assert one.parameter.to_local().shape == one.shape
+            assert one.shape.numel() == one.elements_of_shards[rank]
+            assert sum(one.elements_of_shards) == whole
         assert group.elements * size >= sum(p.numel() for p in small_model().parameters())
         assert not group.has_hook
         sharded.set_all_reduce_hook(lambda gradients: None)
@@ -45,7 +53,7 @@ with process_group() as (rank, size):
         (group,) = torch_internals.sharded_groups(model)
         model.set_all_reduce_hook(hook)
         model(batch(rank, 0)[0]).sum().backward()
-        assert all(p.grad.to_local().any() for p in group.parameters if p.to_local().numel())
+        assert all(p.grad.to_local().any() for p in model.parameters() if p.to_local().numel())
 
     def at_end_of_backward_pass():
         calls = []
@@ -86,16 +94,48 @@ with process_group() as (rank, size):
         assert not torch_internals.is_supported(torch.device("meta"))
 
     def timeout_of():
-        assert torch_internals.timeout_of(None) == 1800
+        assert torch_internals.timeout_of(dist.group.WORLD) == 1800
         short = dist.new_group(timeout=timedelta(seconds=7))
         assert torch_internals.timeout_of(short) == 7
 
     def ignored_names():
         assert torch_internals.ignored_names(ddp) == set()
 
-    def is_compiled():
-        assert torch_internals.is_compiled(torch.compile(ddp))
-        assert not torch_internals.is_compiled(ddp)
+    def own_name():
+        model = torch.nn.Sequential(torch.nn.Linear(2, 2))
+        model[0] = checkpoint_wrapper(torch.compile(model[0]))
+        names = [name for name, _ in torch.compile(model).named_parameters()]
+        assert [torch_internals.own_name(name) for name in names] == ["0.weight", "0.bias"], names
+
+    def is_replicated():
+        assert torch_internals.is_replicated(replicate(small_model()))
+        assert not torch_internals.is_replicated(ddp)
+
+    def ddp_of():
+        model = replicate(small_model())
+        ddp = torch_internals.ddp_of(model)
+        model(batch(rank, 0)[0]).sum().backward()
+        assert torch_internals.ddp_of(model) is ddp
+        assert len(_torch.parameters_of(ddp.reducer)) == len(list(model.parameters()))
+
+    def leave_replicas_to_the_hook():
+        for model in (
+            fully_shard(
+                small_model(), mesh=init_device_mesh("cpu", (size, 1), mesh_dim_names=("a", "b"))
+            ),
+            replicate_by_fsdp(small_model(), mesh=init_device_mesh("cpu", (size,))),
+        ):
+            (group,) = torch_internals.sharded_groups(model)
+            assert group.replicate_group.size() == size and group.shards == 1
+            torch_internals.leave_replicas_to_the_hook(model)
+            seen = []
+            model.set_all_reduce_hook(lambda gradients, seen=seen: seen.append(gradients.clone()))
+            (group,) = torch_internals.sharded_groups(model)
+            assert group.replicate_group is None and group.shards == 1
+            model(batch(rank, 0)[0]).sum().backward()
+            here = [torch.zeros_like(seen[0]) for _ in range(size)]
+            dist.all_gather(here, seen[0])
+            assert not torch.equal(*here[:2]), "FSDP averaged itself"
 
     def meshes_of():
         assert torch_internals.meshes_of(sharded) == 1

@@ -87,7 +87,8 @@ except lgreco.ConfigError as error:
 with process_group() as (rank, size):
     ddp = DistributedDataParallel(small_model())
     expect("wrap it first", lambda: lgreco.compress(small_model(), dense))
-    expect("must be an lgreco method", lambda: lgreco.compress(ddp, "low_rank:4"))
+    expect("or its spelling", lambda: lgreco.compress(ddp, 4))
+    expect("rank 0 is out of range", lambda: lgreco.compress(ddp, "low_rank:0"))
     expect("must be an lgreco policy", lambda: lgreco.compress(ddp, dense, "lgreco"))
     expect("rank 0 is out of range", lambda: lgreco.compress(ddp, lgreco.PowerSGD(rank=0)))
     expect("timeout", lambda: lgreco.compress(ddp, dense, timeout=0))
