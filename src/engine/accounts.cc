@@ -62,6 +62,18 @@ Notices Accounts::notices() const {
   return {dropped_residuals_, unapplied_steps_, large_residual_steps_};
 }
 
+void Accounts::publish(std::uint64_t steps, std::uint64_t plan_version) {
+  const std::lock_guard lock(latest_mutex_);
+  latest_.stats = stats;
+  latest_.stats.steps = steps;
+  latest_.plan_version = plan_version;
+}
+
+Latest Accounts::latest() const {
+  const std::lock_guard lock(latest_mutex_);
+  return latest_;
+}
+
 void Accounts::resume(const Stats& loaded) {
   stats = loaded;
   counted_ = groups_.traffic();

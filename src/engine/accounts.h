@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "lgreco/communicator.h"
@@ -52,10 +53,15 @@ class Accounts {
   /// Let other threads see the notices of `stats`, without waiting for each other.
   void publish_notices();
   Notices notices() const;
+  /// The same for all of `stats`, after so many steps and with this plan for the next one.
+  void publish(std::uint64_t steps, std::uint64_t plan_version);
+  Latest latest() const;
 
  private:
   const CountedGroups& groups_;
   std::atomic<std::uint64_t> dropped_residuals_{0}, unapplied_steps_{0}, large_residual_steps_{0};
+  mutable std::mutex latest_mutex_;
+  Latest latest_;
   Traffic counted_;  // what of their traffic is in `stats`
 };
 

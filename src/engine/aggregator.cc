@@ -53,6 +53,7 @@ struct Aggregator::Impl {
     }
     accounts.add_traffic();
     run.begin();
+    step.publish();
     pipeline.emplace(run, step, groups, options, place, values, stateless_values, trace);
   }
 
@@ -159,6 +160,8 @@ AggregatorState Aggregator::state() const {
 }
 
 Notices Aggregator::notices() const { return impl().accounts.notices(); }
+
+Latest Aggregator::latest() const { return impl().accounts.latest(); }
 
 int Aggregator::rank() const { return impl().place.rank; }
 
