@@ -69,7 +69,7 @@ def _over_all_axes(
         _chart(runs, label, "steps", axis("step"), [(c, c[1]) for c in curves], mode),
     ]
     if known:
-        over = log_axis("MB sent by one rank (logarithmic)", [v for x in known for v in x.tolist()])
+        over = log_axis("MB sent by one rank (log)", [v for x in known for v in x.tolist()])
         pairs = [(c, x) for c, x in zip(curves, sent, strict=True) if x is not None]
         charts.append(_chart(runs, label, "bytes", over, pairs, mode))
     return charts

@@ -71,7 +71,7 @@ SECTIONS = (
 
 _LAYOUT = {
     "font": {"family": "system-ui, 'DejaVu Sans', sans-serif", "size": 12, "color": INK},
-    "margin": {"l": 56, "r": 16, "t": 28, "b": 48},
+    "margin": {"l": 56, "r": 28, "t": 28, "b": 48},
     "paper_bgcolor": "white",
     "plot_bgcolor": "white",
     "hovermode": "closest",
@@ -84,6 +84,7 @@ _AXIS = {
     "tickcolor": "#b8c2cd",
     "separatethousands": True,
     "exponentformat": "none",
+    "automargin": True,
 }
 
 
@@ -155,6 +156,10 @@ def _title(runs: Sequence[Run], rows: Sequence[Summary]) -> str:
     return ", ".join(parts)
 
 
+def _bytes(count: float) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.0f} kB"
+
+
 def _headline(row: Summary) -> tuple[str, list[str]]:
     """The figure that counts most of those that there are, and others."""
     facts = []
@@ -167,4 +172,4 @@ def _headline(row: Summary) -> tuple[str, list[str]]:
     step = milliseconds(row.step_s)
     if row.counted is None:
         return f"{step} per step", facts
-    return f"{row.counted / 1e3:,.0f} kB per step", [*facts, f"{step} per step here"]
+    return f"{_bytes(row.counted)} per step", [*facts, f"{step} per step here"]

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from lgreco import _core
-from lgreco.report.charts import COLOURS, GREY, Chart, layout, log_axis, name_of, plain, rounded
+from lgreco.report.charts import (
+    COLOURS,
+    GREY,
+    INK,
+    Chart,
+    layout,
+    log_axis,
+    name_of,
+    plain,
+    rounded,
+)
 from lgreco.report.names import short_names
 from lgreco.run_log import Line, Run, plans_in_effect
 
@@ -16,6 +26,7 @@ _PIXELS_A_LAYER = 17
 _PIXELS_OF_AXES = 120
 _MOST_LAYERS = 70  # the largest are shown
 _MOST_PLANS_WITH_LEVELS = 16
+_PALE_TO_BLUE = [[0, "#f1f6fb"], [0.5, "#b3d2ea"], [1, "#5fa4d6"]]  # under dark text
 
 
 @dataclass(frozen=True)
@@ -76,9 +87,9 @@ def layers(runs: Sequence[Run]) -> list[Chart]:
     charts = []
     for history in _histories(runs):
         title = f"{history.title}: {_totals(history)}"
-        charts.append(_compare(title, history, _bytes_of, "kB per step (logarithmic)", 1e-3))
+        charts.append(_compare(title, history, _bytes_of, "kB per step (log)", 1e-3))
         if history.plans[-1].get("estimates"):
-            label = "L2 norm of what is lost (logarithmic)"
+            label = "L2 norm lost (log)"
             charts.append(_compare(f"{history.title}: error", history, _error_of, label, 1))
     return charts
 
@@ -197,7 +208,7 @@ def _over_plans(history: _History) -> Chart:
             )
         ],
         "hovertemplate": "%{customdata}<br>from step %{x}<extra></extra>",
-        "colorscale": "Viridis",
+        "colorscale": _PALE_TO_BLUE,
         "xgap": 1,
         "ygap": 1,
         "colorbar": {
@@ -211,8 +222,8 @@ def _over_plans(history: _History) -> Chart:
     if len(history.plans) <= _MOST_PLANS_WITH_LEVELS:
         trace["text"] = [[_short(level, one_family) for level in row] for row in levels]
         trace["texttemplate"] = "%{text}"
-        trace["textfont"] = {"size": 10}
-    x = {"type": "category", "title": {"text": "step from which the plan holds"}}
+        trace["textfont"] = {"size": 10, "color": INK}
+    x = {"type": "category", "title": {"text": "from step"}}
     return Chart(history.title, [trace], layout(x, history.rows), height=history.height)
 
 

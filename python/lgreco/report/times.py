@@ -104,7 +104,7 @@ def _over_bandwidths(rows: Sequence[Summary]) -> Chart | None:
     return Chart(
         "Computed step over bandwidth*",
         traces,
-        layout(log_axis("Gb/s (logarithmic)", x), log_axis("ms of a step (logarithmic)", values)),
+        layout(log_axis("Gb/s (log)", x), log_axis("ms of a step (log)", values)),
         height=_height(rows),
     )
 
