@@ -52,16 +52,6 @@ void Accounts::add_dense_bytes(std::uint64_t gradient_bytes, int ranks) {
   stats.dense_bytes += 2 * (count - 1) * gradient_bytes / count;
 }
 
-void Accounts::publish_notices() {
-  dropped_residuals_ = stats.dropped_residuals;
-  unapplied_steps_ = stats.unapplied_steps;
-  large_residual_steps_ = stats.large_residual_steps;
-}
-
-Notices Accounts::notices() const {
-  return {dropped_residuals_, unapplied_steps_, large_residual_steps_};
-}
-
 void Accounts::publish(std::uint64_t steps, std::uint64_t plan_version) {
   const std::lock_guard lock(latest_mutex_);
   latest_.stats = stats;
@@ -74,10 +64,15 @@ Latest Accounts::latest() const {
   return latest_;
 }
 
+Notices Accounts::notices() const {
+  const std::lock_guard lock(latest_mutex_);
+  const Stats& seen = latest_.stats;
+  return {seen.dropped_residuals, seen.unapplied_steps, seen.large_residual_steps};
+}
+
 void Accounts::resume(const Stats& loaded) {
   stats = loaded;
   counted_ = groups_.traffic();
-  publish_notices();
 }
 
 }  // namespace lgreco

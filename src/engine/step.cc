@@ -139,8 +139,7 @@ void Step::end() {
       committed = commit(outcome.overflowed);
     }
     if (!committed && !run_.is_paused()) run_.keep();
-    accounts_.publish_notices();
-    publish();
+    accounts_.publish(run_.step(), run_.plan_version());
   });
   if (!run_.is_paused()) {
     buckets_ = static_cast<std::size_t>(
@@ -219,7 +218,6 @@ bool Step::commit(bool overflowed) {
 
 bool Step::discard_last() {
   if (!run_.discard_last_step()) return false;
-  publish();
   sample_ = 0;  // nobody was to apply it
   return true;
 }
@@ -238,10 +236,8 @@ void Step::settle() {
     run_.settle(end, accounts_.stats);
     accounts_.add_traffic();
   });
-  publish();
+  accounts_.publish(run_.step(), run_.plan_version());
 }
-
-void Step::publish() { accounts_.publish(run_.step(), run_.plan_version()); }
 
 std::vector<bool> Step::agree_on_layers(const std::vector<bool>& given,
                                         const std::optional<Failure>& problem) {
@@ -354,7 +350,6 @@ void Step::load(std::optional<AggregatorState> state, const std::string& problem
   }
   accounts_.resume(loadable->state.stats);
   run_.load(std::move(*loadable));
-  publish();
   sample_ = 0;
 }
 

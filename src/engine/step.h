@@ -34,8 +34,6 @@ class Step {
   void end();
   /// What follows the newest step, if that is still to be done: decisions, plans. As end().
   void settle();
-  /// Let others see what is counted, and which plan holds, without waiting.
-  void publish();
   /// Hand the results of the buckets so far to whoever submitted them.
   void release(const std::exception_ptr& failure);
 

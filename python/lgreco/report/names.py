@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -34,21 +35,34 @@ def _short(name: str) -> str:
 
 
 def _short_with_ending(name: str) -> str:
-    """Words in the middle are left out, from the left; never numbers, and the last only in part."""
+    """Words in the middle are left out, from the left, then others are cut; never their digits."""
     if len(name) <= LONGEST:
         return name
     words = name.split(".")
-    words[0] = words[0] if words[0].isdigit() else words[0][:_KEPT]
-    candidates = [
-        i for i, word in enumerate(words) if 0 < i < len(words) - 1 and not word.isdigit()
-    ]
-    for i in candidates:
-        words[i] = ""
+    words[0] = _cut(words[0])
+    middle = range(1, len(words) - 1)
+    shorter = [(i, "") for i in middle if not re.search(r"\d", words[i])]
+    shorter += [(i, _cut(words[i])) for i in middle if re.search(r"\d", words[i])]
+    for i, word in shorter:
+        words[i] = word
         if len(_joined(words)) <= LONGEST:
             return _joined(words)
-    spare = LONGEST - len(_joined([*words[:-1], "x"]))
-    words[-1] = words[-1][:1] + "…" + words[-1][-spare + 1 :] if spare > 1 else words[-1]
+    words[-1] = _ending(words[-1], LONGEST - len(_joined([*words[:-1], "x"])))
     return _joined(words)
+
+
+def _cut(word: str) -> str:
+    return re.sub(r"\D+", lambda letters: letters[0][:_KEPT], word)
+
+
+def _ending(word: str, length: int) -> str:
+    """At most so much longer than a letter, where there is room for that."""
+    if len(word) <= length + 1:
+        return word
+    left_out = word[1 : len(word) - max(length - 1, 0)]
+    if length < 2 or re.search(r"\d", left_out):
+        return _cut(word)
+    return word[0] + "…" + word[-length + 1 :]
 
 
 def _joined(words: Sequence[str]) -> str:
