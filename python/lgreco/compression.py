@@ -197,11 +197,15 @@ class Compression:
 
     def __repr__(self) -> str:
         elements = sum(math.prod(shape) for shape in self._shapes.values())
+        try:
+            where = f"rank {self._engine.rank()} of {self._engine.size()}, "
+            where += f"step {self._engine.latest()['steps']}"
+        except Error:  # a debugger must be able to show it
+            where = "of another process"
         return (
             f"<lgreco.{type(self).__name__}: {self._settings['method']}, "
-            f"{self._settings['policy']}, {len(self._shapes)} layers of {elements:,} elements, "
-            f"rank {self._engine.rank()} of {self._engine.size()}, "
-            f"step {self._engine.latest()['steps']}>"
+            f"{self._settings['policy']}, layers: {len(self._shapes)}, elements: {elements:,}, "
+            f"{where}>"
         )
 
     def memory(self) -> dict[str, int]:

@@ -176,7 +176,7 @@ def check_aggregator():
         aggregator.average_({"w": torch.randn(64, 64)})
     assert [at for at, _ in mlflow.rows] == [1, 2]
     assert repr(aggregator) == (
-        f"<lgreco.Aggregator: quantize:4, Uniform(), 1 layers of 4,096 elements, rank {rank} of "
+        f"<lgreco.Aggregator: quantize:4, Uniform(), layers: 1, elements: 4,096, rank {rank} of "
         f"{size}, step 3>"
     ), repr(aggregator)
 
