@@ -13,7 +13,8 @@ class Brief:
     """
 
     def __init_subclass__(cls) -> None:
-        cls.__repr__ = cls.__dict__.get("__repr__", Brief.__repr__)  # or dataclass() writes its own
+        if "__repr__" not in cls.__dict__:  # or dataclass() writes its own
+            setattr(cls, "__repr__", Brief.__repr__)  # noqa: B010 (mypy takes methods for final)
 
     def __repr__(self) -> str:
         declared: tuple[Field[Any], ...] = fields(self)  # type: ignore[arg-type]

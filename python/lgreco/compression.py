@@ -115,7 +115,7 @@ class Compression:
 
         self._shapes = {name: list(layer.shape) for name, layer in layers}
         self._settings = {
-            "method": str(method),
+            "method": str(reference),
             "policy": repr(self._policy),
             "seed": settings["seed"],
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lgreco.arguments import shown
 from lgreco.errors import ConfigError
 
 Stats = dict[str, Any]  # counts, seconds, and a reason as text
@@ -48,7 +49,8 @@ def interval(now: Stats, earlier: object) -> Stats:
         before = earlier.get(name)
         if isinstance(before, bool) or not isinstance(before, int | float):
             raise ConfigError(
-                f"[stats] since has {before!r} for {name!r}; pass a dict that stats() gave before"
+                f"[stats] since has {shown(before)} for {name!r}; "
+                "pass a dict that stats() gave before"
             )
         if not before <= value:
             raise ConfigError(

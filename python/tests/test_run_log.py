@@ -82,6 +82,7 @@ def test_a_run_that_failed_is_not_finished(tmp_path):
     ("call", "message"),
     [
         (lambda log: log.step("low"), "loss of 'step' is no number: 'low'"),
+        (lambda log: log.step("1.0"), "is no number: '1.0'"),
         (lambda log: log.step(1.0, step=0), "step is 0; it must be a whole number above"),
         (lambda log: log.step(1.0, step=1.5), "step is 1.5"),
         (lambda log: log.evaluate(accuracy=[1, 2]), "accuracy of 'evaluation' is no number"),
@@ -93,6 +94,27 @@ def test_wrong_use_is_told(tmp_path, call, message):
     log = lgreco.RunLog(tmp_path / "run.jsonl")
     with pytest.raises(lgreco.ConfigError, match=rf"^\[run log\] .*{message}"):
         call(log)
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ({"settings": [1]}, "settings must be a mapping"),
+        ({"layers": {"w": 3}}, "layer 'w' must be a tuple of whole numbers"),
+        ({"ranks": 0}, "ranks must be a whole number of at least 1"),
+        ({"data": 3}, "data must be text"),
+        ({"name": 3}, "name must be text"),
+    ],
+)
+def test_wrong_arguments_are_told(tmp_path, about, message):
+    with pytest.raises(lgreco.ConfigError, match=rf"^\[run log\] {message}"):
+        lgreco.RunLog(tmp_path / "run.jsonl", **about)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_log_that_cannot_be_written_is_told(tmp_path):
+    with pytest.raises(lgreco.StateError, match=r"\[run log\] cannot write .*no_folder"):
+        lgreco.RunLog(tmp_path / "no_folder" / "run.jsonl")
 
 
 def test_settings_that_json_cannot_hold_cost_no_older_log(tmp_path):

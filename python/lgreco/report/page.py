@@ -13,6 +13,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from lgreco.errors import StateError
+from lgreco.files import write_whole_file
 from lgreco.report import curves, plans
 from lgreco.report.about import facts
 from lgreco.report.charts import HEIGHT, INK, Chart, style_of
@@ -89,7 +90,8 @@ _AXIS = {
 
 
 def write_report(runs: Sequence[Run], path: str | Path) -> Path:
-    """Write the HTML page. Raises StateError on an empty list, or a run without a step."""
+    """Write the HTML page. Raises StateError on an empty list, a run without a step, and when
+    `path` cannot be written."""
     if not runs:
         raise StateError("[report] there is no run to report")
     rows = summaries(runs)
@@ -120,7 +122,7 @@ def write_report(runs: Sequence[Run], path: str | Path) -> Path:
         charts=_as_script([{"data": c.traces, "layout": _layout_of(c)} for c in charts]),
         plotly=Markup(get_plotlyjs()),
     )
-    Path(path).write_text(page, encoding="utf-8")
+    write_whole_file(path, page)
     return Path(path)
 
 

@@ -8,10 +8,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lgreco.arguments import shown
 from lgreco.errors import StateError
+from lgreco.files import read_file
 
 Line = dict[str, Any]  # as JSON holds it
 Run = dict[str, list[Line]]  # by event
+
+_MOST_BYTES = 1 << 32
 
 
 def _is_number(value: object) -> bool:
@@ -96,12 +100,12 @@ def read_run_log(path: str | Path) -> Run:
     Raises StateError, with the line and the field, when something is not as it must be.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
+        text = read_file(path, _MOST_BYTES).decode("utf-8")
+    except UnicodeDecodeError as error:
         raise StateError(f"[run log] cannot read {path}: {error}") from error
     whole, _, _ = text.rpartition("\n")
     events: Run = {}
-    for number, line in enumerate(whole.splitlines(), start=1):
+    for number, line in enumerate(whole.split("\n"), start=1):
         if line.strip():
             entry = _entry(line, f"[run log] {path}, line {number}")
             events.setdefault(entry["event"], []).append(entry)
@@ -123,7 +127,9 @@ def _entry(line: str, where: str) -> Line:
         if field not in entry and field in needed:
             raise StateError(f"{where}: '{event}' has no '{field}'")
         if field in entry and not is_valid(entry[field]):
-            raise StateError(f"{where}: '{field}' of '{event}' is not {kind}: {entry[field]!r}")
+            raise StateError(
+                f"{where}: '{field}' of '{event}' is not {kind}: {shown(entry[field])}"
+            )
     if event == "plan" and entry["levels"].keys() != entry["layer_bytes"].keys():
         raise StateError(f"{where}: 'levels' and 'layer_bytes' of 'plan' have other layers")
     return entry

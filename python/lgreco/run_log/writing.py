@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
+from lgreco.arguments import require_shape, require_text, require_whole, shown
 from lgreco.codec import payload_bytes
-from lgreco.errors import ConfigError
+from lgreco.errors import ConfigError, StateError
 from lgreco.plan import Plan
 from lgreco.run_log.machine import hardware, versions
 
@@ -63,7 +64,7 @@ class RunLog:
     ) -> None:
         """
         Args:
-            path: is overwritten. None: nothing is written.
+            path: is overwritten; StateError when it cannot be. None: nothing is written.
             compression: its plans are logged when they change, and its counters every ten steps,
                 without waiting for a step in flight; method, policy and seed are settings.
             settings: anything that JSON can hold, such as rates and seeds.
@@ -77,22 +78,30 @@ class RunLog:
         self._plan_version = -1
         self._has_ended = False
         is_writer = path is not None and os.environ.get("RANK", "0") == "0"
+        settings = _mapping("settings", settings)
         if compression is not None:
-            settings = {**compression.settings, **(settings or {})}
+            settings = {**compression.settings, **settings}
             layers, ranks = compression.shapes, compression.ranks
-        self._shapes = {layer: list(shape) for layer, shape in (layers or {}).items()}
+        if ranks is not None:
+            require_whole("[run log] ranks", ranks, least=1)
+        self._shapes = {
+            layer: require_shape(f"[run log] layer {shown(layer)}", shape)
+            for layer, shape in _mapping("layers", layers).items()
+        }
         about = {
-            "name": name or Path(path or "run").stem,
+            "name": require_text(
+                "[run log] name", Path(path or "run").stem if name is None else name
+            ),
             "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "data": data,
+            "data": require_text("[run log] data", data),
             "layers": self._shapes,
-            "settings": dict(settings or {}),
+            "settings": settings,
             "versions": versions(),
             "hardware": hardware(),
             **({} if ranks is None else {"ranks": ranks}),
         }
         start = _line("start", about)  # before anything of an older log is lost
-        self._file = Path(path).open("w", encoding="utf-8") if is_writer and path else None  # noqa: SIM115 (see close)
+        self._file = _opened(path) if is_writer and path is not None else None
         self._write(start)
         self._begin = self._last = time.perf_counter()
         self._write_new_plan()
@@ -114,8 +123,8 @@ class RunLog:
         steps = self._steps + 1 if step is None else step
         if isinstance(steps, bool) or not isinstance(steps, int) or steps <= self._steps:
             raise ConfigError(
-                f"[run log] step is {steps!r}; it must be a whole number above the last step's, "
-                f"{self._steps}"
+                f"[run log] step is {shown(steps)}; it must be a whole number above the last "
+                f"step's, {self._steps}"
             )
         self._steps = steps
         self._last = time.perf_counter()
@@ -127,7 +136,8 @@ class RunLog:
 
     def stats(self, stats: Mapping[str, object], *, seconds: float | None = None) -> None:
         """What `Compression.stats()` gave after the last step; `Compression.log_to` calls it."""
-        values = {"step": self._steps, "seconds": self._seconds(seconds), "stats": dict(stats)}
+        counted = _mapping("stats", stats)
+        values = {"step": self._steps, "seconds": self._seconds(seconds), "stats": counted}
         self._write(_line("stats", values))
 
     def evaluate(self, *, seconds: float | None = None, **figures: float) -> None:
@@ -191,7 +201,9 @@ class RunLog:
         """Of a run whose `compression` is not here. Raises ConfigError unless its layers are."""
         unknown = [layer for layer in plan if layer not in self._shapes]
         if unknown:
-            raise ConfigError(f"[run log] the plan has '{unknown[0]}', which is none of the layers")
+            raise ConfigError(
+                f"[run log] the plan has {shown(unknown[0])}, which is none of the layers"
+            )
         layer_bytes = {layer: payload_bytes(m, self._shapes[layer]) for layer, m in plan.items()}
         self._write(_line("plan", {"layer_bytes": layer_bytes, **plan.to_dict()}))
 
@@ -204,13 +216,28 @@ class RunLog:
             self._file.flush()
 
 
+def _opened(path: str | Path) -> TextIO:
+    try:
+        return Path(path).open("w", encoding="utf-8")
+    except (OSError, ValueError) as error:  # ValueError: a name with NUL
+        raise StateError(f"[run log] cannot write {shown(str(path))}: {error}") from error
+
+
+def _mapping(name: str, value: object) -> dict[str, Any]:
+    if value is not None and not isinstance(value, Mapping):
+        raise ConfigError(f"[run log] {name} must be a mapping, not {shown(value)}")
+    return dict(value or {})
+
+
 def _number(event: str, name: str, value: object) -> float | int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     try:
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a tensor of several
-        raise ConfigError(f"[run log] {name} of '{event}' is no number: {value!r}") from error
+        if not isinstance(value, str | bytes | bool):
+            return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor of several
+        pass
+    raise ConfigError(f"[run log] {name} of '{event}' is no number: {shown(value)}")
 
 
 def _line(event: str, values: Mapping[str, object]) -> str:
