@@ -8,7 +8,6 @@ Rank 0 writes the log (see lgreco.run_log for its lines).
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +18,6 @@ import lgreco
 from experiments.common.task import Score, Task
 from experiments.common.training import Training, train
 from experiments.tasks import TASKS
-from lgreco.run_log import RunLog
 from tools.process_group import gloo_group
 
 EVALUATIONS = 8
@@ -74,13 +72,13 @@ def main(
         "method": method, "policy": policy, "high": high, "levels": levels, "alpha": alpha,
         "plan_every": plan_every, "plan_start": plan_start, "seed": seed,
     }  # fmt: skip
-    with gloo_group(), contextlib.closing(RunLog(output if dist.get_rank() == 0 else None)) as log:
+    with gloo_group():
         chosen = chosen_task(task, data, steps, batch)
         level = None if method == "none" else lgreco.method(method)
         planned = lgreco.LGreCo(plan_every, plan_start, levels=levels, alpha=alpha)
         result = train(
             Training(chosen, seed, level, chosen_policy(policy, level, high, planned)),
-            log,
+            output,
             name,
             settings,
             evaluations=EVALUATIONS,

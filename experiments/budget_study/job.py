@@ -21,7 +21,6 @@ from experiments.budget_study.window import Window
 from experiments.common.task import Task
 from experiments.common.training import Training, train
 from experiments.tasks import TASKS
-from lgreco.run_log import RunLog
 from tools.process_group import gloo_group
 
 
@@ -57,7 +56,7 @@ def run_all(task: Task, seed: int, settings: list[Setting], log: Path) -> None:
         if plan is None:
             continue
         training = Training(task, seed, lgreco.Dense(), lgreco.Fixed(plan))
-        result = train(training, RunLog(None), setting.name, asdict(setting))
+        result = train(training, None, setting.name, asdict(setting))
         del training
         gc.collect()  # its threads and connections end before the next run
         if dist.get_rank() == 0:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -47,7 +48,7 @@ class Training:
         method: lgreco.Method | None = None,
         policy: lgreco.Policy | None = None,
     ) -> None:
-        self.task, self.seed, self.policy = task, seed, policy
+        self.task, self.seed = task, seed
         self.rank, self.ranks = dist.get_rank(), dist.get_world_size()
         torch.manual_seed(seed)
         # Each rank keeps its own batch-norm statistics, so that only gradients travel.
@@ -103,53 +104,50 @@ class Training:
 
 def train(
     training: Training,
-    log: RunLog,
+    path: Path | None,
     name: str,
     settings: Mapping[str, object],
     *,
     evaluations: int = 1,
     test_samples: int | None = None,
 ) -> Result:
-    """A whole run, with its log. Collective.
+    """A whole run, with its log in `path`, if any. Collective.
 
     It is evaluated so many times, the last time at the end on `test_samples` (None: all)."""
     task, steps = training.task, training.task.steps
     compute = training.compute_seconds()
     layers = {layer: list(p.shape) for layer, p in training.ddp.module.named_parameters()}
     own = {"task": task.name, "metric": task.metric, "steps": steps, "batch": task.batch}
-    log.start(name, task.data, training.ranks, layers, {**own, **settings})
+    log = RunLog(
+        path,
+        compression=training.compression,
+        settings={**own, **settings},
+        name=name,
+        data=task.data,
+        layers=layers,
+        ranks=training.ranks,
+    )
     seconds = loopback = 0.0
-    version = -1
     segment = math.ceil(steps / evaluations)
-    for first in range(0, steps, segment):
-        last = min(first + segment, steps)
-        dist.barrier()
-        begin, loopback_begin = time.perf_counter(), loopback_bytes()
-        for step in range(first, last):
-            loss = training.backward()
-            training.update()
-            log.step(step + 1, loss)
-            # Asking for the plan waits for the step, so it is not done after every one.
-            if training.compression and (step == 0 or changes_plan(training.policy, step + 1)):
-                version = log.plan_if_new(training.compression.plan, version)
-        sent = training.bytes_sent(last)  # waits for what is in flight
-        dist.barrier()
-        seconds += time.perf_counter() - begin
-        loopback += (loopback_bytes() - loopback_begin) / training.ranks
-        most = test_samples if last == steps else min(SOME_SAMPLES, test_samples or SOME_SAMPLES)
-        score = training.evaluate(most)
-        log.evaluation(last, score.accuracy, score.loss, sent)
-    stats = training.compression.stats() if training.compression else {}
-    result = Result(steps, seconds, compute, sent, loopback, score.accuracy, score.loss, stats)
-    log.end(**asdict(result))
+    with log:
+        for first in range(0, steps, segment):
+            last = min(first + segment, steps)
+            dist.barrier()
+            begin, loopback_begin = time.perf_counter() - seconds, loopback_bytes()
+            for _ in range(first, last):
+                loss = training.backward()
+                training.update()
+                log.step(loss, seconds=time.perf_counter() - begin)
+            sent = training.bytes_sent(last)  # waits for what is in flight
+            dist.barrier()
+            seconds = time.perf_counter() - begin
+            loopback += (loopback_bytes() - loopback_begin) / training.ranks
+            most = (
+                test_samples if last == steps else min(SOME_SAMPLES, test_samples or SOME_SAMPLES)
+            )
+            score = training.evaluate(most)
+            log.evaluate(seconds=seconds, bytes_sent=sent, **asdict(score))
+        stats = training.compression.stats() if training.compression else {}
+        result = Result(steps, seconds, compute, sent, loopback, score.accuracy, score.loss, stats)
+        log.end(**{k: v for k, v in asdict(result).items() if k != "steps"})
     return result
-
-
-def changes_plan(policy: lgreco.Policy | None, steps: int) -> bool:
-    """Whether a plan may take effect after so many steps."""
-    match policy:
-        case lgreco.Accordion():
-            return steps % policy.every == 0 or changes_plan(policy.then, steps)
-        case lgreco.LGreCo():
-            return steps >= policy.start and (steps - policy.start) % policy.every == 0
-    return False

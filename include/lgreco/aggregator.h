@@ -106,6 +106,9 @@ class Aggregator {
 
   /// Of the steps that have ended. Never waits.
   Notices notices() const;
+  /// Of the steps that have ended; of one that just has, when its buckets are done, at the latest
+  /// after what follows it (planning). Never waits. Thread-safe.
+  Latest latest() const;
 
   /// Among those that average with this rank.
   int rank() const;

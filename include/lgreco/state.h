@@ -60,6 +60,14 @@ struct Notices {
   std::uint64_t large_residual_steps = 0;
 };
 
+/// What can be told while training goes on.
+struct Latest {
+  /// Of the steps that have ended, without the norm of the residuals.
+  Stats stats;
+  /// Of the plan that holds for the coming step.
+  std::uint64_t plan_version = 0;
+};
+
 /// Bytes of memory that compression needs on this rank beyond the gradients themselves.
 struct MemoryUse {
   /// Error feedback: 4 (fp32) or 2 (bf16) bytes an element of a compressed layer; as much again, of

@@ -4,7 +4,10 @@
     compression = lgreco.compress(ddp, lgreco.PowerSGD(rank=4), policy=lgreco.LGreCo(every=1000))
 
 Everything but `compress`, `compress_replicas`, `Compression`, `DistributedState` and `Aggregator`
-works without torch, which is loaded when one of those is first used.
+works without torch, which is loaded when one of those is first used. Where torch is missing they
+are no attributes: `hasattr(lgreco, "compress")` is False, `lgreco.compress` raises a ConfigError
+that is an AttributeError, and says what to install, and `from lgreco import compress` is an
+ImportError.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from lgreco.methods import Cast, Dense, Entropy, Method, PowerSGD, Quantize, Top
 from lgreco.plan import Plan
 from lgreco.planner import Solution, solve
 from lgreco.policies import Accordion, Fixed, LGreCo, Policy, Uniform
+from lgreco.run_log import RunLog
 
 if TYPE_CHECKING:
     from lgreco.aggregator import Aggregator
@@ -64,6 +68,7 @@ __all__ = [
     "PowerSGD",
     "ProtocolError",
     "Quantize",
+    "RunLog",
     "Solution",
     "StateError",
     "TopK",
@@ -79,13 +84,21 @@ __all__ = [
 ]
 
 
+class _NeedsTorch(ConfigError, AttributeError):
+    """Of a name that is not there without torch."""
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> object:
     if name not in _NEEDS_TORCH:
         raise AttributeError(f"module 'lgreco' has no attribute {name!r}")
     try:
         module = importlib.import_module(_NEEDS_TORCH[name])
     except ImportError as error:
-        raise ConfigError(
+        raise _NeedsTorch(
             f"[lgreco] '{name}' needs PyTorch, and lgreco built with the same release of it: "
             f"pip install torch==2.13.0, then install lgreco again ({error})"
         ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,8 +15,10 @@ import torch.distributed as dist
 
 from lgreco import _torch
 from lgreco.arguments import shown
+from lgreco.counters import interval, with_ratio
 from lgreco.errors import ConfigError, Error, PeerError
 from lgreco.files import write_whole_file
+from lgreco.logging_to import Logs
 from lgreco.methods import Level
 from lgreco.methods import method as as_method
 from lgreco.nodes import owners_of
@@ -139,6 +142,13 @@ class Compression:
                 plan_bytes=lambda: Plan.from_dict(engine.plan()).bytes,
             )
 
+        self._shapes = {name: list(layer.shape) for name, layer in layers}
+        self._settings = {
+            "method": str(reference),
+            "policy": repr(self._policy),
+            "seed": settings["seed"],
+        }
+        self._logs = Logs()
         self._grad_scaler: Any = settings["grad_scaler"]
         self._grad_scale: float | None = None  # as the scaler said
         self._warned: set[str] = set()
@@ -153,18 +163,79 @@ class Compression:
         """
         return Plan.from_dict(self._engine.plan())
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self, since: Mapping[str, Any] | None = None, *, wait: bool = True) -> dict[str, Any]:
         """Counters of this rank: bytes as a network interface counts them, times in seconds.
 
         `plan_failure` says why the newest of the `plan_failures` happened.
 
         `ratio` is `dense_bytes / bytes_sent`, where `dense_bytes` is what an uncompressed ring
         all-reduce of the same gradients sends.
+
+        Args:
+            since: what this gave before: only what was added since then, with the ratio of that.
+                ConfigError for anything else, such as figures of another run.
+            wait: for the step in flight and what follows it. False: what has ended, at once, and
+                without `residual_norm`, which takes a pass over all residuals.
         """
-        stats = self._engine.stats()
-        sent = stats["bytes_sent"]
-        stats["ratio"] = stats["dense_bytes"] / sent if sent else 1.0
+        stats = with_ratio(self._engine.stats() if wait else self._latest())
+        return stats if since is None else interval(stats, since)
+
+    def _latest(self) -> dict[str, Any]:
+        stats = self._engine.latest()
+        del stats["plan_version"], stats["residual_norm"]
         return stats
+
+    def log_to(self, writer: Any, *, every: int = 100, run_id: str | None = None) -> None:
+        """Write figures to an experiment tracker every `every` steps, from now on, by itself.
+
+        Scalars, by committed steps: `lgreco/ratio` and `lgreco/per_step/...` (bytes_sent, encode_s,
+        decode_s, check_s, wait_s, ...), means since the time before, and `lgreco/...` (plans,
+        overflow_steps, ...), totals. They are read before a forward pass (`Aggregator`: before the
+        next average), and never wait for a step; what the writer takes, the training loop takes,
+        and what it raises comes out there.
+
+        Args:
+            writer: a `torch.utils.tensorboard.SummaryWriter`; a wandb run, or the module wandb
+                (x axis "lgreco/step"); the module mlflow, or a logger of Lightning's; an
+                MlflowClient, with its `run_id`; an `lgreco.RunLog`. None: nothing, so that each
+                rank may pass what it has. Further ones are written to as well.
+
+        Raises ConfigError on anything else.
+        """
+        self._logs.add(writer, every, run_id, self._latest())
+
+    @property
+    def plan_version(self) -> int:
+        """Of `plan`, without waiting: that of the steps that have ended by now."""
+        return int(self._engine.latest()["plan_version"])
+
+    @property
+    def shapes(self) -> dict[str, list[int]]:
+        """Of the layers, by name."""
+        return self._shapes
+
+    @property
+    def ranks(self) -> int:
+        """How many average together."""
+        return self._members().size()
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What decides on the results: "method", "policy", "seed"."""
+        return dict(self._settings)
+
+    def __repr__(self) -> str:
+        elements = sum(math.prod(shape) for shape in self._shapes.values())
+        try:
+            where = f"rank {self._engine.rank()} of {self._engine.size()}, "
+            where += f"step {self._engine.latest()['steps']}"
+        except Error:  # a debugger must be able to show it
+            where = "of another process"
+        return (
+            f"<lgreco.{type(self).__name__}: {self._settings['method']}, "
+            f"{self._settings['policy']}, layers: {len(self._shapes)}, elements: {elements:,}, "
+            f"{where}>"
+        )
 
     def memory(self) -> dict[str, int]:
         """Bytes that compression needs on this rank beyond the gradients, with the current plan.
@@ -270,6 +341,7 @@ class Compression:
                 self._grad_scale = scale
         if self._savings is not None:
             self._savings.before_pass()
+        self._logs.before_pass(self._latest)
         for what, count in self._engine.notices().items():
             if count and what not in self._warned:
                 self._warned.add(what)
@@ -380,6 +452,7 @@ class Compression:
         dicts = [] if problem else [dict(one) for one in states]
         self._engine.load_state(dicts[:1] if change == "fail" else dicts, change, problem)
         self._grad_scale = None  # the state has its own
+        self._logs.restart(self._latest())
 
     def _own_of(self, states: Sequence[object]) -> Sequence[Mapping[str, object]] | None:
         """This rank's, if there is one, when they are those of as many ranks as now, with as many

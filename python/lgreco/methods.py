@@ -11,11 +11,12 @@ from typing import ClassVar
 
 from lgreco import _core
 from lgreco.arguments import require_number, require_text, shown
+from lgreco.brief import Brief
 from lgreco.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Method:
+class Method(Brief):
     """Base of all methods. Raises ConfigError when constructed with a parameter out of range.
 
     A subclass is one method of the C++ table: `name` is its name there, its first field is the

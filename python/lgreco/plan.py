@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -96,6 +97,14 @@ class Plan(Mapping[str, Method]):
 
     def __len__(self) -> int:
         return len(self.levels)
+
+    def __repr__(self) -> str:
+        counts = Counter(str(level) for level in self.levels.values())
+        levels = ", ".join(f"{count} x {level}" for level, count in counts.most_common())
+        return (
+            f"<lgreco.Plan {self.hash}: version {self.version}, from step {self.step}, "
+            f"{len(self)} layers ({levels}), {self.bytes:,.0f} bytes>"
+        )
 
     @property
     def hash(self) -> str:

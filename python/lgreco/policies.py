@@ -10,14 +10,17 @@ from pathlib import Path
 
 from lgreco import _core
 from lgreco.arguments import is_list, require_number, require_text, require_whole, shown
+from lgreco.brief import Brief
 from lgreco.errors import ConfigError
 from lgreco.methods import Level, Method
 from lgreco.methods import method as level_of
 from lgreco.plan import Plan
 from lgreco.shard_names import parameter_of
 
+_MOST_LEVELS_SHOWN = 4
 
-class Policy:
+
+class Policy(Brief):
     """Base of all policies."""
 
     def settings(self, layers: Sequence[str], method: Method) -> dict[str, object]:
@@ -229,6 +232,11 @@ class Fixed(Policy):
             for pattern, level in self.levels.items()
         }
         object.__setattr__(self, "levels", levels)
+
+    def __repr__(self) -> str:
+        if len(self.levels) <= _MOST_LEVELS_SHOWN:
+            return super().__repr__()
+        return f"<lgreco.Fixed of {len(self.levels)} names and patterns>"
 
     @classmethod
     def load(cls, path: str | Path) -> Fixed:

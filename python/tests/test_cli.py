@@ -1,5 +1,6 @@
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -13,9 +14,6 @@ from lgreco._core import harm
 from lgreco.cli import app
 from lgreco.codec import payload_bytes
 from lgreco.plan import Estimate, LayerEstimate
-from lgreco.report import summaries, write_report
-from lgreco.report.plans import layers, plans
-from lgreco.run_log import RunLog, read_run_log
 
 FACTORY = "experiments.models.resnet:cifar100"
 
@@ -263,120 +261,6 @@ def test_a_diverging_reference_counts_no_more_than_the_layer(tmp_path):
     assert "EXCEEDS" not in run(*arguments)
 
 
-def write_log(path):
-    log = RunLog(path)
-    log.start("tiny", "made up", 2, {"w": [64, 64]}, {})
-    for step in range(1, 31):
-        log.step(step, 1 / step)
-    log.plan_if_new(lgreco.Plan({"w": lgreco.PowerSGD(4)}, bytes=2048), -1)
-    for version, step, rank in ((1, 10, 2), (2, 20, 3), (3, 30, 1)):  # the last is never used
-        plan = lgreco.Plan(
-            {"w": lgreco.PowerSGD(rank)}, bytes=512 * rank, step=step, version=version, budget=1
-        )
-        log.plan_if_new(plan, version - 1)
-    log.evaluation(30, 50.0, 1.0, 3000.0)
-    log.end(
-        steps=30, seconds=3.0, compute_s=0.05, bytes_sent=3000.0, loopback_bytes=3100.0,
-        accuracy=50.0, loss=1.0, stats={"encode_s": 0.3, "decode_s": 0.3, "plan_s": 0.1},
-    )  # fmt: skip
-    log.close()
-
-
-def test_report_is_one_file_and_inspect_reads_the_log(tmp_path):
-    write_log(tmp_path / "run.jsonl")
-    output = tmp_path / "report.html"
-    result = json.loads(run("report", tmp_path / "run.jsonl", "-o", output, "--json"))
-    page = output.read_text()
-    assert page.count("data:image/png;base64,") == 4
-    assert "http:" not in page and "https:" not in page
-    summary = result["runs"][0]
-    assert summary["counted"] == 100.0
-    assert summary["plans"] == 2 and summary["within_budget"]
-    # ten steps with 1,024 bytes, ten with 1,536, instead of twenty with 2,048
-    assert summary["plan_gain"] == pytest.approx(2048 * 20 / (1024 * 10 + 1536 * 10))
-    assert summary["plan_gain_min"] == pytest.approx(2048 / 1536)
-    assert "1.60x" in page and "tiny" in page
-    assert "tiny" in run("inspect", tmp_path / "run.jsonl")
-
-
-def write_planned_log(path, versions=3):
-    long_name = "transformer.encoder.layers.11.self_attention.projection.weight"
-    shapes = {long_name: [64, 64], "head.weight": [64, 32], "head.bias": [64]}
-    log = RunLog(path)
-    log.start("planned", "made up", 2, shapes, {})
-    for version in range(versions):
-        levels = {
-            long_name: lgreco.PowerSGD(1 + version),
-            "head.weight": lgreco.Quantize(4),
-            "head.bias": lgreco.Dense(),
-        }
-        estimates = {
-            name: LayerEstimate(
-                reason="the reference",
-                chosen=Estimate(payload_bytes(level, shapes[name]), 0.5, 0.0),
-                reference=Estimate(payload_bytes(lgreco.PowerSGD(4), shapes[name]), 0.25, 0.0),
-                dense=Estimate(4 * np.prod(shapes[name]).item(), 0.0, 0.0),
-            )
-            for name, level in levels.items()
-            if version > 0 and level != lgreco.Dense()
-        }
-        plan = lgreco.Plan(levels, step=10 * version, version=version, estimates=estimates)
-        log.plan_if_new(plan, version - 1)
-    log.close()
-    return read_run_log(path)
-
-
-def test_log_keeps_the_estimates(tmp_path):
-    run_log = write_planned_log(tmp_path / "run.jsonl")
-    plan = lgreco.Plan.from_dict(run_log["plan"][-1])
-    assert plan.estimates["head.weight"].chosen.error == 0.5
-
-
-def test_report_shows_bytes_and_error_of_each_layer(tmp_path):
-    run_log = write_planned_log(tmp_path / "run.jsonl")
-    sizes, errors = layers([run_log]).axes
-    names = [label.get_text() for label in sizes.get_yticklabels()]
-    assert names[1] == "head.weight" and len(names) == 2
-    assert "…" in names[0] and names[0].endswith("projection.weight") and len(names[0]) <= 34
-    reference, chosen = (line.get_xdata() for line in sizes.lines)
-    assert list(1e3 * reference) == [4 * 4 * 128, 4 * 4 * 96]
-    assert list(1e3 * chosen) == [3 * 4 * 128, payload_bytes(lgreco.Quantize(4), [64, 32])]
-    reference, chosen = (line.get_xdata() for line in errors.lines)
-    assert list(reference) == [0.25, 0.25] and list(chosen) == [0.5, 0.5]
-    assert sizes.get_xscale() == errors.get_xscale() == "log"
-
-
-def test_report_shows_no_errors_that_were_not_measured(tmp_path):
-    write_log(tmp_path / "run.jsonl")
-    assert len(layers([read_run_log(tmp_path / "run.jsonl")]).axes) == 1
-
-
-def test_report_shows_what_changed_from_plan_to_plan(tmp_path):
-    panel, _ = plans([write_planned_log(tmp_path / "run.jsonl")]).axes
-    bits = panel.images[0].get_array()
-    assert bits[0].tolist() == [8 * rank * 4 * 128 / 64**2 for rank in (1, 2, 3)]
-    assert [text.get_text() for text in panel.texts] == ["r1", "r2", "r3", "q4", "q4", "q4"]
-    panel, _ = plans([write_planned_log(tmp_path / "run.jsonl", versions=40)]).axes
-    assert not panel.texts and len(panel.get_xticks()) <= 16
-
-
-def test_report_computes_step_times_from_the_fastest_compute(tmp_path):
-    write_log(tmp_path / "a.jsonl")
-    slow = (tmp_path / "a.jsonl").read_text().replace('"compute_s": 0.05', '"compute_s": 0.5')
-    (tmp_path / "b.jsonl").write_text(slow)
-    for summary in summaries([read_run_log(tmp_path / name) for name in ("b.jsonl", "a.jsonl")]):
-        # 0.6 seconds of encode and decode and 3,000 bytes in 30 steps
-        assert summary.step_at(1e3) == pytest.approx(0.05 + 0.02 + 0.1)
-
-
-def test_report_refuses_an_unfinished_run(tmp_path):
-    write_log(tmp_path / "run.jsonl")
-    lines = (tmp_path / "run.jsonl").read_text().splitlines()
-    (tmp_path / "run.jsonl").write_text("\n".join(lines[:-1]))
-    with pytest.raises(lgreco.StateError, match="'tiny' has not finished"):
-        write_report([read_run_log(tmp_path / "run.jsonl")], tmp_path / "report.html")
-
-
 def some_state(plan):
     return {
         "format": 1, "rank": 0, "size": 2, "step": 5, "stats": {}, "plan": plan,
@@ -413,10 +297,9 @@ def test_inspect_shows_the_estimates_of_plans_states_and_logs(tmp_path):
     plan = planned()
     plan.save(tmp_path / "plan.json")
     torch.save(some_state(plan.to_dict()), tmp_path / "state.pt")
-    log = RunLog(tmp_path / "run.jsonl")
-    log.start("tiny", "made up", 2, {"w": [64, 64], "b": [10]}, {})
-    log.plan_if_new(plan, -1)
-    log.close()
+    with lgreco.RunLog(tmp_path / "run.jsonl", layers={"w": [64, 64], "b": [10]}) as log:
+        log.plan(plan)
+        log.step(1.0)
     for name in ("plan.json", "state.pt", "run.jsonl"):
         output = run("inspect", tmp_path / name)
         row = next(line for line in output.splitlines() if "dense is faster" in line)
@@ -430,6 +313,46 @@ def test_inspect_shows_the_estimates_of_plans_states_and_logs(tmp_path):
         for key in path:
             values = values[key]
         assert values["estimates"] == plan.to_dict()["estimates"]
+
+
+def test_inspect_folds_what_travels_dense(tmp_path):
+    small = {f"layers.{i}.norm.weight": lgreco.Dense() for i in range(40)}
+    levels = {"head": lgreco.PowerSGD(2), "last": lgreco.Dense()} | small
+    no_other = LayerEstimate("no other level suits", *[Estimate(40.0, 0.0, 0.0)] * 3)
+    faster = LayerEstimate("dense is faster", *[Estimate(100.0, 0.0, 0.0)] * 3)
+    estimates = dict.fromkeys(small, no_other) | {"last": faster}
+    lgreco.Plan(levels).save(tmp_path / "bare.json")
+    lgreco.Plan(levels, estimates=estimates).save(tmp_path / "planned.json")
+    for name in ("bare.json", "planned.json"):
+        output = run("inspect", tmp_path / name)
+        assert "head" in output and "norm" not in output
+        (row,) = [line for line in output.splitlines() if "41 layers" in line and "dense" in line]
+    assert row.split()[3] == "1,700" and "40: no other level suits; 1: dense is faster" in row
+    state = some_state({"levels": {"w": "low_rank:2"} | {name: "dense" for name in small}})
+    state["layers"] |= dict.fromkeys(small, state["layers"]["w"])
+    torch.save(state, tmp_path / "state.pt")
+    output = run("inspect", tmp_path / "state.pt")
+    assert "40 layers" in output and "norm.weight" not in output
+
+
+def test_version_and_completion():
+    assert run("--version").split() == ["lgreco", lgreco.__version__]
+    help_text = run("--help")
+    assert "--install-completion" in help_text and "--show-completion" in help_text
+    environment = {
+        "_LGRECO_COMPLETE": "complete_bash",
+        "COMP_WORDS": "lgreco rep",
+        "COMP_CWORD": "1",
+    }
+    program = "import sys; sys.argv[0] = 'lgreco'; from lgreco.cli import main; main()"
+    completed = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        check=False,
+    )
+    assert completed.stdout.split() == ["report"], completed.stderr
 
 
 def test_inspect_shows_seconds_when_there_are_any(tmp_path):

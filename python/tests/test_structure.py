@@ -258,10 +258,11 @@ def test_only_the_bindings_of_torch_include_the_torch_adaptor() -> None:
 # The Python package from bottom to top: a module imports only what stands before it. A folder is
 # one module; modules of one folder may import each other.
 PACKAGE = [
-    "_core", "_torch", "errors", "arguments", "files", "methods", "codec", "cost_table", "plan",
-    "planner", "shard_names", "policies", "known_models", "step_time", "run_log", "settings",
-    "torch_internals", "savings", "nodes", "process_groups", "same_parameters", "compression",
-    "distributed_state", "aggregator", "frontends", "report", "advise", "cli",
+    "_core", "_torch", "errors", "arguments", "brief", "files", "counters", "methods", "codec",
+    "cost_table", "plan", "planner", "shard_names", "policies", "known_models", "step_time",
+    "run_log", "logging_to", "settings", "torch_internals", "savings", "nodes", "process_groups",
+    "same_parameters", "compression", "distributed_state", "aggregator", "frontends", "report",
+    "advise", "cli",
 ]  # fmt: skip
 NEED_TORCH = {
     "_torch", "torch_internals", "nodes", "process_groups", "same_parameters", "compression",

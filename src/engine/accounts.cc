@@ -54,20 +54,27 @@ void Accounts::add_dense_bytes(std::uint64_t gradient_bytes, int ranks) {
   stats.dense_bytes += 2 * (count - 1) * gradient_bytes / count;
 }
 
-void Accounts::publish_notices() {
-  dropped_residuals_ = stats.dropped_residuals;
-  unapplied_steps_ = stats.unapplied_steps;
-  large_residual_steps_ = stats.large_residual_steps;
+void Accounts::publish(std::uint64_t steps, std::uint64_t plan_version) {
+  const std::lock_guard lock(latest_mutex_);
+  latest_.stats = stats;
+  latest_.stats.steps = steps;
+  latest_.plan_version = plan_version;
+}
+
+Latest Accounts::latest() const {
+  const std::lock_guard lock(latest_mutex_);
+  return latest_;
 }
 
 Notices Accounts::notices() const {
-  return {dropped_residuals_, unapplied_steps_, large_residual_steps_};
+  const std::lock_guard lock(latest_mutex_);
+  const Stats& seen = latest_.stats;
+  return {seen.dropped_residuals, seen.unapplied_steps, seen.large_residual_steps};
 }
 
 void Accounts::resume(const Stats& loaded) {
   stats = loaded;
   leave_out_traffic();
-  publish_notices();
 }
 
 }  // namespace lgreco

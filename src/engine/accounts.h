@@ -1,9 +1,9 @@
 // What an aggregator counts: what its communicators carried, and what its steps added.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "lgreco/communicator.h"
@@ -51,13 +51,16 @@ class Accounts {
 
   Stats stats;
 
-  /// Let other threads see the notices of `stats`, without waiting for each other.
-  void publish_notices();
+  /// Let other threads see `stats`, after so many steps and with this plan for the next one. They
+  /// wait for no step.
+  void publish(std::uint64_t steps, std::uint64_t plan_version);
+  Latest latest() const;
   Notices notices() const;
 
  private:
   const CountedGroups& groups_;
-  std::atomic<std::uint64_t> dropped_residuals_{0}, unapplied_steps_{0}, large_residual_steps_{0};
+  mutable std::mutex latest_mutex_;
+  Latest latest_;
   Traffic counted_;  // what of their traffic is in `stats`
 };
 

@@ -53,6 +53,7 @@ struct Aggregator::Impl {
     }
     accounts.add_traffic();
     run.begin();
+    publish();
     pipeline.emplace(run, step, groups, options, place, values, stateless_values, trace);
   }
 
@@ -64,6 +65,8 @@ struct Aggregator::Impl {
                  groups.agreement(), deadline);
     return gather_membership(layers, *groups.lanes()[0], groups.agreement(), deadline);
   }
+
+  void publish() { accounts.publish(run.step(), run.plan_version()); }
 
   Stats stats() const {
     Stats stats = accounts.stats;
@@ -125,7 +128,11 @@ void Aggregator::reset() {
 }
 
 bool Aggregator::discard_last_step() {
-  return impl().pipeline->change([&] { return impl().step.discard_last(); });
+  return impl().pipeline->change([&] {
+    const bool is_discarded = impl().step.discard_last();
+    impl().publish();
+    return is_discarded;
+  });
 }
 
 std::vector<bool> Aggregator::agree_on_layers(const std::vector<bool>& given,
@@ -171,12 +178,17 @@ AggregatorState Aggregator::portable_state() {
 
 Notices Aggregator::notices() const { return impl().accounts.notices(); }
 
+Latest Aggregator::latest() const { return impl().accounts.latest(); }
+
 int Aggregator::rank() const { return impl().place.rank; }
 
 int Aggregator::size() const { return impl().place.ranks; }
 
 void Aggregator::load_state(AggregatorState state) {
-  impl().pipeline->change_together([&] { impl().step.load(std::move(state), ""); });
+  impl().pipeline->change_together([&] {
+    impl().step.load(std::move(state), "");
+    impl().publish();
+  });
 }
 
 void Aggregator::refuse_state(const std::string& reason) {

@@ -121,6 +121,7 @@ void use_and_drop(std::optional<Aggregator>& aggregator) {
   require_refused("memory", [&] { copy.memory(); });
   require_refused("plan", [&] { copy.plan(); });
   require_refused("in_critical_regime", [&] { copy.in_critical_regime(); });
+  require_refused("latest", [&] { copy.latest(); });
   require_refused("stats", [&] { copy.stats(); });
   require_refused("state", [&] { copy.state(); });
   require_refused("load_state", [&] { copy.load_state({}); });

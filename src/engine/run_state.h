@@ -34,6 +34,7 @@ class RunState {
   std::uint64_t step() const { return step_; }
   /// Of this rank's layers.
   Plan plan() const;
+  std::uint64_t plan_version() const { return plan_.version; }
   /// Of the plan of all layers of the membership.
   std::uint64_t plan_hash() const { return plan_hash_; }
   /// Changes with each use(): what refers to the layers' codecs is stale then.

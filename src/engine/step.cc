@@ -141,7 +141,7 @@ void Step::end() {
       committed = commit(outcome.overflowed);
     }
     if (!committed && !run_.is_paused()) run_.keep();
-    accounts_.publish_notices();
+    accounts_.publish(run_.step(), run_.plan_version());
   });
   if (!run_.is_paused()) {
     buckets_ = static_cast<std::size_t>(
@@ -238,6 +238,7 @@ void Step::settle() {
     run_.settle(end, accounts_.stats);
     accounts_.add_traffic();
   });
+  accounts_.publish(run_.step(), run_.plan_version());
 }
 
 std::vector<bool> Step::agree_on_layers(const std::vector<bool>& given,

@@ -271,6 +271,37 @@ TEST(Transaction, StateInTheMiddleOfAStepIsThatOfTheStepBefore) {
   }
 }
 
+TEST(Latest, IsOfTheStepsThatHaveEndedAndWaitsForNone) {
+  run_ranks_on_lanes(2, 2, [&](Communicators lanes) {
+    const int rank = lanes[0]->rank();
+    AggregatorOptions options{.method = parse_level("quantize:4")};
+    options.policy = AccordionPolicy{
+        .low = parse_level("quantize:4"), .high = parse_level("quantize:2"), .every = 2};
+    options.keep_previous = true;
+    Aggregator aggregator(kModel, options, std::move(lanes));
+    for (std::uint64_t step = 0; step < 7; ++step) {
+      EXPECT_EQ(aggregator.latest().stats.steps, step);
+      Values values = gradients(rank, step);
+      // On the encoder's thread, in the middle of the step: whoever waits there does so for ever.
+      const auto look = [&](std::span<Gradient>, Deadline) {
+        EXPECT_EQ(aggregator.latest().stats.steps, step);
+      };
+      aggregator.exchange({.gradients = {{.layer = 0, .data = values[0].data()},
+                                         {.layer = 1, .data = values[1].data()}},
+                           .fetch = look});
+      const Latest latest = aggregator.latest();
+      const Stats stats = aggregator.stats();
+      EXPECT_EQ(latest.stats.steps, step + 1);
+      EXPECT_EQ(latest.stats.bytes_sent, stats.bytes_sent);
+      EXPECT_EQ(latest.stats.encode_s, stats.encode_s);
+      EXPECT_EQ(latest.plan_version, aggregator.plan().version);
+    }
+    EXPECT_GT(aggregator.latest().plan_version, 0u);
+    EXPECT_TRUE(aggregator.discard_last_step());
+    EXPECT_EQ(aggregator.latest().stats.steps, 6u);
+  });
+}
+
 TEST(Transaction, ClosingInTheMiddleOfAStepIsAnErrorNotAHang) {
   run_ranks_on_lanes(2, 2, [&](Communicators lanes) {
     const int rank = lanes[0]->rank();

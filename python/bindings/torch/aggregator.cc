@@ -114,6 +114,13 @@ class PythonAggregator {
     return dict;
   }
 
+  py::dict latest() const {
+    const Latest latest = engine().latest();
+    py::dict dict = stats_to_dict(latest.stats);
+    dict["plan_version"] = latest.plan_version;
+    return dict;
+  }
+
   bool in_critical_regime() const {
     return unlocked([&] { return engine().in_critical_regime(); });
   }
@@ -246,6 +253,7 @@ void bind_aggregator(py::module_& module) {
       .def("reset", &Self::reset)
       .def("discard_last_step", &Self::discard_last_step)
       .def("notices", &Self::notices)
+      .def("latest", &Self::latest)
       .def("in_critical_regime", &Self::in_critical_regime)
       .def("memory", &Self::memory)
       .def("start_trace", &Self::start_trace)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
+from lgreco._core import __version__
 from lgreco.cli.advise import advise
 from lgreco.cli.inspect import inspect
 from lgreco.cli.plan import plan
@@ -17,9 +19,28 @@ from lgreco.errors import Error
 app = typer.Typer(
     help="Layer-adaptive gradient compression.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"lgreco {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_show_version, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
 app.command()(ratio)
 app.command()(plan)
 app.command()(inspect)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from lgreco.cli.output import AsJson, console, print_json, print_table
-from lgreco.cli.plan_view import gap, print_plan
+from lgreco.cli.plan_view import gap, layers_in_one, print_plan
 from lgreco.errors import StateError
 from lgreco.plan import Plan
 from lgreco.report import comparison_table, summaries
@@ -46,6 +46,7 @@ def _show_state(source: Path, as_json: bool) -> None:
 
     try:
         state = _state_in(torch.load(source, map_location="cpu", weights_only=True))
+        travel_dense = [n for n in state["layers"] if state["plan"]["levels"][n] == "dense"]
         rows = [
             [
                 name,
@@ -54,7 +55,10 @@ def _show_state(source: Path, as_json: bool) -> None:
                 "x".join(map(str, layer["factor"].shape)) if layer["factor"].numel() else "-",
             ]
             for name, layer in state["layers"].items()
+            if name not in travel_dense
         ]
+        if travel_dense:
+            rows.append([layers_in_one(len(travel_dense)), "dense", "-", "-"])
         summary = {key: state[key] for key in ("format", "rank", "size", "step", "stats")}
     except Exception as error:  # torch raises many types for a file that is no checkpoint
         raise StateError(f"[cli] {source} is no saved state_dict(): {error}") from error
@@ -78,14 +82,16 @@ def _state_in(saved: Mapping[str, Any]) -> Mapping[str, Any]:
 def _show_log(source: Path, as_json: bool) -> None:
     run = read_run_log(source)
     start = run["start"][0]
-    finished = vars(summaries([run])[0]) if "end" in run else {}
+    summary = vars(summaries([run])[0]) if run.get("step") or "end" in run else {}
     if as_json:
         plans = run.get("plan", [])
         last = plans[-1] if plans else None
-        print_json({"start": start, "plans": len(plans), "last_plan": last, "summary": finished})
+        print_json({"start": start, "plans": len(plans), "last_plan": last, "summary": summary})
         return
     steps = run["step"][-1]["step"] if run.get("step") else 0
-    print(f"Run '{start['name']}': {start['data']}, {start['ranks']} ranks, {steps} steps")
+    ranks = f"{start['ranks']} ranks" if start.get("ranks") else ""
+    about = [start.get("data", ""), ranks, f"{steps} steps", start.get("date", "")]
+    print(f"Run '{start['name']}': {', '.join(filter(None, about))}")
     rows = [
         [plan["step"], plan["version"], f"{plan['bytes']:,.0f}", _level_counts(plan)]
         for plan in run.get("plan", [])
@@ -93,9 +99,9 @@ def _show_log(source: Path, as_json: bool) -> None:
     print_table("Plans", ["from step", "version", "bytes", "levels"], rows)
     if run.get("plan") and run["plan"][-1].get("estimates"):
         print_plan(Plan.from_dict(run["plan"][-1]))
-    if finished:
+    if summary:
         console().print(comparison_table([run]))
-    else:
+    if "end" not in run:
         print("The run has not finished.")
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from lgreco.cli.output import print_table
+from lgreco.methods import Dense
 from lgreco.plan import Estimate, LayerEstimate, Plan
 
 Columns = dict[str, Callable[[LayerEstimate], str]]
@@ -37,11 +39,44 @@ def print_plan(plan: Plan) -> None:
     if plan.estimates:
         _print_estimates(plan, title)
     else:
-        print_table(title, ["layer", "level"], list(plan.items()), text_columns=["level"])
+        compressed, dense = _without_dense(plan)
+        rows: list[Sequence[object]] = [[name, plan[name]] for name in compressed]
+        if dense:
+            rows.append([layers_in_one(len(dense)), "dense"])
+        print_table(title, ["layer", "level"], rows, text_columns=["level"])
         print(f"{plan.bytes:,.0f} payload bytes")
     print_bound(plan)
     if plan.budget:
         print(f"error {plan.error:.6g}, budget {plan.budget:.6g}, in the budget's measure")
+
+
+def layers_in_one(count: int) -> str:
+    """The name of a row that stands for so many."""
+    return f"{count} layer" + ("" if count == 1 else "s")
+
+
+def _without_dense(plan: Plan) -> tuple[list[str], list[str]]:
+    """Names of what is compressed, and of what travels dense, which is one row."""
+    dense = [name for name, level in plan.items() if level == Dense()]
+    return [name for name in plan if name not in set(dense)], dense
+
+
+def _dense_row(plan: Plan, dense: Sequence[str], columns: Columns) -> list[object]:
+    """With the sums of those that have estimates, and how many there are of each reason."""
+    known = [plan.estimates[name] for name in dense if name in plan.estimates]
+    reasons = Counter(estimate.reason for estimate in known)
+    estimate = _sum_of(known, "; ".join(f"{count}: {why}" for why, count in reasons.most_common()))
+    cells = _cells(estimate if known else None, columns)
+    return [layers_in_one(len(dense)), "dense", *cells]
+
+
+def _sum_of(known: Sequence[LayerEstimate], reason: str) -> LayerEstimate:
+    return LayerEstimate(
+        reason=reason,
+        chosen=total_of([e.chosen for e in known]),
+        reference=total_of([e.reference for e in known]),
+        dense=total_of([e.dense for e in known]),
+    )
 
 
 def total_of(estimates: Sequence[Estimate]) -> Estimate:
@@ -54,19 +89,17 @@ def total_of(estimates: Sequence[Estimate]) -> Estimate:
 
 def _print_estimates(plan: Plan, title: str) -> None:
     known = list(plan.estimates.values())
-    total = LayerEstimate(
-        reason="",
-        chosen=total_of([e.chosen for e in known]),
-        reference=total_of([e.reference for e in known]),
-        dense=total_of([e.dense for e in known]),
-    )
+    total = _sum_of(known, "")
     columns = dict(_COLUMNS)
     if total.chosen.seconds or total.reference.seconds:
         columns |= _TIME_COLUMNS
     columns["why"] = lambda e: e.reason
-    rows = [
-        [name, level, *_cells(plan.estimates.get(name), columns)] for name, level in plan.items()
+    compressed, dense = _without_dense(plan)
+    rows: list[Sequence[object]] = [
+        [name, plan[name], *_cells(plan.estimates.get(name), columns)] for name in compressed
     ]
+    if dense:
+        rows.append(_dense_row(plan, dense, columns))
     print_table(
         title,
         ["layer", "level", *columns],

@@ -13,11 +13,13 @@ from lgreco.run_log import read_run_log
 
 
 def report(
-    logs: Annotated[list[Path], typer.Argument(metavar="LOG...", help="Logs of finished runs.")],
+    logs: Annotated[
+        list[Path], typer.Argument(metavar="LOG...", help="Logs of runs (lgreco.RunLog).")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o")] = Path("report.html"),
     json: AsJson = False,
 ) -> None:
-    """Compare runs: one self-contained HTML page with a table and plots."""
+    """Compare runs: one HTML page with tables and plots, which needs no network."""
     runs = [read_run_log(log) for log in logs]
     path = write_report(runs, output)
     if json:

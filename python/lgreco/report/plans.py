@@ -5,21 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
+from typing import Any
 
 from lgreco import _core
-from lgreco.report.panels import COLOURS, GREY, elided, name_of, panel_grid, plain_log_axis
+from lgreco.report.charts import (
+    COLOURS,
+    GREY,
+    INK,
+    Chart,
+    layout,
+    log_axis,
+    name_of,
+    plain,
+    rounded,
+)
+from lgreco.report.names import short_names
 from lgreco.run_log import Line, Run, plans_in_effect
 
-_INCHES_A_LAYER = 0.17
+_PIXELS_A_LAYER = 17
+_PIXELS_OF_AXES = 120
 _MOST_LAYERS = 70  # the largest are shown
 _MOST_PLANS_WITH_LEVELS = 16
-_MOST_STEPS_WRITTEN = 16
+_PALE_TO_BLUE = [[0, "#f1f6fb"], [0.5, "#b3d2ea"], [1, "#5fa4d6"]]  # under dark text
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,23 @@ class _History:
         more = f" ({self.left_out} small layers not shown)" if self.left_out else ""
         return self.name + more
 
+    @property
+    def rows(self) -> dict[str, Any]:
+        """The axis of the layers."""
+        return {
+            "type": "category",
+            "categoryarray": short_names(self.layers),
+            "categoryorder": "array",
+            "range": [len(self.layers) - 0.5, -0.5],
+            "automargin": True,
+            "tickfont": {"size": 10},
+            "dtick": 1,
+        }
+
+    @property
+    def height(self) -> int:
+        return _PIXELS_OF_AXES + _PIXELS_A_LAYER * len(self.layers)
+
 
 def _histories(runs: Sequence[Run]) -> list[_History]:
     """Of each run that had more than its first plan, or a plan with estimates."""
@@ -44,38 +68,30 @@ def _histories(runs: Sequence[Run]) -> list[_History]:
     for run in runs:
         plans = plans_in_effect(run)
         if len(plans) > 1 or (plans and plans[0].get("estimates")):
-            found.append(_history(name_of(run), plans, run["start"][0]["layers"]))
+            history = _history(name_of(run), plans, run["start"][0].get("layers", {}))
+            if history.layers:
+                found.append(history)
     return found
 
 
 def _history(name: str, plans: list[Line], shapes: dict[str, list[int]]) -> _History:
-    compressed = [n for n in plans[0]["levels"] if any(p["levels"][n] != "dense" for p in plans)]
+    known = [n for n in plans[0]["levels"] if n in shapes and all(n in p["levels"] for p in plans)]
+    compressed = [n for n in known if any(p["levels"][n] != "dense" for p in plans)]
     largest = sorted(compressed, key=lambda n: -math.prod(shapes[n]))[:_MOST_LAYERS]
     shown = [n for n in compressed if n in set(largest)]
     return _History(name, plans, shown, len(compressed) - len(shown), shapes)
 
 
-def layers(runs: Sequence[Run]) -> Figure | None:
+def layers(runs: Sequence[Run]) -> list[Chart]:
     """Bytes, and error when there are estimates, of the last plan beside its reference."""
-    histories = _histories(runs)
-    if not histories:
-        return None
-    measured = any(history.plans[-1].get("estimates") for history in histories)
-    figure, grid = panel_grid([_height(history) for history in histories], 2 if measured else 1)
-    for history, row in zip(histories, grid, strict=True):
-        _compare(row[0], history, _bytes_of, "kB per step (logarithmic)", 1e-3)
-        _name_rows(row[0], history)
-        row[0].set_title(f"{history.title}: {_totals(history)}", fontsize=11, loc="left")
-        if not measured:
-            continue
+    charts = []
+    for history in _histories(runs):
+        title = f"{history.title}: {_totals(history)}"
+        charts.append(_compare(title, history, _bytes_of, "kB per step (log)", 1e-3))
         if history.plans[-1].get("estimates"):
-            _compare(row[1], history, _error_of, "L2 norm of what is lost (logarithmic)", 1)
-            row[1].set_yticks(range(len(history.layers)), [])
-        else:
-            row[1].set_visible(False)
-    handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper right", ncols=2, frameon=False)
-    return figure
+            label = "L2 norm lost (log)"
+            charts.append(_compare(f"{history.title}: error", history, _error_of, label, 1))
+    return charts
 
 
 def _totals(history: _History) -> str:
@@ -102,66 +118,118 @@ def _error_of(history: _History, layer: str) -> tuple[float, float]:
 
 
 def _compare(
-    panel: Axes,
+    title: str,
     history: _History,
     values_of: Callable[[_History, str], tuple[float, float]],
     label: str,
     scale: float,
-) -> None:
-    pairs = scale * np.array([values_of(history, layer) for layer in history.layers])
-    chosen, reference = np.where(pairs > 0, pairs, np.nan).reshape(-1, 2).T
-    rows = np.arange(len(history.layers))
-    panel.hlines(rows, chosen, reference, color=GREY, lw=1.5, alpha=0.6)
-    panel.plot(reference, rows, "o", color=COLOURS[1], ms=6, mfc="white", label="reference")
-    panel.plot(chosen, rows, "o", color=COLOURS[2], ms=4, label="last plan")
-    panel.set_xscale("log")
-    plain_log_axis(panel.xaxis)
-    panel.set_xlabel(label)
-    panel.set_ylim(len(rows) - 0.5, -0.5)
+) -> Chart:
+    """A line from the reference to the last plan for each layer."""
+    rows = short_names(history.layers)
+    pairs = [values_of(history, layer) for layer in history.layers]
+    chosen, reference = (
+        [rounded(scale * value) if value > 0 else None for value in values]
+        for values in zip(*pairs, strict=True)
+    )
+    lines: dict[str, list[Any]] = {"x": [], "y": []}
+    for row, ends in zip(rows, zip(chosen, reference, strict=True), strict=True):
+        lines["x"] += [*ends, None]
+        lines["y"] += [row, row, None]
+    levels = history.plans[-1]["levels"]
+    common = {"type": "scatter", "y": rows, "mode": "markers"}
+    traces: list[dict[str, Any]] = [
+        {
+            **lines,
+            "type": "scatter",
+            "mode": "lines",
+            "line": {"color": GREY, "width": 1.5},
+            "hoverinfo": "skip",
+            "showlegend": False,
+        },
+        {
+            **common,
+            "name": "reference",
+            "x": reference,
+            "marker": {
+                "symbol": "circle-open",
+                "size": 9,
+                "color": COLOURS[1],
+                "line": {"width": 2},
+            },
+            "text": history.layers,
+            "hovertemplate": "%{text}<br>reference: %{x:.4~g}<extra></extra>",
+        },
+        {
+            **common,
+            "name": "last plan",
+            "x": chosen,
+            "marker": {"size": 7, "color": COLOURS[2]},
+            "text": [f"{layer}<br>{levels[layer]}" for layer in history.layers],
+            "hovertemplate": "%{text}: %{x:.4~g}<extra></extra>",
+        },
+    ]
+    known = [value for value in [*chosen, *reference] if value is not None]
+    x = log_axis(label, known, side="bottom")
+    return Chart(
+        title,
+        traces,
+        layout(x, history.rows, showlegend=True, legend=_LEGEND_ABOVE),
+        height=history.height,
+    )
 
 
-def plans(runs: Sequence[Run]) -> Figure | None:
+_LEGEND_ABOVE = {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"}
+
+
+def plans(runs: Sequence[Run]) -> list[Chart]:
     """Bits an element of each layer over the plans, with the levels when they are few."""
-    histories = [h for h in _histories(runs) if len(h.plans) > 1]
-    if not histories:
-        return None
-    figure, grid = panel_grid([_height(history) for history in histories], 1)
-    for history, panel in zip(histories, grid[:, 0], strict=True):
-        bits = np.array([_bits(history, layer) for layer in history.layers])
-        norm = LogNorm(vmin=bits.min(), vmax=max(bits.max(), 1.01 * bits.min()))
-        image = panel.imshow(bits, aspect="auto", cmap=colormaps["viridis"], norm=norm)
-        panel.grid(False)
-        steps = [str(plan["step"]) for plan in history.plans]
-        shown = range(0, len(steps), -(-len(steps) // _MOST_STEPS_WRITTEN))
-        panel.set_xticks(list(shown), [steps[i] for i in shown], fontsize=8)
-        panel.set_xlabel("step from which the plan holds")
-        _name_rows(panel, history)
-        panel.set_title(history.title, fontsize=11, loc="left")
-        if len(history.plans) <= _MOST_PLANS_WITH_LEVELS:
-            _write_levels(panel, history, norm(bits))
-        bar = figure.colorbar(image, ax=panel, label="bits an element (logarithmic)")
-        plain_log_axis(bar.ax.yaxis)
-    return figure
+    return [_over_plans(history) for history in _histories(runs) if len(history.plans) > 1]
+
+
+def _over_plans(history: _History) -> Chart:
+    bits = [_bits(history, layer) for layer in history.layers]
+    one_family = len(_families(history)) == 1
+    levels = [[plan["levels"][layer] for plan in history.plans] for layer in history.layers]
+    scale = log_axis("", [value for row in bits for value in row])
+    trace: dict[str, Any] = {
+        "type": "heatmap",
+        "y": short_names(history.layers),
+        "x": [f"{plan['step']:,}" for plan in history.plans],
+        "z": [[rounded(math.log10(value)) for value in row] for row in bits],
+        "customdata": [
+            [
+                f"{layer}<br>{level}: {plain(float(f'{b:.3g}'))} bits an element"
+                for level, b in cells
+            ]
+            for layer, cells in zip(
+                history.layers,
+                (list(zip(*pair, strict=True)) for pair in zip(levels, bits, strict=True)),
+                strict=True,
+            )
+        ],
+        "hovertemplate": "%{customdata}<br>from step %{x}<extra></extra>",
+        "colorscale": _PALE_TO_BLUE,
+        "xgap": 1,
+        "ygap": 1,
+        "colorbar": {
+            "title": {"text": "bits an element", "side": "right"},
+            "tickvals": [math.log10(tick) for tick in scale["tickvals"]],
+            "ticktext": scale["ticktext"],
+            "thickness": 10,
+            "outlinewidth": 0,
+        },
+    }
+    if len(history.plans) <= _MOST_PLANS_WITH_LEVELS:
+        trace["text"] = [[_short(level, one_family) for level in row] for row in levels]
+        trace["texttemplate"] = "%{text}"
+        trace["textfont"] = {"size": 10, "color": INK}
+    x = {"type": "category", "title": {"text": "from step"}}
+    return Chart(history.title, [trace], layout(x, history.rows), height=history.height)
 
 
 def _bits(history: _History, layer: str) -> list[float]:
     elements = max(1, math.prod(history.shapes[layer]))
     return [max(8 * plan["layer_bytes"][layer], 1) / elements for plan in history.plans]
-
-
-def _write_levels(panel: Axes, history: _History, brightness: np.ndarray) -> None:
-    one_family = len(_families(history)) == 1
-    for (row, column), bright in np.ndenumerate(brightness):
-        level = history.plans[column]["levels"][history.layers[row]]
-        panel.text(
-            column,
-            row,
-            _short(level, one_family),
-            ha="center",
-            va="center",
-            fontsize=7,
-            color="black" if bright > 0.6 else "white",
-        )
 
 
 def _families(history: _History) -> set[str]:
@@ -181,12 +249,3 @@ def _short(level: str, one_family: bool) -> str:
     values = [setting.partition("=")[2] for setting in rest[1:]]
     short = "/".join([rest[0], *(value for value in values if value.isdigit() and len(value) == 1)])
     return short if one_family else _LETTERS.get(family, family) + short
-
-
-def _height(history: _History) -> float:
-    return max(2.2, 1.0 + _INCHES_A_LAYER * len(history.layers))
-
-
-def _name_rows(panel: Axes, history: _History) -> None:
-    names = [elided(layer) for layer in history.layers]
-    panel.set_yticks(range(len(names)), names, fontsize=7)

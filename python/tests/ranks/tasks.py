@@ -16,7 +16,6 @@ sys.path.insert(0, str(Path(__file__).parents[3]))  # for `experiments`
 import lgreco
 from experiments.common.training import Training, train
 from experiments.tasks import TASKS
-from lgreco.run_log import RunLog
 from tools.process_group import gloo_group
 
 STEPS = 2
@@ -42,7 +41,7 @@ def check(name: str) -> None:
     assert all(map(torch.equal, before, state(training.ddp.module))), "a trial changed the model"
 
     start = parameters(training.ddp)
-    result = train(training, RunLog(None), name, {}, test_samples=SAMPLES)
+    result = train(training, None, name, {}, test_samples=SAMPLES)
     assert result.steps == STEPS and result.stats["bytes_sent"] == result.bytes_sent > 0
     assert math.isfinite(result.loss) and 0 <= result.accuracy <= 100
     weights = parameters(training.ddp)
