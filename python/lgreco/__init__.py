@@ -3,8 +3,8 @@
     ddp = DistributedDataParallel(model)
     compression = lgreco.compress(ddp, lgreco.PowerSGD(rank=4), policy=lgreco.LGreCo(every=1000))
 
-Everything but `compress`, `compress_replicas`, `Compression` and `Aggregator` works without torch,
-which is loaded when one of those is first used.
+Everything but `compress`, `compress_replicas`, `Compression`, `Aggregator` and `OuterStep` works
+without torch, which is loaded when one of those is first used.
 """
 
 from __future__ import annotations
@@ -33,12 +33,14 @@ if TYPE_CHECKING:
     from lgreco.compression import Compression
     from lgreco.frontends.ddp import compress
     from lgreco.frontends.fsdp import compress_replicas
+    from lgreco.outer_step import OuterStep
 
 _NEEDS_TORCH = {
     "compress": "lgreco.frontends.ddp",
     "compress_replicas": "lgreco.frontends.fsdp",
     "Aggregator": "lgreco.aggregator",
     "Compression": "lgreco.compression",
+    "OuterStep": "lgreco.outer_step",
 }
 
 __all__ = [
@@ -55,6 +57,7 @@ __all__ = [
     "LGreCo",
     "Method",
     "MismatchError",
+    "OuterStep",
     "PeerError",
     "Plan",
     "Policy",
