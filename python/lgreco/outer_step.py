@@ -150,7 +150,7 @@ class OuterStep:
         return self.compression.stats() | {"local_steps": self._steps}
 
     def memory(self) -> dict[str, int]:
-        """Bytes of host memory, as `Compression.memory()`, and of `outer_parameters` and `momentum`.
+        """Bytes of host memory: those of `Compression.memory()`, `outer_parameters`, `momentum`.
 
         A synchronisation needs one more float32 copy of what it sends.
         """
