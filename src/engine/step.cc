@@ -244,18 +244,14 @@ std::vector<bool> Step::agree_on_layers(const std::vector<bool>& given,
   Terms terms = run_.terms();
   terms.purpose = Terms::Purpose::layers;
   CommitRound::Outcome outcome;
-  std::vector<bool> layers = given;
-  at("agreeing on layers", [&] {
-    outcome = commit_.agree(agreement_, sequence_, deadline,
-                            {.failure = problem,
-                             .value = identity_of(given),
-                             .whose = CommitRound::Opinion::Whose::peers},
-                            terms);
-    if (outcome.failure || !outcome.values_differ) return;
-    layers = layers_of_any(given, membership_, agreement_, sequence_, deadline);
-  });
+  const CommitRound::Opinion own{.failure = problem,
+                                 .value = identity_of(given),
+                                 .whose = CommitRound::Opinion::Whose::peers};
+  at("agreeing on layers",
+     [&] { outcome = commit_.agree(agreement_, sequence_, deadline, own, terms); });
   if (outcome.failure) std::rethrow_exception(outcome.failure->exception());
-  return layers;
+  if (!outcome.values_differ) return given;
+  return layers_of_any(given, membership_, agreement_, sequence_, deadline);
 }
 
 // Twice: a rank to which the first verdicts came damaged can still say so.

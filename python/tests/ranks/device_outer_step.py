@@ -30,7 +30,7 @@ def train(rank: int, device: str, dtype: torch.dtype, fragments: int) -> list[to
     state = outer.state_dict()
     assert all(tensor.is_cpu for tensor in state["parameters"].values())
     with outer.outer_parameters():
-        common = [parameter.detach().cpu() for parameter in model.parameters()]
+        common = [parameter.detach().cpu().clone() for parameter in model.parameters()]
     return [
         *common,
         *(parameter.detach().cpu() for parameter in model.parameters()),
