@@ -7,7 +7,6 @@ import contextlib
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,10 +14,10 @@ import torch.distributed as dist
 from torch import nn
 
 from lgreco import _torch
-from lgreco.arguments import require_whole
+from lgreco.arguments import require_number, require_whole, shown
 from lgreco.compression import Compression
 from lgreco.errors import ConfigError, PeerError
-from lgreco.methods import Method
+from lgreco.methods import Level
 from lgreco.nodes import owners_of
 from lgreco.plan import Plan
 from lgreco.policies import Accordion, LGreCo, Policy
@@ -67,7 +66,7 @@ class OuterStep:
     def __init__(
         self,
         model: nn.Module | Mapping[str, torch.Tensor],
-        method: Method,
+        method: Level,
         policy: Policy | None = None,
         *,
         every: int,
@@ -107,8 +106,8 @@ class OuterStep:
         self._parameters = _trained(model)
         _check(every, lr, momentum, fragments, policy, self._parameters, checked)
         self.every = every
-        self.lr = lr
-        self.momentum = momentum
+        self.lr = float(lr)
+        self.momentum = float(momentum)
         self.nesterov = nesterov
         self._outer = {name: _host_copy(p) for name, p in self._parameters.items()}
         self._momentum = {name: torch.zeros_like(p) for name, p in self._outer.items() if momentum}
@@ -121,7 +120,7 @@ class OuterStep:
 
         self._process_group = process_group
         self._timeout = checked["timeout"]
-        given = {"every": every, "lr": lr, "momentum": momentum, "nesterov": nesterov}
+        given = {"every": every, "lr": self.lr, "momentum": self.momentum, "nesterov": nesterov}
         self.compression: Compression = _OuterCompression(
             list(self._outer.items()),
             method,
@@ -286,7 +285,7 @@ class OuterStep:
         found = state.get("format") if isinstance(state, Mapping) else type(state).__name__
         if not isinstance(state, Mapping) or found != STATE_FORMAT:
             return (
-                f"[state] format of the outer step is {found!r}, this version reads "
+                f"[state] format of the outer step is {shown(found)}, this version reads "
                 f"{STATE_FORMAT}; pass what OuterStep.state_dict() returned"
             )
         sent_at = state.get("sent_at")
@@ -425,7 +424,7 @@ def _trained(model: object) -> dict[str, torch.Tensor]:
         )
     for name, tensor in model.items():
         if not isinstance(tensor, torch.Tensor):
-            raise ConfigError(f"[outer] parameter '{name}' is {tensor!r}; give a tensor")
+            raise ConfigError(f"[outer] parameter '{name}' is {shown(tensor)}; give a tensor")
     return dict(model)
 
 
@@ -440,10 +439,10 @@ def _check(
 ) -> None:
     require_whole("[outer] every", every, least=1)
     require_whole("[outer] fragments", fragments, least=1)
-    if not isinstance(lr, Real) or not 0 < lr < math.inf:
-        raise ConfigError(f"[outer] lr must be positive and finite, not {lr!r}")
-    if not isinstance(momentum, Real) or not 0 <= momentum < 1:
-        raise ConfigError(f"[outer] momentum must be at least 0 and below 1, not {momentum!r}")
+    if not 0 < require_number("[outer] lr", lr) < math.inf:
+        raise ConfigError(f"[outer] lr must be positive and finite, not {lr}")
+    if not 0 <= require_number("[outer] momentum", momentum) < 1:
+        raise ConfigError(f"[outer] momentum must be at least 0 and below 1, not {momentum}")
     for name, parameter in parameters.items():
         strides = zip(parameter.shape, parameter.stride(), strict=True)
         if any(length > 1 and stride == 0 for length, stride in strides):

@@ -258,8 +258,8 @@ def test_only_the_bindings_of_torch_include_the_torch_adaptor() -> None:
 # The Python package from bottom to top: a module imports only what stands before it. A folder is
 # one module; modules of one folder may import each other.
 PACKAGE = [
-    "_core", "_torch", "errors", "arguments", "files", "methods", "codec", "cost_table", "plan", "planner",
-    "policies", "known_models", "step_time", "run_log", "settings", "torch_internals",
+    "_core", "_torch", "errors", "arguments", "files", "methods", "codec", "cost_table", "plan",
+    "planner", "policies", "known_models", "step_time", "run_log", "settings", "torch_internals",
     "nodes", "process_groups", "compression", "aggregator", "outer_step", "frontends", "report",
     "advise", "cli",
 ]  # fmt: skip

@@ -244,9 +244,8 @@ std::vector<bool> Step::agree_on_layers(const std::vector<bool>& given,
   Terms terms = run_.terms();
   terms.purpose = Terms::Purpose::layers;
   CommitRound::Outcome outcome;
-  const CommitRound::Opinion own{.failure = problem,
-                                 .value = identity_of(given),
-                                 .whose = CommitRound::Opinion::Whose::peers};
+  const CommitRound::Opinion own{
+      .failure = problem, .value = identity_of(given), .whose = CommitRound::Opinion::Whose::peers};
   at("agreeing on layers",
      [&] { outcome = commit_.agree(agreement_, sequence_, deadline, own, terms); });
   if (outcome.failure) std::rethrow_exception(outcome.failure->exception());

@@ -576,7 +576,7 @@ def wrong_use(rank, size):
     refuse("every must be a whole number of at least 1", every=0)
     refuse("every must be a whole number", every=2.0)
     refuse("lr must be positive", lr=0.0)
-    refuse("lr must be positive", lr="1")
+    refuse("lr must be a number", lr="1")
     refuse("momentum must be at least 0", momentum=1.0)
     refuse("fragments must be a whole number", fragments=0)
     refuse("there can be 3: one for each local step", fragments=4)
@@ -587,7 +587,7 @@ def wrong_use(rank, size):
     refuse("dtype Double", model=nn.Linear(3, 3).double())
     refuse("share memory", model={"a": torch.zeros(1).expand(4)})
     refuse("is on meta", model={"a": torch.zeros(3, device="meta")})
-    refuse("method", method=7)
+    refuse("7 is no level", method=7)
     refuse("window is 2", policy=lgreco.LGreCo(window=2), fragments=3)
     refuse("timeout", timeout=0)
     try:
