@@ -3,11 +3,11 @@
     ddp = DistributedDataParallel(model)
     compression = lgreco.compress(ddp, lgreco.PowerSGD(rank=4), policy=lgreco.LGreCo(every=1000))
 
-Everything but `compress`, `compress_replicas`, `Compression`, `DistributedState` and `Aggregator`
-works without torch, which is loaded when one of those is first used. Where torch is missing they
-are no attributes: `hasattr(lgreco, "compress")` is False, `lgreco.compress` raises a ConfigError
-that is an AttributeError, and says what to install, and `from lgreco import compress` is an
-ImportError.
+Everything but `compress`, `compress_replicas`, `Compression`, `DistributedState`, `Aggregator` and
+`OuterStep` works without torch, which is loaded when one of those is first used. Where torch is
+missing they are no attributes: `hasattr(lgreco, "compress")` is False, `lgreco.compress` raises a
+ConfigError that is an AttributeError, and says what to install, and `from lgreco import compress`
+is an ImportError.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from lgreco.distributed_state import DistributedState
     from lgreco.frontends.ddp import compress
     from lgreco.frontends.fsdp import compress_replicas
+    from lgreco.outer_step import OuterStep
 
 _NEEDS_TORCH = {
     "compress": "lgreco.frontends.ddp",
@@ -45,6 +46,7 @@ _NEEDS_TORCH = {
     "Aggregator": "lgreco.aggregator",
     "Compression": "lgreco.compression",
     "DistributedState": "lgreco.distributed_state",
+    "OuterStep": "lgreco.outer_step",
 }
 
 __all__ = [
@@ -62,6 +64,7 @@ __all__ = [
     "LGreCo",
     "Method",
     "MismatchError",
+    "OuterStep",
     "PeerError",
     "Plan",
     "Policy",

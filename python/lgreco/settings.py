@@ -24,8 +24,8 @@ class Setting:
         self.meaning = meaning
 
 
-class ReplicaSettingsKeywords(TypedDict, total=False):
-    """Of every front end."""
+class CommonSettingsKeywords(TypedDict, total=False):
+    """Of everything that averages."""
 
     error_feedback: Annotated[
         bool, Setting(True, "keep what was not sent and add it to the next gradient.")
@@ -43,6 +43,19 @@ class ReplicaSettingsKeywords(TypedDict, total=False):
     residual: Annotated[
         str, Setting("fp32", 'how error feedback is kept: "fp32", or "bf16" for half the memory.')
     ]
+    threads: Annotated[
+        int | None,
+        Setting(None, "that encode and decode (None: this rank's share of the cores, at most 4)."),
+    ]
+    lanes: Annotated[
+        int,
+        Setting(2, "2 overlaps the rounds of consecutive buckets; 1 saves a process group."),
+    ]
+
+
+class ReplicaSettingsKeywords(CommonSettingsKeywords, total=False):
+    """Of every front end that averages gradients."""
+
     keep_previous: Annotated[
         bool,
         Setting(
@@ -58,14 +71,6 @@ class ReplicaSettingsKeywords(TypedDict, total=False):
             "the torch.amp.GradScaler that scales the loss, or anything with its get_scale(): its "
             "scale is read before each pass.",
         ),
-    ]
-    threads: Annotated[
-        int | None,
-        Setting(None, "that encode and decode (None: this rank's share of the cores, at most 4)."),
-    ]
-    lanes: Annotated[
-        int,
-        Setting(2, "2 overlaps the rounds of consecutive buckets; 1 saves a process group."),
     ]
 
 
@@ -92,11 +97,20 @@ class DataParallelSettingsKeywords(SettingsKeywords, total=False):
     ]
 
 
+class OuterStepSettingsKeywords(CommonSettingsKeywords, total=False):
+    """Of local steps: averages of how far they went."""
+
+    drift_check_every: Annotated[
+        int,
+        Setting(1, "synchronisations between comparisons of the outer parameters; 0 for never."),
+    ]
+
+
 class Settings(DataParallelSettingsKeywords):
     """Checked, and complete."""
 
 
-Keywords = type[ReplicaSettingsKeywords]
+Keywords = type[CommonSettingsKeywords]
 
 
 def settings_of(keywords: Keywords) -> dict[str, Setting]:
@@ -122,7 +136,7 @@ def checked_settings(
                 + (f", but '{near[0]}'" if near else "")
                 + f"; there are {', '.join(known)}"
             )
-    of_all = {name: one.default for name, one in settings_of(Settings).items()}
+    of_all = {name: one.default for name, one in (settings_of(Settings) | known).items()}
     settings = cast(Settings, of_all | dict(given))
     _check(settings)
     return settings

@@ -261,13 +261,12 @@ PACKAGE = [
     "_core", "_torch", "errors", "arguments", "brief", "files", "counters", "methods", "codec",
     "cost_table", "plan", "planner", "shard_names", "policies", "known_models", "step_time",
     "run_log", "logging_to", "settings", "torch_internals", "savings", "nodes", "process_groups",
-    "same_parameters", "compression", "distributed_state", "aggregator", "frontends", "report",
-    "advise", "cli",
+    "same_parameters", "compression", "distributed_state", "aggregator", "outer_step", "frontends",
+    "report", "advise", "cli",
 ]  # fmt: skip
 NEED_TORCH = {
     "_torch", "torch_internals", "nodes", "process_groups", "same_parameters", "compression",
-    "distributed_state",
-    "aggregator", "frontends",
+    "distributed_state", "aggregator", "outer_step", "frontends",
 }  # fmt: skip
 
 

@@ -246,11 +246,11 @@ std::vector<bool> Step::agree_on_layers(const std::vector<bool>& given,
   const Deadline deadline = Clock::now() + options_.timeout;
   Terms terms = run_.terms();
   terms.purpose = Terms::Purpose::layers;
-  const auto outcome = commit_.agree(agreement_, sequence_, deadline,
-                                     {.failure = problem,
-                                      .value = identity_of(given),
-                                      .whose = CommitRound::Opinion::Whose::peers},
-                                     terms);
+  CommitRound::Outcome outcome;
+  const CommitRound::Opinion own{
+      .failure = problem, .value = identity_of(given), .whose = CommitRound::Opinion::Whose::peers};
+  at("agreeing on layers",
+     [&] { outcome = commit_.agree(agreement_, sequence_, deadline, own, terms); });
   if (outcome.failure) std::rethrow_exception(outcome.failure->exception());
   if (!outcome.values_differ) return given;
   return layers_of_any(given, membership_, agreement_, sequence_, deadline);
