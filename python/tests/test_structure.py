@@ -260,12 +260,12 @@ def test_only_the_bindings_of_torch_include_the_torch_adaptor() -> None:
 PACKAGE = [
     "_core", "_torch", "errors", "arguments", "methods", "codec", "cost_table", "plan", "planner",
     "policies", "known_models", "step_time", "run_log", "settings", "torch_internals",
-    "nodes", "process_groups", "compression", "aggregator", "frontends", "lightning", "report",
-    "advise", "cli",
+    "nodes", "process_groups", "compression", "aggregator", "frontends", "accelerate", "lightning",
+    "transformers", "report", "advise", "cli",
 ]  # fmt: skip
 NEED_TORCH = {
     "_torch", "torch_internals", "nodes", "process_groups", "compression", "aggregator",
-    "frontends", "lightning",
+    "frontends", "accelerate", "lightning", "transformers",
 }  # fmt: skip
 
 

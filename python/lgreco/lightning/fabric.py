@@ -16,6 +16,7 @@ from lgreco.methods import Method
 from lgreco.policies import LGreCo, Policy
 
 STATE = "lgreco"  # the key in checkpoints
+PLANS = LGreCo()
 
 
 class LGreCoFabricStrategy(DDPStrategy):
@@ -30,7 +31,7 @@ class LGreCoFabricStrategy(DDPStrategy):
     def __init__(
         self,
         method: str | Method = "low_rank:4",
-        policy: Policy | None = None,
+        policy: Policy | None = PLANS,
         *,
         exact_checkpoints: bool = False,
         settings: Mapping[str, Any] | None = None,
@@ -80,7 +81,6 @@ class LGreCoFabricStrategy(DDPStrategy):
             "ddp_lgreco",
             cls,
             description="DDP with compressed gradients: low_rank:4, with plans by L-GreCo",
-            policy=LGreCo(),
         )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from lightning.pytorch.callbacks import Callback
 
-FIGURES = ("ratio", "bytes_sent", "encode_s", "decode_s", "wait_s", "residual_norm")
+from lgreco.frontends.figures import figures_of
 
 
 class LGreCoMonitor(Callback):
@@ -17,7 +17,5 @@ class LGreCoMonitor(Callback):
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *batch: object) -> None:
         compression = getattr(trainer.strategy, "compression", None)
-        if compression is None or trainer.global_step % trainer.log_every_n_steps:
-            return
-        stats = compression.stats()
-        pl_module.log_dict({f"lgreco/{name}": float(stats[name]) for name in FIGURES})
+        if compression is not None and trainer.global_step % trainer.log_every_n_steps == 0:
+            pl_module.log_dict(figures_of(compression))

@@ -13,6 +13,7 @@ from lgreco.methods import Method
 from lgreco.policies import LGreCo, Policy
 
 STATE = "lgreco"  # the key in checkpoints
+PLANS = LGreCo()
 
 
 class LGreCoStrategy(DDPStrategy):
@@ -23,8 +24,7 @@ class LGreCoStrategy(DDPStrategy):
 
     Args:
         method: the reference level, such as "low_rank:4" or `lgreco.PowerSGD(rank=4)`.
-        policy: as in `lgreco.compress()`; None keeps the reference level everywhere.
-            `strategy="ddp_lgreco"` plans by `lgreco.LGreCo()`.
+        policy: as in `lgreco.compress()`, but `lgreco.LGreCo()` unless given.
         exact_checkpoints: checkpoints hold all ranks' states, and resume bit for bit, instead of
             one state that the ranks share.
         settings: further keywords of `lgreco.compress()`.
@@ -36,7 +36,7 @@ class LGreCoStrategy(DDPStrategy):
     def __init__(
         self,
         method: str | Method = "low_rank:4",
-        policy: Policy | None = None,
+        policy: Policy | None = PLANS,
         *,
         exact_checkpoints: bool = False,
         settings: Mapping[str, Any] | None = None,
@@ -80,7 +80,6 @@ class LGreCoStrategy(DDPStrategy):
                 cls.strategy_name + suffix,
                 cls,
                 description="DDP with compressed gradients: low_rank:4, with plans by L-GreCo",
-                policy=LGreCo(),
                 **ddp,
             )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-FRAMEWORKS = ["lightning_trainer"]
+FRAMEWORKS = ["lightning_trainer", "lightning_fabric", "transformers_trainer", "accelerate_loop"]
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

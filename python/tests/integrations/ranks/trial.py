@@ -18,6 +18,7 @@ from torch import nn
 
 import lgreco
 
+FOLDER = Path(sys.argv[2])
 EPOCHS = 6
 STEPS = 18  # 96 examples in batches of 8 on 2 ranks, of which 2 make a step
 
@@ -27,7 +28,7 @@ Fit = Callable[..., tuple[nn.Module, lgreco.Compression]]
 
 
 def main(fit: Fit) -> None:
-    action, folder = sys.argv[1], Path(sys.argv[2])
+    action, folder = sys.argv[1], FOLDER
     leads = os.environ["RANK"] == "0"
     if action == "save":
         # Of the same examples in other orders, last the one that is resumed.
