@@ -5,27 +5,13 @@ from __future__ import annotations
 import os
 
 import lightning.pytorch as pl
-import torch
 import trial
 from lightning.pytorch.callbacks import ModelCheckpoint
-from task import LEVEL, POLICY, examples, network
-from torch import nn
+from lightning_module import Module
+from task import LEVEL, POLICY, examples
 from torch.utils.data import DataLoader
 
 from lgreco.lightning import LGreCoStrategy
-
-
-class Module(pl.LightningModule):
-    def __init__(self):
-        super().__init__()
-        self.network = network()
-
-    def training_step(self, batch, index):
-        x, y = batch
-        return nn.functional.cross_entropy(self.network(x), y)
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
 
 
 def fit(epochs, *, seed, exact, save, resume):

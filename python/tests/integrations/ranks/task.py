@@ -18,12 +18,30 @@ def network(seed: int = 0) -> nn.Sequential:
 
 
 def examples(seed: int = 0, count: int = 96) -> TensorDataset:
-    """The first halves of the inputs are the same examples in another order for each seed."""
+    """The same ones for each seed, in another order."""
     generator = torch.Generator().manual_seed(7)
     x = torch.randn(count, 32, generator=generator)
     y = network(seed=100)(x).argmax(dim=1)
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     return TensorDataset(x[order], y[order])
+
+
+def items(seed: int = 0) -> list[dict[str, Tensor]]:
+    """The same, as Transformers wants them."""
+    tensors = examples(seed).tensors
+    return [{"x": x, "labels": y} for x, y in zip(*tensors, strict=True)]
+
+
+class Classifier(nn.Module):
+    """The network, as Transformers wants it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = network()
+
+    def forward(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        logits = self.network(x)
+        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
 
 
 @torch.no_grad()

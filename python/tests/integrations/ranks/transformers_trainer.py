@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import trial
-from task import LEVEL, POLICY, examples, network
-from torch import nn
+from task import LEVEL, POLICY, Classifier, items
 from transformers import TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from lgreco.transformers import LGreCoTrainer
-
-
-class Classifier(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.network = network()
-
-    def forward(self, x, labels):
-        logits = self.network(x)
-        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
 
 
 def fit(epochs, *, seed, exact, save, resume):
@@ -40,11 +29,10 @@ def fit(epochs, *, seed, exact, save, resume):
         report_to=[],
         disable_tqdm=True,
     )
-    data = [{"x": x, "labels": y} for x, y in zip(*examples(seed).tensors, strict=True)]
     trainer = LGreCoTrainer(
         model=Classifier(),
         args=arguments,
-        train_dataset=data,
+        train_dataset=items(seed),
         method=LEVEL,
         policy=POLICY,
         exact_checkpoints=exact,
