@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lgreco.compression import Compression
 from lgreco.frontends.request import Request, load_state
-from lgreco.methods import Method
+from lgreco.methods import Level
 from lgreco.policies import Policy
 from lgreco.settings import DataParallelSettingsKeywords, takes_settings
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def compress(
     accelerator: Accelerator,
     model: DistributedDataParallel,
-    method: str | Method,
+    method: Level,
     policy: Policy | None = None,
     *,
     exact_checkpoints: bool = False,

@@ -13,7 +13,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoin
 from lgreco.compression import Compression
 from lgreco.frontends.figures import figures_of
 from lgreco.frontends.request import Request, load_state
-from lgreco.methods import Method
+from lgreco.methods import Level
 from lgreco.policies import LGreCo, Policy
 
 STATE_FILE = "lgreco.pt"  # in checkpoints
@@ -40,7 +40,7 @@ class LGreCoTrainerMixin:
     def __init__(
         self,
         *positional: Any,
-        method: str | Method = "low_rank:4",
+        method: Level = "low_rank:4",
         policy: Policy | None = PLANS,
         exact_checkpoints: bool = False,
         compression_settings: Mapping[str, Any] | None = None,

@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lgreco.compression import Compression
 from lgreco.frontends.ddp import compress
-from lgreco.methods import Method, method
+from lgreco.methods import Level
 from lgreco.policies import Policy
 
 
@@ -25,16 +25,15 @@ class Request:
             ranks share.
     """
 
-    method: str | Method
+    method: Level
     policy: Policy | None = None
     exact_checkpoints: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def compress(self, ddp: DistributedDataParallel, grad_scaler: object) -> Compression:
         """`grad_scaler`: the one of the framework, or None. One in `settings` comes first."""
-        level = method(self.method) if isinstance(self.method, str) else self.method
         settings: Any = {"grad_scaler": grad_scaler, **self.settings}
-        return compress(ddp, level, self.policy, **settings)
+        return compress(ddp, self.method, self.policy, **settings)
 
     def state_of(self, compression: Compression) -> object:
         """What rank 0 is to save. Collective."""

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from lgreco.compression import Compression
 from lgreco.errors import StateError
 from lgreco.frontends.request import Request, load_state
-from lgreco.methods import Method
+from lgreco.methods import Level
 from lgreco.policies import LGreCo, Policy
 
 STATE = "lgreco"  # the key in checkpoints
@@ -30,7 +30,7 @@ class LGreCoFabricStrategy(DDPStrategy):
 
     def __init__(
         self,
-        method: str | Method = "low_rank:4",
+        method: Level = "low_rank:4",
         policy: Policy | None = PLANS,
         *,
         exact_checkpoints: bool = False,

@@ -9,7 +9,7 @@ from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 
 from lgreco.compression import Compression
 from lgreco.frontends.request import Request, load_state
-from lgreco.methods import Method
+from lgreco.methods import Level
 from lgreco.policies import LGreCo, Policy
 
 STATE = "lgreco"  # the key in checkpoints
@@ -35,7 +35,7 @@ class LGreCoStrategy(DDPStrategy):
 
     def __init__(
         self,
-        method: str | Method = "low_rank:4",
+        method: Level = "low_rank:4",
         policy: Policy | None = PLANS,
         *,
         exact_checkpoints: bool = False,

@@ -20,7 +20,7 @@ def train(config):
     import lgreco
 
     model = prepare_model(network())
-    compression = lgreco.compress(model, lgreco.method(LEVEL), POLICY)
+    compression = lgreco.compress(model, LEVEL, POLICY)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     first = 0
     if ray.train.get_checkpoint():
