@@ -97,6 +97,9 @@ class Aggregator {
   /// ConfigError of it then.
   std::vector<bool> agree_on_layers(const std::vector<bool>& given, const std::string& problem);
 
+  /// Collective, between steps: what each rank that commits with this one has to say.
+  std::vector<std::string> gather(const std::string& own);
+
   /// Give up, when no more buckets will come: all that was submitted, and all that will be, fails
   /// with a ConfigError of this reason. Thread-safe.
   void abandon(const std::string& reason);
@@ -108,6 +111,8 @@ class Aggregator {
   int rank() const;
   int size() const;
   const std::vector<LayerSpec>& layers() const;
+  /// All layers of those that commit together, in the order of a portable state.
+  const std::vector<LayerSpec>& model() const;
   /// With the current plan.
   MemoryUse memory() const;
   /// The following wait until every complete step has ended; never call them from `done`.
@@ -120,9 +125,17 @@ class Aggregator {
   bool in_critical_regime() const;
   Stats stats() const;
   AggregatorState state() const;
+  /// Collective, between steps: the state of all ranks together, of all layers, one model's size
+  /// and the same on every rank; any number of ranks can load it. Residuals are their mean, windows
+  /// and intervals as the ranks have them, counters those of the first rank.
+  /// Throws on all ranks alike: MismatchError after a call that one rank alone made, ConfigError
+  /// inside of a step, StateError when a message came damaged (call it again), PeerError, which
+  /// ends the run, when a rank does not take part.
+  AggregatorState portable_state();
   /// Collective; all or nothing, on all ranks: throws StateError everywhere when the state of some
   /// rank is another rank's, another world's, of other settings or another step, or does not fit
-  /// the layers.
+  /// the layers. A portable state fits every rank of every number of them; the ranks have the same
+  /// mean residual then as those that made it.
   void load_state(AggregatorState state);
   /// The counterpart of load_state on a rank that has nothing to load: StateError on all ranks.
   void refuse_state(const std::string& reason);

@@ -55,6 +55,13 @@ AggregatorState resize(std::span<const AggregatorState> states, std::span<const 
 /// The same, of the layers of the first state.
 AggregatorState resize(std::span<const AggregatorState> states, int rank, int size);
 
+/// As resize(), but each rank that was there before keeps its own residual, times `size` / the old
+/// number of ranks: as an addend of a mean over more or fewer ranks it counts as much as before.
+/// New ranks begin without any; what ranks that are gone have not sent is shared out evenly. So
+/// the mean over the ranks is what it was here, too, and how it was spread over them is kept.
+AggregatorState keep_residuals(std::span<const AggregatorState> states,
+                               std::span<const std::string> layers, int rank, int size);
+
 /// As resize(), but residuals and windows start anew, and `states` may be those of any old ranks
 /// that hold the layers together.
 AggregatorState reset_residuals(std::span<const AggregatorState> states,

@@ -92,7 +92,10 @@ struct LayerState {
 /// Everything a resumed run needs to go on as if never stopped.
 struct AggregatorState {
   int rank = 0;
+  /// 0: it is no rank's own, but of the whole model for any number of ranks, made by
+  /// Aggregator::portable_state(): residuals are the mean over the ranks.
   int size = 1;
+  bool is_portable() const { return size == 0; }
   std::uint64_t step = 0;
   /// Of the model and of the settings that change results.
   std::uint64_t fingerprint = 0;

@@ -265,6 +265,24 @@ class Compression:
         """
         return {"format": STATE_FORMAT, **self._engine.state()}
 
+    def portable_state_dict(self) -> dict[str, object]:
+        """The state of all ranks together: the same on every rank, one model's size, and loaded by
+        any number of ranks. Collective, between steps.
+
+        For checkpoints that rank 0 writes, and frameworks that know no others. In the place of what
+        each rank has not sent yet it has the mean over the ranks (fp32, the same bits everywhere),
+        so that nothing of that is lost but how it is spread over the ranks; the rest is what all
+        have alike. Counters are rank 0's. `torch.load(..., weights_only=True)` reads it.
+
+        Node first, it is that of a run of as many ranks as there are nodes, and loads with nodes
+        and without; with `compress_replicas`, it has all shards, and loads where these are as many,
+        however many replicas there are.
+
+        Raises MismatchError on all ranks after a call that one rank alone made, ConfigError in the
+        middle of a step, PeerError, which ends the run, when a rank does not take part.
+        """
+        return {"format": STATE_FORMAT, **self._engine.portable_state()}
+
     def gathered_state_dict(self) -> list[dict[str, object]] | None:
         """The states of all ranks of the process group, in their order, on its rank 0; None on the
         others. Collective.
@@ -296,21 +314,28 @@ class Compression:
         StateError, and their live states are untouched.
 
         Args:
-            state: what `state_dict()` gave on this rank, or a list of all ranks' states, as
-                `gathered_state_dict()` gives it: of as many ranks as now each takes its own.
+            state: what `state_dict()` gave on this rank; a list of all ranks' states, as
+                `gathered_state_dict()` gives it: of as many ranks as now each takes its own; or
+                what `portable_state_dict()` gave on any rank, which as many ranks as there are now
+                take over: each starts with the mean of the residuals.
             world_size_change: what to do when the run had another number of ranks.
                 "fail": refuse. "mean": every rank starts with the mean of all old residuals, so
-                that nothing of what was not sent yet is lost; needs the list. "reset": residuals
-                start at zero, and `state` may be that of any old rank (node first: the list).
+                that nothing of what was not sent yet is lost; needs the list. "keep": so does
+                every rank in the list keep its own, times the new number of ranks over the old one,
+                as it is then one of more or fewer; new ranks start with zero, and what ranks
+                that are gone have not sent is shared out evenly. "reset": residuals
+                start at zero, and `state` may be that of any old rank (node first: the list), or a
+                portable one, for which nothing else is said here.
             step: how many steps the state must have committed (`state["step"]`): pass it when
                 another part of the checkpoint knows.
 
         Raises StateError on another rank's state, another world size, another step, another model,
         another format, a damaged state; PeerError when a rank does not take part.
         """
-        if world_size_change not in ("fail", "mean", "reset"):
+        if world_size_change not in ("fail", "mean", "keep", "reset"):
             raise ConfigError(
-                f"[state] world_size_change is {world_size_change!r}; use 'fail', 'mean' or 'reset'"
+                f"[state] world_size_change is {world_size_change!r}; use 'fail', 'mean', 'keep' "
+                "or 'reset'"
             )
         states: list[Any] = list(state) if isinstance(state, list | tuple) else [state]
         change = world_size_change
@@ -354,7 +379,7 @@ def _problem_with(states: Sequence[object], world_size_change: str, step: int | 
     if len(states) > 1 and world_size_change == "fail":
         return (
             f"[state] {len(states)} states were given, which are not those of as many ranks as "
-            "now; pass this rank's own, or say world_size_change='mean' or 'reset'"
+            "now; pass this rank's own, or say world_size_change='mean', 'keep' or 'reset'"
         )
     for state in states:
         found = state.get("format") if isinstance(state, Mapping) else type(state).__name__

@@ -119,7 +119,7 @@ ENGINE = (
     },
     {
         "agreement", "background_job", "cost_table", "exchange", "gathered_sum", "host_layer",
-        "memory_use", "regimes", "sharded_sum", "state_check",
+        "memory_use", "portable_state", "regimes", "sharded_sum", "state_check",
     },
     {"exchange_cache", "host_values", "plan_round"},
     {"planning"},

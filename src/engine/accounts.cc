@@ -47,6 +47,8 @@ void Accounts::add_traffic() {
   counted_ = total;
 }
 
+void Accounts::leave_out_traffic() { counted_ = groups_.traffic(); }
+
 void Accounts::add_dense_bytes(std::uint64_t gradient_bytes, int ranks) {
   const auto count = static_cast<std::uint64_t>(ranks);
   stats.dense_bytes += 2 * (count - 1) * gradient_bytes / count;
@@ -64,7 +66,7 @@ Notices Accounts::notices() const {
 
 void Accounts::resume(const Stats& loaded) {
   stats = loaded;
-  counted_ = groups_.traffic();
+  leave_out_traffic();
   publish_notices();
 }
 

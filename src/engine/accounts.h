@@ -42,6 +42,8 @@ class Accounts {
 
   /// Take over what they carried since the last call. REQUIRES: none is in use.
   void add_traffic();
+  /// Of no step: count nothing of it. As add_traffic().
+  void leave_out_traffic();
   /// What an uncompressed ring all-reduce of `gradient_bytes` would have sent.
   void add_dense_bytes(std::uint64_t gradient_bytes, int ranks);
   /// Go on from another run's counters.

@@ -136,7 +136,13 @@ std::vector<bool> Aggregator::agree_on_layers(const std::vector<bool>& given,
       [&] { return impl().step.agree_on_layers(given, failure); });
 }
 
+std::vector<std::string> Aggregator::gather(const std::string& own) {
+  return impl().pipeline->change_together([&] { return impl().step.gather(own); });
+}
+
 const std::vector<LayerSpec>& Aggregator::layers() const { return impl().run.specs(); }
+
+const std::vector<LayerSpec>& Aggregator::model() const { return impl().run.model(); }
 
 MemoryUse Aggregator::memory() const {
   return impl().pipeline->when_idle([&] { return impl().run.memory(); });
@@ -156,6 +162,11 @@ Stats Aggregator::stats() const {
 
 AggregatorState Aggregator::state() const {
   return impl().pipeline->when_idle([&] { return impl().run.save(impl().stats()); });
+}
+
+AggregatorState Aggregator::portable_state() {
+  return impl().pipeline->change_together(
+      [&] { return impl().step.portable_state(impl().stats(), *impl().groups.lanes()[0]); });
 }
 
 Notices Aggregator::notices() const { return impl().accounts.notices(); }

@@ -64,6 +64,8 @@ std::string text_of(Terms::Purpose purpose) {
       return "loads a state";
     case Terms::Purpose::layers:
       return "averages tensors";
+    case Terms::Purpose::portable_state:
+      return "makes a portable state";
   }
   return "does something else";
 }

@@ -17,7 +17,7 @@ namespace lgreco {
 /// What else the ranks must agree on when they agree on anything: it decides on the sizes of the
 /// messages to come, or on what their values mean. A call that one rank alone made shows here.
 struct Terms {
-  enum class Purpose : std::uint64_t { end_of_step, plan, state, layers };
+  enum class Purpose : std::uint64_t { end_of_step, plan, state, layers, portable_state };
 
   Purpose purpose = Purpose::end_of_step;
   std::uint64_t step = 0;

@@ -303,7 +303,8 @@ AggregatorState parse_state(std::span<const std::byte> bytes) {
   if (!state.plan.estimates.empty() && state.plan.estimates.size() != state.layers.size()) {
     refuse("the plan has estimates of some layers only");
   }
-  if (state.size < 1 || state.rank < 0 || state.rank >= state.size) {
+  const bool is_of_a_rank = state.rank >= 0 && state.rank < state.size;
+  if (!is_of_a_rank && !(state.is_portable() && state.rank == 0)) {
     refuse("rank " + std::to_string(state.rank) + " of " + std::to_string(state.size) +
            " cannot be");
   }

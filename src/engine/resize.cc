@@ -135,7 +135,8 @@ Holders holders_in(const std::vector<Averaged>& groups) {
 }
 
 // Ranks that have nothing yet count as zeros.
-std::vector<float> mean_residual(const std::vector<Held>& holders) {
+template <typename Weight>
+std::vector<double> sum_of_residuals(const std::vector<Held>& holders, const Weight& weight_of) {
   std::vector<double> sums;
   for (const Held& held : holders) {
     const std::vector<float>& values = held->residual;
@@ -146,13 +147,28 @@ std::vector<float> mean_residual(const std::vector<Held>& holders) {
              " has another size than ranks before it in layer '" +
              held.state->plan.layers[held.layer] + "'");
     }
-    for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += values[i];
+    const double weight = weight_of(held.state->rank);
+    for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += weight * values[i];
   }
-  std::vector<float> means(sums.size());
-  std::transform(sums.begin(), sums.end(), means.begin(), [&](double sum) {
-    return static_cast<float>(sum / static_cast<double>(holders.size()));
-  });
-  return means;
+  return sums;
+}
+
+std::vector<float> divided(const std::vector<double>& sums, std::size_t ranks) {
+  std::vector<float> values(sums.size());
+  std::transform(sums.begin(), sums.end(), values.begin(),
+                 [&](double sum) { return static_cast<float>(sum / static_cast<double>(ranks)); });
+  return values;
+}
+
+std::vector<float> mean_residual(const std::vector<Held>& holders) {
+  return divided(sum_of_residuals(holders, [](int) { return 1; }), holders.size());
+}
+
+/// The mean over the new ranks of what these keep is the mean over the old ones: rank r keeps its
+/// own times new / old, and a share of what ranks have not sent that are gone.
+std::vector<float> kept_residual(const std::vector<Held>& holders, int rank, int size) {
+  const auto weight_of = [&](int old) { return old == rank ? size : old >= size ? 1 : 0; };
+  return divided(sum_of_residuals(holders, weight_of), holders.size());
 }
 
 /// But for layers and their part of the plan.
@@ -204,10 +220,11 @@ void drop_partial_estimates(Plan& plan) {
   if (plan.estimates.size() != plan.layers.size()) plan.estimates.clear();
 }
 
-}  // namespace
-
-AggregatorState resize(std::span<const AggregatorState> states, std::span<const std::string> layers,
-                       int rank, int size) {
+/// `residual_of`: what the rank begins with of a layer, from those who held it.
+template <typename Residual>
+AggregatorState resized(std::span<const AggregatorState> states,
+                        std::span<const std::string> layers, int rank, int size,
+                        const Residual& residual_of) {
   require_place(rank, size);
   std::vector<Averaged> groups = grouped(states);
   for (Averaged& group : groups) group.ranks = by_rank(group.ranks);
@@ -225,7 +242,7 @@ AggregatorState resize(std::span<const AggregatorState> states, std::span<const 
     const std::vector<Held>& holders = holders_of(name, all);
     add_layer(holders, resized);
     LayerState& layer = resized.layers.back();
-    layer.residual = mean_residual(holders);
+    layer.residual = residual_of(holders);
     // Whichever rank will measure the layer needs what one rank has collected. Of copies that were
     // handed out by an earlier change of ranks, only one went on growing.
     for (const Held& held : holders) {
@@ -236,6 +253,20 @@ AggregatorState resize(std::span<const AggregatorState> states, std::span<const 
   }
   drop_partial_estimates(resized.plan);
   return resized;
+}
+
+}  // namespace
+
+AggregatorState resize(std::span<const AggregatorState> states, std::span<const std::string> layers,
+                       int rank, int size) {
+  return resized(states, layers, rank, size, mean_residual);
+}
+
+AggregatorState keep_residuals(std::span<const AggregatorState> states,
+                               std::span<const std::string> layers, int rank, int size) {
+  return resized(states, layers, rank, size, [&](const std::vector<Held>& holders) {
+    return kept_residual(holders, rank, size);
+  });
 }
 
 AggregatorState resize(std::span<const AggregatorState> states, int rank, int size) {

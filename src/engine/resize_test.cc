@@ -81,6 +81,42 @@ TEST(Resize, KeepsWhatAllRanksTogetherHaveNotSent) {
   }
 }
 
+TEST(KeepResiduals, KeepsWhatAllRanksTogetherHaveNotSent) {
+  for (const int old_size : {1, 2, 3, 4, 8}) {
+    const auto before = saved_by(old_size);
+    const std::vector<std::string> layers = before[0].plan.layers;
+    for (const int new_size : {1, 2, 3, 4, 8}) {
+      std::vector<AggregatorState> after;
+      for (int rank = 0; rank < new_size; ++rank) {
+        after.push_back(keep_residuals(before, layers, rank, new_size));
+      }
+      EXPECT_LT(relative_distance(mean_residual_of(after), mean_residual_of(before)), 1e-6)
+          << old_size << " to " << new_size;
+    }
+  }
+}
+
+TEST(KeepResiduals, EachRankKeepsItsOwn) {
+  auto before = saved_by(2);
+  std::ranges::sort(before, {}, &AggregatorState::rank);
+  const std::vector<std::string> layers = before[0].plan.layers;
+  const auto residual = [&](int rank, int size) {
+    return keep_residuals(before, layers, rank, size).layers[0].residual;
+  };
+  for (std::size_t i = 0; i < kCount; ++i) {
+    const float first = before[0].layers[0].residual[i], second = before[1].layers[0].residual[i];
+    EXPECT_EQ(residual(0, 2)[i], first);
+    EXPECT_EQ(residual(1, 2)[i], second);
+    EXPECT_EQ(residual(0, 4)[i], 2 * first) << "one of four, where it was one of two";
+    EXPECT_EQ(residual(1, 4)[i], 2 * second);
+    EXPECT_EQ(residual(3, 4)[i], 0);
+    EXPECT_FLOAT_EQ(residual(0, 1)[i], (first + second) / 2);
+    if (i == 20) break;
+  }
+  EXPECT_EQ(keep_residuals(before, layers, 0, 4).plan.hash(), before[0].plan.hash());
+  EXPECT_THROW(keep_residuals({&before[0], 1}, layers, 0, 1), StateError);
+}
+
 TEST(Resize, KeepsWhatIsTheSameOnAllRanks) {
   const auto states = resized(saved_by(3), 4);
   for (int rank = 0; rank < 4; ++rank) {

@@ -1,5 +1,6 @@
 #include "src/engine/run_state.h"
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 #include <string>
@@ -8,6 +9,7 @@
 #include "lgreco/status.h"
 #include "src/base/random.h"
 #include "src/engine/memory_use.h"
+#include "src/engine/portable_state.h"
 #include "src/engine/registration.h"
 #include "src/engine/state_check.h"
 #include "src/kernels/elementwise.h"
@@ -26,6 +28,15 @@ std::vector<LayerRecord> make_records(const std::vector<LayerSpec>& layers, DTyp
     records.emplace_back(layer, residual);
   }
   return records;
+}
+
+std::vector<LayerSpec> whole_model(const std::vector<LayerSpec>& layers,
+                                   const AggregatorOptions& options, const Membership& membership) {
+  if (membership.is_one_group() || !options.model.empty()) return model_of(layers, options);
+  std::vector<LayerSpec> model;
+  for (const ModelLayer& layer : membership.layers) model.push_back(layer.spec);
+  std::ranges::sort(model, {}, &LayerSpec::name);
+  return model;
 }
 
 /// This rank's part of a plan of all layers.
@@ -72,8 +83,10 @@ RunState::RunState(std::vector<LayerSpec> layers, const AggregatorOptions& optio
       place_(place),
       membership_(membership),
       specs_(std::move(layers)),
+      model_(whole_model(specs_, options, membership)),
       layers_(make_records(specs_, options.residual)),
       fingerprint_(hash_of(fingerprint_of(model_of(specs_, options), options))),
+      fingerprint_of_model_(hash_of(fingerprint_of(model_, options))),
       planning_(layers_, options, membership, trace) {}
 
 Plan RunState::plan() const { return part_of(plan_, membership_); }
@@ -210,8 +223,16 @@ AggregatorState RunState::save(const Stats& stats) const {
   return state;
 }
 
+AggregatorState RunState::save_for_all(const Stats& stats) const {
+  AggregatorState state = save(stats);
+  state.fingerprint = fingerprint_of_model_;
+  return state;
+}
+
 RunState::Loadable RunState::prepare(AggregatorState state) const {
-  check_state(state, place_, fingerprint_, layers_);
+  const bool is_portable = state.is_portable();
+  if (is_portable) state = part_of_state(std::move(state), specs_, place_);
+  check_state(state, place_, is_portable ? fingerprint_of_model_ : fingerprint_, layers_);
   Loadable loadable{.state = std::move(state), .residuals = {}, .plan = {}, .critical = {}};
   for (const LayerState& layer : loadable.state.layers) {
     loadable.residuals.emplace_back(options_.residual).assign(layer.residual);

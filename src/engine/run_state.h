@@ -48,6 +48,8 @@ class RunState {
   const Planning& planning() const { return planning_; }
   std::vector<LayerRecord>& layers() { return layers_; }
   const std::vector<LayerSpec>& specs() const { return specs_; }
+  /// All layers of the membership, in an order that does not depend on who holds them.
+  const std::vector<LayerSpec>& model() const { return model_; }
   /// What takes part in passes while paused: the same layers, dense, and without any state.
   std::vector<LayerRecord>& stateless_layers() { return stateless_layers_; }
 
@@ -76,6 +78,8 @@ class RunState {
   bool discard_last_step();
 
   AggregatorState save(const Stats& stats) const;
+  /// With the fingerprint of model(), which is that of a portable state.
+  AggregatorState save_for_all(const Stats& stats) const;
   /// A state that can be loaded here, and its large memory.
   struct Loadable {
     AggregatorState state;
@@ -98,10 +102,10 @@ class RunState {
   const AggregatorOptions& options_;
   Place place_;
   const Membership& membership_;
-  const std::vector<LayerSpec> specs_;
+  const std::vector<LayerSpec> specs_, model_;
   std::vector<LayerRecord> layers_;
   std::vector<LayerRecord> stateless_layers_;  // once paused
-  std::uint64_t fingerprint_;
+  std::uint64_t fingerprint_, fingerprint_of_model_;
   Planning planning_;
   Plan plan_;  // of all layers of the membership
   std::uint64_t plan_hash_ = 0;

@@ -6,10 +6,12 @@
 #include <sstream>
 #include <utility>
 
+#include "lgreco/checkpoint.h"
 #include "lgreco/status.h"
 #include "src/base/random.h"
 #include "src/base/stopwatch.h"
 #include "src/engine/gather.h"
+#include "src/engine/portable_state.h"
 #include "src/engine/registration.h"
 
 namespace lgreco {
@@ -251,6 +253,44 @@ std::vector<bool> Step::agree_on_layers(const std::vector<bool>& given,
   if (outcome.failure) std::rethrow_exception(outcome.failure->exception());
   if (!outcome.values_differ) return given;
   return layers_of_any(given, membership_, agreement_, sequence_, deadline);
+}
+
+AggregatorState Step::portable_state(const Stats& stats, Communicator& lane) {
+  const Deadline deadline = Clock::now() + options_.timeout;
+  Terms terms = run_.terms();
+  terms.purpose = Terms::Purpose::portable_state;
+  const auto agree = [&](const CommitRound::Opinion& own) {
+    const auto outcome = commit_.agree(agreement_, sequence_, deadline, own, terms);
+    if (outcome.failure) std::rethrow_exception(outcome.failure->exception());
+    return outcome;
+  };
+  const std::optional<Failure> none;
+  agree({.failure = none});  // or residuals of different units would be added up
+  AggregatorState state;
+  std::optional<Failure> failure;
+  try {
+    state = join_states(run_.save_for_all(stats), run_.model(), membership_, lane, agreement_,
+                        deadline);
+  } catch (const PeerError&) {
+    throw;
+  } catch (...) {
+    failure = Failure::current(place("making a portable state"));
+    failure->kind = Failure::Kind::state;  // nothing has changed: the run goes on
+  }
+  const std::uint64_t identity = failure ? 0 : checksum(state) | 1;
+  const auto outcome = agree({.failure = failure, .value = identity});
+  accounts_.leave_out_traffic();
+  if (outcome.values_differ) {
+    throw StateError(
+        "[state] the ranks' portable states differ: a message came damaged; make one again");
+  }
+  return state;
+}
+
+std::vector<std::string> Step::gather(const std::string& own) {
+  std::vector<std::string> texts = gather_texts(own, agreement_, Clock::now() + options_.timeout);
+  accounts_.leave_out_traffic();
+  return texts;
 }
 
 // Twice: a rank to which the first verdicts came damaged can still say so.

@@ -40,9 +40,15 @@ class Step {
   /// Collective: all ranks load their states, or none does. Without a state: `problem` says why.
   /// Throws StateError on all ranks when one cannot.
   void load(std::optional<AggregatorState> state, const std::string& problem);
+  /// Collective: the state of all ranks together; `lane` joins those who hold this rank's layers.
+  /// Throws on all ranks alike.
+  AggregatorState portable_state(const Stats& stats, Communicator& lane);
   /// Collective: the layers that some rank gives. Throws on all ranks when one has a `problem`.
   std::vector<bool> agree_on_layers(const std::vector<bool>& given,
                                     const std::optional<Failure>& problem);
+
+  /// Collective: what each rank has to say.
+  std::vector<std::string> gather(const std::string& own);
 
   bool discard_last();
 

@@ -158,9 +158,18 @@ class PythonAggregator {
     return state_to_dict(unlocked([&] { return engine().state(); }), engine().layers());
   }
 
-  /// Collective. `states` is this rank's own, or, for another number of ranks, those of all old
-  /// ranks (`change` "mean") or any of them ("reset"). With a `problem` this rank has nothing to
-  /// load.
+  py::dict portable_state() {
+    return state_to_dict(unlocked([&] { return engine().portable_state(); }), engine().model());
+  }
+
+  std::vector<py::bytes> gather(const std::string& own) {
+    const auto texts = unlocked([&] { return engine().gather(own); });
+    return {texts.begin(), texts.end()};
+  }
+
+  /// Collective. `states` is this rank's own, a portable one or, for another number of ranks, those
+  /// of all old ranks (`change` "mean" or "keep") or any of them ("reset"). With a `problem` this
+  /// rank has nothing to load.
   void load_state(const std::vector<py::dict>& states, const std::string& change,
                   const std::string& problem) {
     std::optional<AggregatorState> state;
@@ -185,6 +194,15 @@ class PythonAggregator {
     std::vector<std::string> layers;
     for (const LayerSpec& layer : engine().layers()) layers.push_back(layer.name);
     const int rank = engine().rank(), size = engine().size();
+    if (loaded.front().is_portable()) {
+      for (LayerState& layer : loaded.front().layers) {
+        if (change != "reset") break;
+        layer.residual = layer.window = {};
+        layer.window_steps = 0;
+      }
+      return std::move(loaded.front());
+    }
+    if (change == "keep") return keep_residuals(loaded, layers, rank, size);
     if (change == "mean") return resize(loaded, layers, rank, size);
     if (change == "reset") return reset_residuals(loaded, layers, rank, size);
     return std::move(loaded.front());
@@ -235,6 +253,8 @@ void bind_aggregator(py::module_& module) {
       .def("plan", &Self::plan)
       .def("stats", &Self::stats)
       .def("state", &Self::state)
+      .def("portable_state", &Self::portable_state)
+      .def("gather", &Self::gather, py::arg("own"))
       .def("load_state", &Self::load_state, py::arg("states"), py::arg("change"),
            py::arg("problem"));
 }

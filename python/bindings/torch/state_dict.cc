@@ -84,8 +84,12 @@ py::dict state_to_dict(const AggregatorState& state, const std::vector<LayerSpec
     layers[py::str(spec.name)] = layer;
   }
   py::dict dict;
-  dict["rank"] = state.rank;
-  dict["size"] = state.size;
+  if (state.is_portable()) {
+    dict["portable"] = true;
+  } else {
+    dict["rank"] = state.rank;
+    dict["size"] = state.size;
+  }
   dict["step"] = state.step;
   dict["fingerprint"] = state.fingerprint;
   dict["grad_scale"] = state.grad_scale;
@@ -103,8 +107,12 @@ py::dict state_to_dict(const AggregatorState& state, const std::vector<LayerSpec
 AggregatorState state_from_dict(const py::dict& dict) {
   AggregatorState state;
   try {
-    state.rank = dict["rank"].cast<int>();
-    state.size = dict["size"].cast<int>();
+    if (dict.contains("portable")) {
+      state.rank = state.size = 0;
+    } else {
+      state.rank = dict["rank"].cast<int>();
+      state.size = dict["size"].cast<int>();
+    }
     state.step = dict["step"].cast<std::uint64_t>();
     state.fingerprint = dict["fingerprint"].cast<std::uint64_t>();
     state.grad_scale = dict["grad_scale"].cast<double>();

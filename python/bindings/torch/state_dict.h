@@ -13,7 +13,8 @@ namespace lgreco {
 
 pybind11::dict stats_to_dict(const Stats& stats);
 
-/// `layers` are those of the aggregator, in its order.
+/// `layers` are those of the state, in its order. A portable state has "portable" in the place of
+/// rank and size.
 pybind11::dict state_to_dict(const AggregatorState& state, const std::vector<LayerSpec>& layers);
 
 /// Throws StateError on an entry that is missing, of a wrong type, or not what was saved.
