@@ -1,6 +1,6 @@
 # Thin targets over scripts/. `make setup` is called by every other target and is quick when nothing changed.
-.PHONY: help setup demo demo-quick test test-faults test-asan test-tsan fuzz bench bench-micro \
-  bench-codecs bench-bytes bench-overlap bench-nodes bench-checks bench-analysis bench-planner bench-plans \
+.PHONY: help setup demo demo-quick test test-integrations test-faults test-asan test-tsan fuzz bench \
+  bench-micro bench-codecs bench-bytes bench-overlap bench-nodes bench-checks bench-analysis bench-planner bench-plans \
   bench-replanning bench-kernels bench-training bench-allreduce bench-scale bench-groups \
   bench-simulate lint format
 
@@ -12,6 +12,7 @@ help:
 	@echo 'make demo        train ResNet-18 four ways on two ranks and compare (about 5 minutes)'
 	@echo 'make demo-quick  the same with few steps (about a minute)'
 	@echo 'make test        lint and all tests, C++ and Python'
+	@echo 'make test-integrations training frameworks, in an environment of their own (a few minutes)'
 	@echo 'make test-faults 30 killed and 10 frozen ranks (about 3 minutes)'
 	@echo 'make test-asan   the C++ tests under AddressSanitizer and UBSan'
 	@echo 'make test-tsan   the C++ tests under ThreadSanitizer'
@@ -48,6 +49,9 @@ demo-quick: setup
 
 test: setup
 	@scripts/test
+
+test-integrations: setup
+	@scripts/test_integrations
 
 test-faults: setup
 	@.venv/bin/python -m pytest -m 'slow or not slow' python/tests/test_faults.py

@@ -262,11 +262,12 @@ PACKAGE = [
     "cost_table", "plan", "planner", "shard_names", "policies", "known_models", "step_time",
     "run_log", "logging_to", "settings", "torch_internals", "savings", "nodes", "process_groups",
     "same_parameters", "compression", "distributed_state", "aggregator", "outer_step", "frontends",
-    "report", "advise", "cli",
+    "accelerate", "lightning", "transformers", "report", "advise", "cli",
 ]  # fmt: skip
 NEED_TORCH = {
     "_torch", "torch_internals", "nodes", "process_groups", "same_parameters", "compression",
-    "distributed_state", "aggregator", "outer_step", "frontends",
+    "distributed_state", "aggregator", "outer_step", "frontends", "accelerate", "lightning",
+    "transformers",
 }  # fmt: skip
 
 

@@ -1,0 +1,80 @@
+"""Figures of compression reach TensorBoard by the loggers of Lightning and of Transformers."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import lightning.pytorch as pl
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning_module import Module
+from task import LEVEL, POLICY, Classifier, examples, items
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.data import DataLoader
+from transformers import TrainingArguments
+
+from lgreco.lightning import LGreCoMonitor, LGreCoStrategy
+from lgreco.transformers import LGreCoTrainer
+
+EPOCHS = 3
+folder = Path(sys.argv[1])
+
+
+def by_lightning():
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=int(os.environ["WORLD_SIZE"]),
+        strategy=LGreCoStrategy(LEVEL, POLICY),
+        max_epochs=EPOCHS,
+        log_every_n_steps=6,
+        logger=TensorBoardLogger(folder / "lightning"),
+        callbacks=[LGreCoMonitor()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(Module(), DataLoader(examples(), batch_size=8))
+    return trainer.strategy.compression, ""
+
+
+def by_transformers():
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "transformers")
+    arguments = TrainingArguments(
+        output_dir=str(folder / "out"),
+        use_cpu=True,
+        num_train_epochs=EPOCHS,
+        per_device_train_batch_size=8,
+        learning_rate=0.1,
+        save_strategy="no",
+        logging_steps=6,
+        report_to=["tensorboard"],
+        disable_tqdm=True,
+    )
+    trainer = LGreCoTrainer(
+        model=Classifier(), args=arguments, train_dataset=items(), method=LEVEL, policy=POLICY
+    )
+    trainer.train()
+    return trainer.compression, "train/"
+
+
+def scalars_in(files: Path, name: str) -> list[tuple[int, float]]:
+    found = []
+    for file in files.rglob("events.out.*"):
+        events = EventAccumulator(str(file))
+        events.Reload()
+        if name in events.Tags()["scalars"]:
+            found += [(event.step, event.value) for event in events.Scalars(name)]
+    return found
+
+
+for framework, train in {"lightning": by_lightning, "transformers": by_transformers}.items():
+    compression, prefix = train()
+    if os.environ["RANK"] == "0":
+        sent = scalars_in(folder / framework, f"{prefix}lgreco/bytes_sent")
+        assert len(sent) == 3, (framework, sent)
+        assert 0 < sent[0][1] < sent[1][1] < sent[2][1] <= compression.stats()["bytes_sent"], sent
+        ratios = scalars_in(folder / framework, f"{prefix}lgreco/ratio")
+        assert ratios[-1][1] > 1.5, (framework, ratios)
+if os.environ["RANK"] == "0":
+    print("logged by each framework")
