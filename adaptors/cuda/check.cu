@@ -205,7 +205,7 @@ int compare(const Memory& memory) {
   int cases = 0, different = 0;
   for (const std::string& level : levels()) {
     const Codec codec(memory, level);
-    for (std::size_t count : {1u, 7u, 511u, 513u, 5003u, 100'003u}) {
+    for (std::size_t count : {1u, 7u, 511u, 513u, 5003u, 20'003u}) {
       for (int kind = 0; kind < kKinds; ++kind) {
         ++cases;
         if (is_same(codec, count, kind, random)) continue;

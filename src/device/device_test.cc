@@ -250,6 +250,37 @@ TEST_P(DeviceTest, RefusesThePayloadsThatTheCpuRefuses) {
   EXPECT_GT(refused, 0);
 }
 
+// Scales are rounded so coarsely that sums in another order rarely show in the bytes.
+TEST(QuantizeNearest, SumsInTheOrderOfTheCpu) {
+  std::mt19937 random(10);
+  for (const Kind& kind : kKinds) {
+    for (std::size_t count : {1, 15, 100, 511, 5003}) {
+      SCOPED_TRACE(std::to_string(count) + " values, " + kind.name);
+      auto values = draw(kind, count, random);
+      const auto residual = draw(kind, count, random);
+      auto on_cpu = values;
+      kernels::Moments expected;
+      if (!kernels::add_and_find_moments(residual.data(), count, on_cpu.data(), expected)) continue;
+      Payload payload(8192);
+      unsigned refused = 0;
+      const QuantizeNearestKeepLoss kernel{{count, 8192, 8}, kernels::lloyd_max_table(),
+                                           values.data(),    residual.data(),
+                                           payload.begin(),  &refused};
+      QuantizeNearestKeepLoss::Shared shared;
+      for (int phase = 0; phase < QuantizeNearestKeepLoss::kPhases - 1; ++phase) {
+        for (const std::size_t index : shuffled(32, random)) {
+          kernel.run(phase, {0, index, 32}, shared);
+        }
+      }
+      EXPECT_EQ(shared.moments.count, expected.count);
+      EXPECT_EQ(shared.moments.unit, expected.unit);
+      EXPECT_EQ(shared.moments.largest, expected.largest);
+      EXPECT_EQ(shared.moments.sum, expected.sum);
+      EXPECT_EQ(shared.moments.sum_squares, expected.sum_squares);
+    }
+  }
+}
+
 // With a barrier fewer, bytes differ: each is needed, and a missing one would be noticed.
 TEST(MissingBarrier, IsFound) {
   const auto find = [](const std::string& level, int phases) {
