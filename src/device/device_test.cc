@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -47,6 +48,11 @@ const Kind kKinds[] = {
     {"largest", [](float x, auto&) { return std::clamp(x, -1.0f, 1.0f) * 3.4e38f; }},
     {"of any size",
      [](float x, auto& r) { return std::ldexp(x, static_cast<int>(r() % 80) - 40); }},
+    {"midway between 16-bit values",
+     [](float x, auto& r) {
+       const std::uint32_t half = r() % 2 == 0 ? 0x8000u : 0x1000u;  // bf16, fp16
+       return std::bit_cast<float>((std::bit_cast<std::uint32_t>(x) & ~(2 * half - 1)) | half);
+     }},
     {"infinite", [](float x, auto& r) { return r() % 700 == 0 ? INFINITY : x; }},
     {"not a number", [](float x, auto& r) { return r() % 700 == 0 ? std::nanf("") : x; }},
 };
