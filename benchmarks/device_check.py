@@ -6,12 +6,14 @@ python -m benchmarks.device_check fake     the tests' device of threads, where t
 Every method must give the bits of the same gradients on the CPU, through the DDP hook and through
 `Aggregator.average_`. On a real device it also measures copies between device and host, and steps
 of models of 25 and 355 million parameters. Five minutes; the larger model needs 28 GB of host
-memory, and is left out where there is less.
+memory, and is left out where there is less. On CUDA, where nvcc is installed, the kernels of
+`src/device` are built, compared with the CPU's codecs and timed, too.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -27,7 +29,8 @@ from torch.nn.parallel import DistributedDataParallel
 import lgreco
 from tools.ranks import on_loopback, torchrun
 
-FAKE = Path(__file__).resolve().parents[1] / "tests/fake_device"
+ROOT = Path(__file__).resolve().parents[1]
+FAKE = ROOT / "tests/fake_device"
 RANKS = 2
 STEPS = 3
 METHODS = (
@@ -183,6 +186,22 @@ def run_rank(kind: str) -> None:
     os._exit(0)
 
 
+def check_kernels() -> int:
+    if shutil.which("nvcc") is None:
+        print("kernels of CUDA: not checked, nvcc is not installed")
+        return 0
+    for step in (["--preset", "cuda"], ["--build", "--preset", "cuda", "--target", "cuda_check"]):
+        built = subprocess.run(["cmake", *step], cwd=ROOT, capture_output=True, text=True)
+        if built.returncode != 0:
+            print(
+                f"[device check] cmake {' '.join(step)} failed:\n{built.stdout[-4000:]}"
+                f"{built.stderr[-4000:]}",
+                file=sys.stderr,
+            )
+            return 1
+    return subprocess.run([ROOT / "build/cuda/adaptors/cuda/cuda_check"]).returncode
+
+
 def main(arguments: list[str]) -> int:
     if arguments[:1] == ["--rank"]:
         run_rank(arguments[1])
@@ -206,7 +225,8 @@ def main(arguments: list[str]) -> int:
             return 1
         kind = accelerator.type
     command = torchrun(RANKS, "-m", "benchmarks.device_check", "--rank", kind)
-    return subprocess.run(command, env=on_loopback()).returncode
+    failed = subprocess.run(command, env=on_loopback()).returncode
+    return failed or (check_kernels() if kind == "cuda" else 0)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def in_database(folder: Path) -> dict[str, tuple[Path, list[str]]]:
     return {
         str(Path(entry["file"]).relative_to(ROOT)): (folder, shlex.split(entry["command"]))
         for entry in entries
-        if Path(entry["file"]).is_relative_to(ROOT)
+        if Path(entry["file"]).is_relative_to(ROOT) and entry["file"].endswith(".cc")
     }
 
 

@@ -19,6 +19,7 @@ MODULES_BELOW = {
     "base": set(),
     "kernels": {"base"},
     "compressors": {"kernels", "base"},
+    "device": {"compressors", "kernels", "base"},
     "planner": {"base"},
     "comm": {"base"},
     "engine": {"compressors", "planner", "comm", "kernels", "base"},
@@ -30,6 +31,7 @@ PUBLIC_HEADERS = {
     "planner": {"budget", "planner", "status"},
     "comm": {"communicator", "gather_by_node", "process", "status"},
     "kernels": {"dtype", "layer", "status"},
+    "device": set(),
 }
 FOREIGN = re.compile(
     r"^(torch|ATen|c10|caffe2|pybind11|nccl|cuda|mpi|Python)\b|^(adaptors|python|experiments)/",
@@ -43,7 +45,7 @@ def sources(*folders: str) -> list[Path]:
         path
         for folder in folders
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in {".h", ".cc"}
+        if path.suffix in {".h", ".cc", ".cu"}
     )
 
 
@@ -80,6 +82,22 @@ def test_module_depends_only_downward(module: str) -> None:
         if bracket == '"' and not THIRD_PARTY.search(target) and not below(module, target)
     ]
     assert not upward, "\n".join(upward)
+
+
+DEVICE = re.compile(r"__device__|__global__|__CUDA\w*__|\bcuda[A-Z]\w*")
+
+
+def test_only_one_line_of_the_core_knows_compilers_of_devices() -> None:
+    found = {
+        f"{path.relative_to(ROOT)}: {line}"
+        for path in sources("include", "src")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if DEVICE.search(line)
+    }
+    assert found == {
+        "src/kernels/format.h: #ifdef __CUDACC__",
+        "src/kernels/format.h: #define LGRECO_HD __host__ __device__",
+    }
 
 
 def test_core_includes_no_foreign_framework() -> None:
@@ -217,6 +235,10 @@ FOLDERS_ABOVE = {
         r"^(torch/csrc/distributed|ATen|c10)/|^((sys/)?(mman|stat|fcntl|unistd))\.h$",
     ),
     "adaptors/mpi": (r"^(lgreco|adaptors/mpi)/", r"^mpi\.h$"),
+    "adaptors/cuda": (
+        r"^(lgreco|adaptors/cuda|src/device)/|^src/kernels/lloyd_max_table\.h$",
+        r"^cuda_runtime\.h$",
+    ),
     "python/bindings": (r"^(lgreco|src|python/bindings|adaptors/torch)/", r"^(torch|pybind11)/"),
 }
 

@@ -26,6 +26,12 @@ constexpr RandomStream stream_of(const RandomKey& key) {
   return {static_cast<std::uint32_t>(folded), static_cast<std::uint32_t>(folded >> 32)};
 }
 
+/// The stream of element `element` of a layer. Its counter, the element's, has 32 bits; what is
+/// above goes into the key.
+constexpr RandomStream stream_of(const RandomKey& key, std::uint64_t element) {
+  return stream_of({key.seed ^ (element >> 32), key.step, key.layer});
+}
+
 constexpr std::uint32_t mix32(std::uint32_t x) {  // lowbias32 (Wellons, 2018)
   x = (x ^ (x >> 16)) * 0x7FEB352Du;
   x = (x ^ (x >> 15)) * 0x846CA68Bu;

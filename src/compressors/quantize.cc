@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "src/base/random.h"
 #include "src/compressors/analyze.h"
@@ -67,11 +66,10 @@ class QuantizeStochastic final : public CodedCompressor {
                     std::span<float> accumulator) const override {
     Status size = check_size("[quantize]", payload, payload_bytes(accumulator.size()));
     if (!size.is_ok()) return size;
-    const std::byte* in = payload.data();
+    const auto* in = reinterpret_cast<const std::uint8_t*>(payload.data());
     for (std::size_t at = 0; at < accumulator.size(); at += bucket_) {
       const std::size_t count = std::min<std::size_t>(bucket_, accumulator.size() - at);
-      QuantizeGrid header;
-      std::memcpy(&header, in, sizeof header);
+      const auto header = QuantizeGrid::read(in);
       if (!header.is_valid()) {
         return Status::corrupt("[quantize] the range of the values from " + std::to_string(at) +
                                " on is not finite, or not of wire version " +
@@ -81,8 +79,8 @@ class QuantizeStochastic final : public CodedCompressor {
                                         count * static_cast<std::size_t>(bits_))) {
         return Status::corrupt("[quantize] a spare bit behind the last code is set");
       }
-      kernels::unpack_dequantize_add(reinterpret_cast<const std::uint8_t*>(in) + sizeof header,
-                                     count, header.grid(bits_), accumulator.data() + at);
+      kernels::unpack_dequantize_add(in + sizeof header, count, header.grid(bits_),
+                                     accumulator.data() + at);
       in += bucket_bytes(count);
     }
     return Status::ok();
@@ -98,34 +96,32 @@ class QuantizeStochastic final : public CodedCompressor {
     std::size_t count;
     std::uint32_t first;  // counter of the random numbers
     RandomStream stream;
-    std::byte* payload;
+    std::uint8_t* payload;
 
-    std::uint8_t* codes() const {
-      return reinterpret_cast<std::uint8_t*>(payload + sizeof(QuantizeGrid));
-    }
+    std::uint8_t* codes() const { return payload + sizeof(QuantizeGrid); }
   };
 
   // Until `encode_bucket` returns false, which is returned then.
   template <typename EncodeBucket>
   bool for_each_bucket(std::size_t count, const RandomKey& key, std::size_t first_element,
                        std::byte* payload, const EncodeBucket& encode_bucket) const {
+    auto* out = reinterpret_cast<std::uint8_t*>(payload);
     for (std::size_t at = 0; at < count; at += bucket_) {
       const std::size_t element = first_element + at;
-      // The counter has 32 bits; what is above goes into the key.
       const Bucket bucket{.at = at,
                           .count = std::min<std::size_t>(bucket_, count - at),
                           .first = static_cast<std::uint32_t>(element),
-                          .stream = stream_of({key.seed ^ (element >> 32), key.step, key.layer}),
-                          .payload = payload};
+                          .stream = stream_of(key, element),
+                          .payload = out};
       if (!encode_bucket(bucket)) return false;
-      payload += bucket_bytes(bucket.count);
+      out += bucket_bytes(bucket.count);
     }
     return true;
   }
 
   // False when it cannot be sent.
   static bool write(const QuantizeGrid& header, const Bucket& bucket) {
-    std::memcpy(bucket.payload, &header, sizeof header);
+    header.write(bucket.payload);
     return header.is_valid();
   }
 

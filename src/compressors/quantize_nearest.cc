@@ -4,11 +4,11 @@
 // codes. Where a bucket has zeros, zero is on its grid.
 
 #include <algorithm>
-#include <cstring>
 
 #include "src/compressors/bucket_grid.h"
 #include "src/compressors/payload.h"
 #include "src/compressors/quantize.h"
+#include "src/kernels/lloyd_max_table.h"
 #include "src/kernels/spare_bits.h"
 
 namespace lgreco {
@@ -25,14 +25,14 @@ class QuantizeNearest final : public CodedCompressor {
 
   bool encode(std::span<const float> values, const RandomKey&, std::size_t,
               std::span<std::byte> payload) const override {
-    std::byte* out = payload.data();
+    auto* out = reinterpret_cast<std::uint8_t*>(payload.data());
     for (std::size_t at = 0; at < values.size(); at += bucket_) {
       const auto bucket = values.subspan(at, std::min<std::size_t>(bucket_, values.size() - at));
       kernels::Moments moments;
       if (!kernels::moments_of(bucket.data(), bucket.size(), moments)) return false;
       const auto grid = BucketGrid::of(moments, bucket.data(), bucket.size(), bits_);
       if (!write_header(grid, out)) return false;
-      grid.pack(bucket.data(), bucket.size(), codes_at(out));
+      grid.pack(bucket.data(), bucket.size(), out + kHeader);
       out += bucket_bytes(bucket.size());
     }
     return true;
@@ -40,7 +40,7 @@ class QuantizeNearest final : public CodedCompressor {
 
   bool encode_keep_loss(std::span<float> values, std::span<const float> residual, const RandomKey&,
                         std::size_t, std::span<std::byte> payload) const override {
-    std::byte* out = payload.data();
+    auto* out = reinterpret_cast<std::uint8_t*>(payload.data());
     for (std::size_t at = 0; at < values.size(); at += bucket_) {
       const std::size_t count = std::min<std::size_t>(bucket_, values.size() - at);
       float* bucket = values.data() + at;
@@ -50,7 +50,7 @@ class QuantizeNearest final : public CodedCompressor {
       const auto grid = BucketGrid::of(moments, bucket, count, bits_);
       if (!write_header(grid, out)) return false;
       const std::size_t next = values.size() - at < 2 * count ? 0 : count;
-      grid.pack_keep_loss(bucket, count, codes_at(out),
+      grid.pack_keep_loss(bucket, count, out + kHeader,
                           {bucket + next, addend == nullptr ? bucket + next : addend + next});
       out += bucket_bytes(count);
     }
@@ -61,12 +61,10 @@ class QuantizeNearest final : public CodedCompressor {
                     std::span<float> accumulator) const override {
     Status size = check_size("[quantize]", payload, payload_bytes(accumulator.size()));
     if (!size.is_ok()) return size;
-    const std::byte* in = payload.data();
+    const auto* in = reinterpret_cast<const std::uint8_t*>(payload.data());
     for (std::size_t at = 0; at < accumulator.size(); at += bucket_) {
       const std::size_t count = std::min<std::size_t>(bucket_, accumulator.size() - at);
-      std::uint16_t header;
-      std::memcpy(&header, in, sizeof header);
-      const auto grid = BucketGrid::read(header, bits_);
+      const auto grid = BucketGrid::read(kernels::read_16(in), bits_, kernels::lloyd_max_table());
       if (!grid) {
         return Status::corrupt("[quantize] the grid of the values from " + std::to_string(at) +
                                " on is not finite or not known");
@@ -74,8 +72,7 @@ class QuantizeNearest final : public CodedCompressor {
       if (!kernels::spare_bits_are_zero(in + kHeader, count * static_cast<std::size_t>(bits_))) {
         return Status::corrupt("[quantize] a spare bit behind the last code is set");
       }
-      grid->unpack_add(reinterpret_cast<const std::uint8_t*>(in) + kHeader, count,
-                       accumulator.data() + at);
+      grid->unpack_add(in + kHeader, count, accumulator.data() + at);
       in += bucket_bytes(count);
     }
     return Status::ok();
@@ -88,15 +85,10 @@ class QuantizeNearest final : public CodedCompressor {
     return kHeader + kernels::packed_bytes(count, bits_);
   }
 
-  static std::uint8_t* codes_at(std::byte* bucket) {
-    return reinterpret_cast<std::uint8_t*>(bucket) + kHeader;
-  }
-
   // False when it cannot be sent.
-  static bool write_header(const BucketGrid& grid, std::byte* out) {
-    const std::uint16_t header = grid.header();
-    std::memcpy(out, &header, sizeof header);
-    return grid.is_valid();
+  static bool write_header(const BucketGrid& grid, std::uint8_t* out) {
+    kernels::write_16(grid.header(), out);
+    return grid.is_valid(kernels::lloyd_max_table());
   }
 
   int bits_;

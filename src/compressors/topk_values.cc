@@ -5,10 +5,11 @@
 #include <cstring>
 #include <limits>
 
-#include "src/compressors/bucket_grid.h"
+#include "src/compressors/choose_grid.h"
 #include "src/compressors/payload.h"
 #include "src/kernels/cast.h"
 #include "src/kernels/elementwise.h"
+#include "src/kernels/lloyd_max_table.h"
 #include "src/kernels/spare_bits.h"
 
 namespace lgreco {
@@ -54,10 +55,10 @@ std::optional<kernels::LloydMaxGrid> TopKValues::grid_of_block(
   kernels::LloydMaxGrid grid{bits_, kernels::Law::normal, has_zero, 0};
   if (moments.count > 0) {
     if (!has_zero) moments.count = values.size();
-    grid = choose_grid(moments, has_zero, bits_);
+    grid = choose_grid(moments, has_zero, bits_, kernels::lloyd_max_table());
   }
   grid.offset = base;
-  if (!std::isfinite(grid.largest())) return {};
+  if (!std::isfinite(largest_of(grid, levels_of(grid)))) return {};
   return grid;
 }
 
@@ -96,7 +97,7 @@ bool TopKValues::decode(const std::byte* in, std::span<float> values) const {
   std::memcpy(&header, in, sizeof header);
   kernels::LloydMaxGrid grid = grid_of(header, bits_);
   grid.offset = kernels::bf16_value(base_);
-  if (!std::isfinite(grid.scale) || !std::isfinite(grid.largest()) ||
+  if (!std::isfinite(grid.scale) || !std::isfinite(largest_of(grid, levels_of(grid))) ||
       grid.has_zero != (grid.offset == 0) ||
       !kernels::spare_bits_are_zero(in + sizeof header,
                                     values.size() * static_cast<std::size_t>(bits_))) {

@@ -1,7 +1,7 @@
 // The values that `topk` keeps, in few bits: a sign, and how far a magnitude exceeds the least one.
 //
 // Payload: the base, a bf16 that is at most every magnitude, then for each block of 256 values a
-// header that says a grid (bucket_grid.h), whose magnitudes begin at the base, and the codes.
+// header that says a grid (choose_grid.h), whose magnitudes begin at the base, and the codes.
 #pragma once
 
 #include <cstddef>

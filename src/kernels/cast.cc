@@ -173,17 +173,5 @@ bool to_f16_keep_loss(const float* addend, std::size_t count, float* values, std
   return HWY_DYNAMIC_DISPATCH(ToF16KeepLoss)(addend, count, values, out);
 }
 
-std::uint16_t bf16_below(float value) {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  const auto truncated = static_cast<std::uint16_t>(bits >> 16);
-  // Truncation moves towards zero: down for positive values, up for negative ones.
-  const bool negative_and_inexact = (bits >> 31) != 0 && (bits & 0xFFFFu) != 0;
-  return static_cast<std::uint16_t>(truncated + (negative_and_inexact ? 1 : 0));
-}
-
-std::uint16_t bf16_above(float value) {
-  return static_cast<std::uint16_t>(bf16_below(-value) ^ 0x8000u);
-}
-
 }  // namespace lgreco::kernels
 #endif  // HWY_ONCE

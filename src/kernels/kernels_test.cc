@@ -392,7 +392,7 @@ TEST_P(KernelsTest, LloydMaxAndBack) {
 TEST_P(KernelsTest, LloydMaxFindsTheNearestMagnitude) {
   for (const LloydMaxGrid& grid : lloyd_max_grids()) {
     SCOPED_TRACE(name_of(grid));
-    const auto magnitudes = grid.magnitudes();
+    const auto magnitudes = levels_of(grid).magnitudes;
     std::vector<float> values = {1e-38f, 1e-30f, 1e30f, std::numeric_limits<float>::max()};
     for (std::size_t i = 0; i < magnitudes.size(); ++i) {
       const float next = magnitudes[std::min(i + 1, magnitudes.size() - 1)];

@@ -32,9 +32,8 @@ class FewMagnitudes {
  public:
   explicit FewMagnitudes(const LloydMaxGrid& grid) {
     const Floats d;
-    const auto thresholds = lloyd_max_thresholds(grid.law, grid.has_zero, kBits);
+    const auto [magnitudes, thresholds] = levels_of(grid);
     for (std::size_t i = 0; i < thresholds.size(); ++i) thresholds_[i] = hn::Set(d, thresholds[i]);
-    const auto magnitudes = grid.magnitudes();
     std::copy(magnitudes.begin(), magnitudes.end(), magnitudes_);
   }
 
@@ -121,7 +120,7 @@ class ManyMagnitudes {
  public:
   explicit ManyMagnitudes(const LloydMaxGrid& grid)
       : cells_(lloyd_max_cells(grid.law, grid.has_zero, grid.bits)),
-        magnitudes_(grid.magnitudes().data()) {}
+        magnitudes_(levels_of(grid).magnitudes.data()) {}
 
   HWY_INLINE Indices IndexOf(Vector y) const {
     const Floats d;
@@ -199,9 +198,9 @@ void CodesOf(const Magnitudes& magnitudes, Float* values, std::size_t count,
       hn::StoreU(hn::Sub(value, hn::Or(magnitude, sign)), d, values + i);
     }
   }
-  for (; i < count; ++i) {
-    codes[i] = scalar::code_of(values[i], grid);
-    if constexpr (kKeepLoss) values[i] -= scalar::value_of(codes[i], grid);
+  for (const auto levels = levels_of(grid); i < count; ++i) {
+    codes[i] = code_of(values[i], grid, levels);
+    if constexpr (kKeepLoss) values[i] -= value_of(codes[i], grid, levels);
   }
 }
 
@@ -237,7 +236,9 @@ void AddValues(const Magnitudes& magnitudes, const std::uint8_t* codes, std::siz
     const auto magnitude = hn::Add(hn::Mul(magnitudes.MagnitudeOf(index), scale), offset);
     hn::StoreU(hn::Add(hn::LoadU(d, accumulator + i), hn::Or(magnitude, sign)), d, accumulator + i);
   }
-  for (; i < count; ++i) accumulator[i] += scalar::value_of(codes[i], grid);
+  for (const auto levels = levels_of(grid); i < count; ++i) {
+    accumulator[i] += value_of(codes[i], grid, levels);
+  }
 }
 
 void LloydMaxAdd(const std::uint8_t* codes, std::size_t count, const LloydMaxGrid& grid,

@@ -3,16 +3,15 @@
 namespace lgreco::kernels {
 namespace {
 
-constexpr std::size_t kLaws = 4;
-constexpr int kMostBits = 8;
+constexpr std::size_t kLaws = LloydMaxTable::kLaws;
+constexpr int kMostBits = LloydMaxTable::kMostBits;
 
-// Those of 1 to 8 bits, one after the other; 2^(bits - 1) - 1 come before those of `bits`.
-constexpr float kMagnitudes[kLaws][2][(1 << kMostBits) - 1] = {
+constexpr float kMagnitudes[kLaws][2][LloydMaxTable::kOfLaw] = {
 #include "src/kernels/lloyd_max_levels.inc"
 };
+static_assert(sizeof kMagnitudes == LloydMaxTable::kFloats * sizeof(float));
 
-constexpr std::size_t first_of(int bits) { return (std::size_t{1} << (bits - 1)) - 1; }
-constexpr std::size_t count_of(int bits) { return std::size_t{1} << (bits - 1); }
+constexpr std::size_t first_of(int bits) { return LloydMaxTable::first_of(bits); }
 
 // Half a cell for each step from one magnitude to the next near zero, where they are closest.
 constexpr int shift_of(int bits) { return 24 - bits; }
@@ -21,9 +20,8 @@ constexpr std::int32_t cell_of(float y, int bits) {
   return (std::bit_cast<std::int32_t>(y + 1.0f) - LloydMaxCells::kOne) >> shift_of(bits);
 }
 
-// Behind magnitude i of `bits` is threshold i; places of last magnitudes are empty.
 struct Thresholds {
-  float of[kLaws][2][(1 << kMostBits) - 1] = {};
+  float of[kLaws][2][LloydMaxTable::kOfLaw] = {};
 };
 
 constexpr Thresholds kThresholds = [] {
@@ -44,7 +42,8 @@ constexpr Thresholds kThresholds = [] {
 }();
 
 constexpr std::span<const float> thresholds_of(std::size_t law, std::size_t zero, int bits) {
-  return std::span(kThresholds.of[law][zero]).subspan(first_of(bits), count_of(bits) - 1);
+  return std::span(kThresholds.of[law][zero])
+      .subspan(first_of(bits), LloydMaxTable::count_of(bits) - 1);
 }
 
 constexpr std::size_t kBitsOfCells = kMostBits - kLeastBitsOfCells + 1;
@@ -98,18 +97,9 @@ constexpr std::array<std::int32_t, kPlaces.count> kEntries = [] {
 
 }  // namespace
 
-std::span<const float> LloydMaxGrid::magnitudes() const {
-  return lloyd_max_magnitudes(law, has_zero, bits);
-}
+LloydMaxTable lloyd_max_table() { return {kMagnitudes[0][0], kThresholds.of[0][0]}; }
 
-std::span<const float> lloyd_max_magnitudes(Law law, bool has_zero, int bits) {
-  const auto& all = kMagnitudes[static_cast<std::size_t>(law)][has_zero ? 1 : 0];
-  return std::span(all).subspan(first_of(bits), count_of(bits));
-}
-
-std::span<const float> lloyd_max_thresholds(Law law, bool has_zero, int bits) {
-  return thresholds_of(static_cast<std::size_t>(law), has_zero ? 1 : 0, bits);
-}
+LloydMaxLevels levels_of(const LloydMaxGrid& grid) { return lloyd_max_table().levels(grid); }
 
 LloydMaxCells lloyd_max_cells(Law law, bool has_zero, int bits) {
   const auto l = static_cast<std::size_t>(law);

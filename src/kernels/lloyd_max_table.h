@@ -7,7 +7,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <span>
 
 #include "src/kernels/lloyd_max.h"
 
@@ -26,10 +25,8 @@ struct LloydMaxCells {
   const std::int32_t* entries;
 };
 
-/// REQUIRES: 1 <= bits <= 8.
-std::span<const float> lloyd_max_magnitudes(Law law, bool has_zero, int bits);
-/// One fewer.
-std::span<const float> lloyd_max_thresholds(Law law, bool has_zero, int bits);
+/// The one of the host.
+LloydMaxTable lloyd_max_table();
 
 /// From this many bits on there are cells.
 constexpr int kLeastBitsOfCells = 5;

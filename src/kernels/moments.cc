@@ -1,11 +1,7 @@
 #include "src/kernels/moments.h"
 
-#include <algorithm>
-#include <bit>
-#include <cmath>
 #include <cstdint>
 
-#include "src/kernels/elementwise.h"
 #include "src/kernels/scalar.h"
 #include "src/kernels/simd.h"
 
@@ -49,35 +45,21 @@ Moments AddAndSum(const float* addend, std::size_t count, Float* values, float u
       squares[v] = hn::Add(squares[v], hn::Mul(magnitude, magnitude));
       // Minus one where the mask is set.
       zeros[v] =
-          hn::Add(zeros[v], hn::VecFromMask(di, hn::RebindMask(di, hn::Eq(value, hn::Zero(d)))));
+          hn::Sub(zeros[v], hn::VecFromMask(di, hn::RebindMask(di, hn::Eq(value, hn::Zero(d)))));
     }
   }
-  float largest_of[16], sum_of[16], squares_of[16];
-  std::int32_t zeros_of[16];
+  MomentSums all;
   for (std::size_t v = 0; v < kVectors; ++v) {
-    hn::StoreU(largest[v], d, largest_of + v * kLanes);
-    hn::StoreU(sums[v], d, sum_of + v * kLanes);
-    hn::StoreU(squares[v], d, squares_of + v * kLanes);
-    hn::StoreU(zeros[v], di, zeros_of + v * kLanes);
+    hn::StoreU(largest[v], d, all.largest + v * kLanes);
+    hn::StoreU(sums[v], d, all.sum + v * kLanes);
+    hn::StoreU(squares[v], d, all.squares + v * kLanes);
+    hn::StoreU(zeros[v], di, all.zeros + v * kLanes);
   }
-  for (std::size_t lane = 0; i < count; ++i, ++lane) {
+  for (std::size_t s = 0; i < count; ++i, ++s) {
     if constexpr (kAdd) values[i] += addend[i];
-    const float magnitude = std::abs(values[i]) * per_unit;
-    largest_of[lane] = std::max(largest_of[lane], magnitude);
-    sum_of[lane] += magnitude;
-    squares_of[lane] += magnitude * magnitude;
-    zeros_of[lane] -= values[i] == 0 ? 1 : 0;
+    all.take(s, values[i], per_unit);
   }
-  for (std::size_t half = 8; half > 0; half /= 2) {
-    for (std::size_t lane = 0; lane < half; ++lane) {
-      largest_of[lane] = std::max(largest_of[lane], largest_of[lane + half]);
-      sum_of[lane] += sum_of[lane + half];
-      squares_of[lane] += squares_of[lane + half];
-      zeros_of[lane] += zeros_of[lane + half];
-    }
-  }
-  return {count - static_cast<std::size_t>(-zeros_of[0]), unit, largest_of[0], sum_of[0],
-          squares_of[0]};
+  return all.fold(count, unit);
 }
 
 Moments MomentsOf(const float* values, std::size_t count, float unit) {
@@ -100,18 +82,11 @@ HWY_EXPORT(AddAndFindMoments);
 
 namespace {
 
-// Below, squares of values that matter would lose digits.
-constexpr float kLeast = 0x1p-40f;
-
-bool is_done(const Moments& moments) {
-  return std::isfinite(moments.sum_squares) && (moments.largest >= kLeast || moments.count == 0);
-}
-
-// Again, in units of about the largest; not of less than 2^-126, whose inverse would overflow.
-bool in_units(const float* values, std::size_t count, Moments& moments) {
-  if (!all_finite(values, count)) return false;
-  const int exponent = std::max(std::ilogb(max_magnitude(values, count)), -126);
-  moments = HWY_DYNAMIC_DISPATCH(MomentsOf)(values, count, std::ldexp(1.0f, exponent));
+// Again, in units of about the largest, if need be. False when a value is not finite.
+bool settle(const float* values, std::size_t count, Moments& moments) {
+  if (moments.suit()) return true;
+  if (!moments.are_finite()) return false;
+  moments = HWY_DYNAMIC_DISPATCH(MomentsOf)(values, count, unit_of(moments.largest));
   return true;
 }
 
@@ -119,12 +94,12 @@ bool in_units(const float* values, std::size_t count, Moments& moments) {
 
 bool moments_of(const float* values, std::size_t count, Moments& moments) {
   moments = HWY_DYNAMIC_DISPATCH(MomentsOf)(values, count, 1.0f);
-  return is_done(moments) || in_units(values, count, moments);
+  return settle(values, count, moments);
 }
 
 bool add_and_find_moments(const float* addend, std::size_t count, float* values, Moments& moments) {
   moments = HWY_DYNAMIC_DISPATCH(AddAndFindMoments)(addend, count, values);
-  return is_done(moments) || in_units(values, count, moments);
+  return settle(values, count, moments);
 }
 
 }  // namespace lgreco::kernels

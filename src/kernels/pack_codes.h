@@ -1,14 +1,13 @@
-// b-bit codes in a string without gaps: code i occupies bits [i*b, (i+1)*b), lowest bits first. So
-// 8 codes make b whole bytes.
+// Many codes in a string without gaps, whose bits are as format.h says.
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
-namespace lgreco::kernels {
+#include "src/kernels/format.h"
 
-constexpr std::size_t packed_bytes(std::size_t count, int bits) { return (count * bits + 7) / 8; }
+namespace lgreco::kernels {
 
 /// Room behind the codes that the two functions may write to.
 constexpr std::size_t kCodePadding = 8;

@@ -148,8 +148,8 @@ void CodesOf(Float* values, std::size_t count, const Grid& grid, const RandomStr
     if constexpr (kKeepLoss) hn::StoreU(hn::Sub(value, hn::Mul(whole, unit)), d, values + i);
   }
   for (; i < count; ++i) {
-    codes[i] = scalar::code_of(values[i], grid, stream, first + static_cast<std::uint32_t>(i));
-    if constexpr (kKeepLoss) values[i] -= scalar::value_of(codes[i], grid);
+    codes[i] = code_of(values[i], grid, stream, first + static_cast<std::uint32_t>(i));
+    if constexpr (kKeepLoss) values[i] -= value_of(codes[i], grid);
   }
 }
 
@@ -181,7 +181,7 @@ void DequantizeAdd(const std::uint8_t* codes, std::size_t count, const Grid& gri
     const auto value = hn::Mul(steps, unit);
     hn::StoreU(hn::Add(hn::LoadU(d, accumulator + i), value), d, accumulator + i);
   }
-  for (; i < count; ++i) accumulator[i] += scalar::value_of(codes[i], grid);
+  for (; i < count; ++i) accumulator[i] += value_of(codes[i], grid);
 }
 
 }  // namespace lgreco::kernels::HWY_NAMESPACE

@@ -20,60 +20,11 @@ T fold(T (&sums)[16]) {
   return sums[0];
 }
 
-std::uint16_t bf16_of(float value) {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return static_cast<std::uint16_t>((bits >> 16) | 0x40u);
-  return static_cast<std::uint16_t>((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16);
-}
-
-std::uint16_t f16_of(float value) {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  const auto sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000u);
-  const std::uint32_t magnitude = bits & 0x7FFFFFFFu;
-  if (magnitude > 0x7F800000u) return sign | 0x7E00u;
-  if (magnitude >= 0x477FF000u) return sign | 0x7C00u;  // rounds to 2^16 or more
-  if (magnitude < 0x38800000u) {                        // below 2^-14: a subnormal half
-    // Adding 0.5 leaves the value in units of 2^-24 in the low bits, rounded to nearest even.
-    const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
-    return static_cast<std::uint16_t>(sign + (std::bit_cast<std::uint32_t>(shifted) - 0x3F000000u));
-  }
-  const std::uint32_t rounded = magnitude + 0xFFFu + ((magnitude >> 13) & 1u);
-  return static_cast<std::uint16_t>(sign + ((rounded - 0x38000000u) >> 13));
-}
-
-float f16_value(std::uint16_t bits) {
-  const std::uint32_t sign = (bits & 0x8000u) << 16;
-  const std::uint32_t magnitude = bits & 0x7FFFu;
-  if (magnitude >= 0x7C00u) {  // infinity or NaN
-    return std::bit_cast<float>(sign | 0x7F800000u | ((magnitude & 0x3FFu) << 13));
-  }
-  if (magnitude < 0x400u) {
-    const float value = static_cast<float>(magnitude) * 0x1.0p-24f;
-    return std::bit_cast<float>(std::bit_cast<std::uint32_t>(value) | sign);
-  }
-  return std::bit_cast<float>(sign | ((magnitude << 13) + 0x38000000u));
-}
-
 template <typename CodeOf>
 void pack(std::size_t count, int bits, std::uint8_t* packed, const CodeOf& code_of) {
-  std::fill_n(packed, packed_bytes(count, bits), std::uint8_t{0});
-  for (std::size_t i = 0; i < count; ++i) {
-    const unsigned code = code_of(i);
-    const std::size_t bit = i * static_cast<std::size_t>(bits);
-    packed[bit / 8] |= static_cast<std::uint8_t>(code << (bit % 8));
-    const std::size_t spill = bit % 8 + static_cast<std::size_t>(bits);
-    if (spill > 8) packed[bit / 8 + 1] |= static_cast<std::uint8_t>(code >> (8 - bit % 8));
-  }
-}
-
-template <typename Take>
-void unpack(const std::uint8_t* packed, std::size_t count, int bits, const Take& take) {
-  const auto width = static_cast<std::size_t>(bits);
-  for (std::size_t i = 0; i < count; ++i) {
-    const std::size_t bit = i * width;
-    unsigned word = packed[bit / 8];
-    if (bit % 8 + width > 8) word |= unsigned{packed[bit / 8 + 1]} << 8;
-    take(i, (word >> (bit % 8)) & ((1u << bits) - 1u));
+  for (std::size_t at = 0; at < count; at += kCodesInGroup) {
+    pack_group(std::min(kCodesInGroup, count - at), bits, packed + packed_bytes(at, bits),
+               [&](std::size_t i) { return code_of(at + i); });
   }
 }
 
@@ -159,20 +110,6 @@ bool add_and_find_range(const float* addend, std::size_t count, float* values, R
   return all_finite(values, count);
 }
 
-std::uint8_t code_of(float value, const Grid& grid, const RandomStream* stream,
-                     std::uint32_t index) {
-  const float u = stream == nullptr ? 0.5f : uniform(*stream, index);
-  const float unit = grid.unit(value < 0);
-  const float steps = unit == 0 ? 0 : std::floor(value / unit + u);
-  const auto below = static_cast<float>(grid.below), above = static_cast<float>(grid.above());
-  return static_cast<std::uint8_t>(below + std::clamp(steps, -below, above));
-}
-
-float value_of(unsigned code, const Grid& grid) {
-  const int steps = static_cast<int>(code) - grid.below;
-  return static_cast<float>(steps) * grid.unit(steps < 0);
-}
-
 void quantize_pack(const float* values, std::size_t count, const Grid& grid,
                    const RandomStream* stream, std::uint32_t first, std::uint8_t* packed) {
   pack(count, grid.bits, packed, [&](std::size_t i) {
@@ -190,57 +127,38 @@ void quantize_pack_keep_loss(float* values, std::size_t count, const Grid& grid,
 
 void unpack_dequantize_add(const std::uint8_t* packed, std::size_t count, const Grid& grid,
                            float* accumulator) {
-  unpack(packed, count, grid.bits,
-         [&](std::size_t i, unsigned code) { accumulator[i] += value_of(code, grid); });
-}
-
-namespace {
-
-// In units of the scale.
-float units_of(float value, const LloydMaxGrid& grid) {
-  return (std::abs(value) - grid.offset) * grid.inverse();
-}
-
-std::size_t magnitude_index_of(float units, const LloydMaxGrid& grid) {
-  const auto thresholds = lloyd_max_thresholds(grid.law, grid.has_zero, grid.bits);
-  const auto above = std::upper_bound(thresholds.begin(), thresholds.end(), units);
-  return static_cast<std::size_t>(above - thresholds.begin());
-}
-
-}  // namespace
-
-std::uint8_t code_of(float value, const LloydMaxGrid& grid) {
-  const std::size_t sign = std::signbit(value) ? grid.magnitudes().size() : 0;
-  return static_cast<std::uint8_t>(sign + magnitude_index_of(units_of(value, grid), grid));
-}
-
-float value_of(unsigned code, const LloydMaxGrid& grid) {
-  const auto magnitudes = grid.magnitudes();
-  const float magnitude = magnitudes[code % magnitudes.size()] * grid.scale + grid.offset;
-  return code < magnitudes.size() ? magnitude : -magnitude;
+  for (std::size_t i = 0; i < count; ++i) {
+    accumulator[i] += kernels::value_of(code_at(packed, grid.bits, i), grid);
+  }
 }
 
 void lloyd_max_pack(const float* values, std::size_t count, const LloydMaxGrid& grid,
                     std::uint8_t* packed) {
-  pack(count, grid.bits, packed, [&](std::size_t i) { return code_of(values[i], grid); });
+  const LloydMaxLevels levels = levels_of(grid);
+  pack(count, grid.bits, packed, [&](std::size_t i) { return code_of(values[i], grid, levels); });
 }
 
 void lloyd_max_pack_keep_loss(float* values, std::size_t count, const LloydMaxGrid& grid,
                               std::uint8_t* packed) {
   scalar::lloyd_max_pack(values, count, grid, packed);
-  unpack(packed, count, grid.bits,
-         [&](std::size_t i, unsigned code) { values[i] -= value_of(code, grid); });
+  const LloydMaxLevels levels = levels_of(grid);
+  for (std::size_t i = 0; i < count; ++i) {
+    values[i] -= kernels::value_of(code_at(packed, grid.bits, i), grid, levels);
+  }
 }
 
 void lloyd_max_unpack_add(const std::uint8_t* packed, std::size_t count, const LloydMaxGrid& grid,
                           float* accumulator) {
-  unpack(packed, count, grid.bits,
-         [&](std::size_t i, unsigned code) { accumulator[i] += value_of(code, grid); });
+  const LloydMaxLevels levels = levels_of(grid);
+  for (std::size_t i = 0; i < count; ++i) {
+    accumulator[i] += kernels::value_of(code_at(packed, grid.bits, i), grid, levels);
+  }
 }
 
 float lloyd_max_loss_of(float value, const LloydMaxGrid& grid) {
+  const LloydMaxLevels levels = levels_of(grid);
   const float units = units_of(value, grid);
-  const float loss = units - grid.magnitudes()[magnitude_index_of(units, grid)];
+  const float loss = units - levels.magnitudes[magnitude_index_of(units, levels)];
   return loss * loss;
 }
 
@@ -252,20 +170,14 @@ float lloyd_max_loss(const float* values, std::size_t count, const LloydMaxGrid&
 
 bool moments_of(const float* values, std::size_t count, Moments& moments) {
   if (!all_finite(values, count)) return false;
-  const float largest = max_magnitude(values, count);
   const auto sum_up = [&](float unit) {
-    float sums[16] = {}, squares[16] = {};
-    for (std::size_t i = 0; i < count; ++i) {
-      const float magnitude = std::abs(values[i]) * (1 / unit);
-      sums[i % 16] += magnitude;
-      squares[i % 16] += magnitude * magnitude;
-    }
-    const auto zeros = static_cast<std::size_t>(std::count(values, values + count, 0.0f));
-    moments = {count - zeros, unit, largest * (1 / unit), fold(sums), fold(squares)};
+    MomentSums sums;
+    for (std::size_t s = 0; s < MomentSums::kSums; ++s) sums.clear(s);
+    for (std::size_t i = 0; i < count; ++i) sums.take(i % MomentSums::kSums, values[i], 1 / unit);
+    moments = sums.fold(count, unit);
   };
   sum_up(1);
-  if (largest == 0 || (largest >= 0x1p-40f && std::isfinite(moments.sum_squares))) return true;
-  sum_up(std::ldexp(1.0f, std::max(std::ilogb(largest), -126)));
+  if (!moments.suit()) sum_up(unit_of(moments.largest));
   return true;
 }
 

@@ -32,9 +32,6 @@ bool to_f16_keep_loss(const float* addend, std::size_t count, float* values, std
 
 Range range_of(const float* values, std::size_t count);
 bool add_and_find_range(const float* addend, std::size_t count, float* values, Range& range);
-std::uint8_t code_of(float value, const Grid& grid, const RandomStream* stream,
-                     std::uint32_t index);
-float value_of(unsigned code, const Grid& grid);
 void quantize_pack(const float* values, std::size_t count, const Grid& grid,
                    const RandomStream* stream, std::uint32_t first, std::uint8_t* packed);
 void quantize_pack_keep_loss(float* values, std::size_t count, const Grid& grid,
@@ -45,8 +42,6 @@ void unpack_dequantize_add(const std::uint8_t* packed, std::size_t count, const 
 bool moments_of(const float* values, std::size_t count, Moments& moments);
 bool add_and_find_moments(const float* addend, std::size_t count, float* values, Moments& moments);
 
-std::uint8_t code_of(float value, const LloydMaxGrid& grid);
-float value_of(unsigned code, const LloydMaxGrid& grid);
 void lloyd_max_pack(const float* values, std::size_t count, const LloydMaxGrid& grid,
                     std::uint8_t* packed);
 void lloyd_max_pack_keep_loss(float* values, std::size_t count, const LloydMaxGrid& grid,

@@ -6,8 +6,11 @@
 
 namespace lgreco::kernels {
 
+constexpr bool spare_bits_are_zero(const std::uint8_t* string, std::uint64_t bits) {
+  return bits % 8 == 0 || string[bits / 8] >> (bits % 8) == 0;
+}
 inline bool spare_bits_are_zero(const std::byte* string, std::uint64_t bits) {
-  return bits % 8 == 0 || std::to_integer<unsigned>(string[bits / 8]) >> (bits % 8) == 0;
+  return spare_bits_are_zero(reinterpret_cast<const std::uint8_t*>(string), bits);
 }
 
 }  // namespace lgreco::kernels
