@@ -36,7 +36,8 @@ std::uint64_t checksum(const AggregatorState& state);
 /// new state: the bytes go to `path`.tmp, to the disk, and only then to their name. After a crash
 /// `path`.tmp may be left; the next save replaces it. A new file keeps the mode of the one before;
 /// no link is followed.
-/// Throws StateError when the file cannot be written, and when `path` is no regular file. REQUIRES: nobody else saves to `path`.
+/// Throws StateError when the file cannot be written, and when `path` is no regular file. REQUIRES:
+/// nobody else saves to `path`.
 void save_state(const AggregatorState& state, const std::string& path);
 
 /// Throws StateError when the file cannot be read or is not a whole state.

@@ -92,25 +92,6 @@ def test_distributed_checkpoints(run_ranks, tmp_path, saved, exact, others):
         run("load", *place)
 
 
-@pytest.mark.parametrize(
-    ("saved", "loaded"),  # ranks, and how many of them are a node; 0: flat
-    [
-        ((2, 0), [(2, 0), (3, 0), (1, 0)]),
-        ((3, 0), [(2, 0)]),
-        ((4, 2), [(4, 2), (2, 0), (3, 0)]),
-        ((2, 0), [(4, 2)]),
-    ],
-)
-def test_a_portable_state(run_ranks, tmp_path, saved, loaded):
-    def run(action, ranks, ranks_a_node):
-        arguments = action, str(ranks_a_node), str(tmp_path)
-        assert "done" in run_ranks(ranks, "portable.py", *arguments, timeout=400)
-
-    run("save", *saved)
-    for place in loaded:
-        run("load", *place)
-
-
 def test_a_checkpoint_of_rank_0_alone(run_ranks, tmp_path):
     assert "all states" in run_ranks(2, "gathered.py", str(tmp_path))
 
