@@ -91,7 +91,8 @@ class DistributedState:
 
 
 def _layers(state: Mapping[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
-    return state["layers"].items()
+    layers: dict[str, dict[str, Any]] = state["layers"]
+    return layers.items()
 
 
 def _full(values: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:

@@ -142,7 +142,7 @@ ENGINE = (
     {"exchange_cache", "host_values", "plan_round"},
     {"planning"},
     {"run_state"},
-    {"step"},
+    {"state_rounds", "step"},
     {"pipeline"},
     {"aggregator"},
 )  # fmt: skip

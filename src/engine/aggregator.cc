@@ -9,6 +9,7 @@
 #include "src/engine/network_probe.h"
 #include "src/engine/pipeline.h"
 #include "src/engine/registration.h"
+#include "src/engine/state_rounds.h"
 
 namespace lgreco {
 namespace {
@@ -40,7 +41,8 @@ struct Aggregator::Impl {
                pool),
         stateless_values(run.stateless_layers(), {place, options.seed, /*error_feedback=*/false},
                          pool),
-        step(run, accounts, options, membership, groups.agreement(), trace) {
+        step(run, accounts, options, membership, groups.agreement(), trace),
+        states(run, accounts, options, membership, groups.agreement()) {
     const Deadline deadline = Clock::now() + options.timeout;
     Communicator& lane = *groups.lanes()[0];
     if (!groups.has_own_agreement()) {
@@ -75,6 +77,16 @@ struct Aggregator::Impl {
     return stats;
   }
 
+  AggregatorState portable_state() {
+    return states.portable_state(stats(), *groups.lanes()[0], step.sequence());
+  }
+
+  void load(std::optional<AggregatorState> state, const std::string& problem) {
+    states.load(std::move(state), problem, step.sequence());
+    step.forget_sample();
+    publish();
+  }
+
   const AggregatorOptions options;
   CountedGroups groups;
   Place place;  // among those who average
@@ -85,6 +97,7 @@ struct Aggregator::Impl {
   RunState run;
   HostValues values, stateless_values;
   Step step;
+  StateRounds states;
   std::optional<Pipeline> pipeline;  // once the ranks have agreed to begin
 };
 
@@ -144,7 +157,7 @@ std::vector<bool> Aggregator::agree_on_layers(const std::vector<bool>& given,
 }
 
 std::vector<std::string> Aggregator::gather(const std::string& own) {
-  return impl().pipeline->change_together([&] { return impl().step.gather(own); });
+  return impl().pipeline->change_together([&] { return impl().states.gather(own); });
 }
 
 const std::vector<LayerSpec>& Aggregator::layers() const { return impl().run.specs(); }
@@ -172,8 +185,7 @@ AggregatorState Aggregator::state() const {
 }
 
 AggregatorState Aggregator::portable_state() {
-  return impl().pipeline->change_together(
-      [&] { return impl().step.portable_state(impl().stats(), *impl().groups.lanes()[0]); });
+  return impl().pipeline->change_together([&] { return impl().portable_state(); });
 }
 
 Notices Aggregator::notices() const { return impl().accounts.notices(); }
@@ -185,14 +197,11 @@ int Aggregator::rank() const { return impl().place.rank; }
 int Aggregator::size() const { return impl().place.ranks; }
 
 void Aggregator::load_state(AggregatorState state) {
-  impl().pipeline->change_together([&] {
-    impl().step.load(std::move(state), "");
-    impl().publish();
-  });
+  impl().pipeline->change_together([&] { impl().load(std::move(state), ""); });
 }
 
 void Aggregator::refuse_state(const std::string& reason) {
-  impl().pipeline->change_together([&] { impl().step.load(std::nullopt, reason); });
+  impl().pipeline->change_together([&] { impl().load(std::nullopt, reason); });
 }
 
 void Aggregator::abandon(const std::string& reason) {

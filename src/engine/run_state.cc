@@ -223,12 +223,6 @@ AggregatorState RunState::save(const Stats& stats) const {
   return state;
 }
 
-AggregatorState RunState::save_for_all(const Stats& stats) const {
-  AggregatorState state = save(stats);
-  state.fingerprint = fingerprint_of_model_;
-  return state;
-}
-
 RunState::Loadable RunState::prepare(AggregatorState state) const {
   const bool is_portable = state.is_portable();
   if (is_portable) state = part_of_state(std::move(state), specs_, place_);

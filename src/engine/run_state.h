@@ -44,7 +44,7 @@ class RunState {
   bool is_paused() const { return paused_; }
   /// What follows the newest step is still to be done.
   bool is_unsettled() const { return unsettled_; }
-  std::uint64_t fingerprint() const { return fingerprint_; }
+  std::uint64_t fingerprint_of_model() const { return fingerprint_of_model_; }
   Planning& planning() { return planning_; }
   const Planning& planning() const { return planning_; }
   std::vector<LayerRecord>& layers() { return layers_; }
@@ -79,8 +79,6 @@ class RunState {
   bool discard_last_step();
 
   AggregatorState save(const Stats& stats) const;
-  /// With the fingerprint of model(), which is that of a portable state.
-  AggregatorState save_for_all(const Stats& stats) const;
   /// A state that can be loaded here, and its large memory.
   struct Loadable {
     AggregatorState state;
@@ -115,8 +113,7 @@ class RunState {
   double grad_scale_ = 0;  // not said
   std::uint64_t resets_ = 0;
   bool learning_rate_decayed_ = false, decay_is_agreed_ = false;  // see AggregatorState
-  bool paused_ = false;
-  bool unsettled_ = false;
+  bool paused_ = false, unsettled_ = false;
   bool discardable_ = false;  // the newest step was committed, and not yet taken back
 };
 

@@ -37,20 +37,16 @@ class Step {
   /// Hand the results of the buckets so far to whoever submitted them.
   void release(const std::exception_ptr& failure);
 
-  /// Collective: all ranks load their states, or none does. Without a state: `problem` says why.
-  /// Throws StateError on all ranks when one cannot.
-  void load(std::optional<AggregatorState> state, const std::string& problem);
-  /// Collective: the state of all ranks together; `lane` joins those who hold this rank's layers.
-  /// Throws on all ranks alike.
-  AggregatorState portable_state(const Stats& stats, Communicator& lane);
   /// Collective: the layers that some rank gives. Throws on all ranks when one has a `problem`.
   std::vector<bool> agree_on_layers(const std::vector<bool>& given,
                                     const std::optional<Failure>& problem);
 
-  /// Collective: what each rank has to say.
-  std::vector<std::string> gather(const std::string& own);
-
   bool discard_last();
+  /// A state was loaded: what was seen of parameters before it is of no use.
+  void forget_sample() { sample_ = 0; }
+
+  /// Of the newest bucket.
+  std::uint32_t sequence() const { return sequence_; }
 
   /// How the message of a failure in this step begins.
   std::string place(const char* doing) const;
@@ -61,7 +57,6 @@ class Step {
   void at(const char* doing, const Work& work) const;
   CommitRound::Outcome agree();
   bool commit(bool overflowed);
-  CommitRound::Outcome agree_to_load(const std::optional<Failure>& own, std::uint64_t identity);
 
   RunState& run_;
   Accounts& accounts_;
