@@ -22,6 +22,18 @@ class Target:
     good: Sequence[Any]
 
 
+def _log_start(settings: Any, name: Any, data: Any, layers: Any, ranks: Any) -> None:
+    lgreco.RunLog(None, settings=settings, name=name, data=data, layers=layers, ranks=ranks)
+
+
+def _log_step(loss: Any, step: Any, seconds: Any, rate: Any, stats: Any) -> None:
+    log = lgreco.RunLog(None)
+    log.step(loss, step=step, seconds=seconds, rate=rate)
+    log.stats(stats, seconds=seconds)
+    log.evaluate(seconds=seconds, loss=loss)
+    log.end(seconds=seconds, stats=stats)
+
+
 _ARRAY = np.linspace(-1, 1, 64, dtype=np.float32).reshape(8, 8)
 _PLAN = lgreco.Plan({"a": lgreco.Quantize(4)})
 TARGETS = (
@@ -41,6 +53,8 @@ TARGETS = (
     Target(lgreco.Cast, ["bf16"]),
     Target(lgreco.Fixed, [_PLAN]),
     Target(lgreco.LGreCo, [1000]),
+    Target(_log_start, [{"seed": 0}, "run", "noise", {"w": [2, 3]}, 2]),
+    Target(_log_step, [1.0, 1, 0.5, 0.1, {"steps": 1}]),
     Target(lgreco.Accordion, ["low_rank:2", "low_rank:4"]),
 )
 

@@ -144,5 +144,5 @@ def _over_steps(runs: Sequence[Run], name: str, label: str) -> Chart | None:
         )
     if not traces:
         return None
-    y = axis("ms of a step", rangemode="tozero")
-    return Chart(f"{label} over steps", traces, layout(axis("step"), y))
+    vertical = axis("ms of a step", rangemode="tozero")
+    return Chart(f"{label} over steps", traces, layout(axis("step"), vertical))
