@@ -16,6 +16,7 @@ from torch import nn
 from lgreco import _torch
 from lgreco.arguments import require_number, require_whole, shown
 from lgreco.compression import Compression
+from lgreco.counters import interval
 from lgreco.errors import ConfigError, PeerError
 from lgreco.methods import Level
 from lgreco.nodes import owners_of
@@ -29,6 +30,7 @@ from lgreco.settings import (
     engine_settings,
     takes_settings,
 )
+from lgreco.torch_internals import own_name
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -139,14 +141,15 @@ class OuterStep:
         """The plan of the coming synchronisation."""
         return self.compression.plan
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self, since: Mapping[str, Any] | None = None, *, wait: bool = True) -> dict[str, Any]:
         """Counters of this rank, as `Compression.stats()`: `steps` are synchronisations of which
         the outer step was made, `overflow_steps` those of which it was skipped. `local_steps` are
         calls of `step()`.
 
         `dense_bytes` is of the same number of uncompressed synchronisations.
         """
-        return self.compression.stats() | {"local_steps": self._steps}
+        now = self.compression.stats(wait=wait) | {"local_steps": self._steps}
+        return now if since is None else interval(now, since)
 
     def memory(self) -> dict[str, int]:
         """Bytes of host memory: those of `Compression.memory()`, `outer_parameters`, `momentum`.
@@ -229,6 +232,11 @@ class OuterStep:
         gathered = self.compression.gathered_state_dict()
         return None if gathered is None else self._state(gathered, is_of_all=True)
 
+    def portable_state_dict(self) -> dict[str, object]:
+        """The state of all ranks together, as `Compression.portable_state_dict()`: the same on
+        every rank, of one model's size, and loaded by any number of ranks. Collective."""
+        return self._state(self.compression.portable_state_dict(), is_of_all=True)
+
     def load_state_dict(
         self,
         state: Mapping[str, Any],
@@ -245,8 +253,8 @@ class OuterStep:
         when it was saved after one (without fragments; with them, after `flush()`).
 
         Args:
-            state: what `state_dict()` gave on this rank, or what `gathered_state_dict()` gave, on
-                every rank.
+            state: what `state_dict()` gave on this rank, or what `portable_state_dict()` or
+                `gathered_state_dict()` gave, on every rank.
             world_size_change: as in `Compression.load_state_dict()`.
             step: how many local steps the state must have.
 
@@ -268,6 +276,12 @@ class OuterStep:
         if state.get("is_of_all_ranks"):
             self._take_over(self._parameters)
             self._sent_at = [self._steps] * len(self._fragments)
+
+    def __repr__(self) -> str:
+        return (
+            f"<lgreco.OuterStep: every {self.every} local steps, fragments: "
+            f"{len(self._fragments)}, local step {self._steps}, {self.compression!r}>"
+        )
 
     def _state(self, compression: object, *, is_of_all: bool) -> dict[str, object]:
         return {
@@ -355,7 +369,7 @@ class OuterStep:
             return {}
         known = {id(parameter) for parameter in self._parameters.values()}
         return {
-            f"{name} (added, unfrozen or replaced)": torch.empty(0)
+            f"{own_name(name)} (added, unfrozen or replaced)": torch.empty(0)
             for name, parameter in self._module.named_parameters()
             if parameter.requires_grad and id(parameter) not in known
         }
@@ -383,7 +397,7 @@ class OuterStep:
             return {}
         trained = {id(parameter) for parameter in self._parameters.values()}
         everything = {**dict(self._module.named_parameters()), **dict(self._module.named_buffers())}
-        return {name: t.detach() for name, t in everything.items() if id(t) not in trained}
+        return {own_name(n): t.detach() for n, t in everything.items() if id(t) not in trained}
 
     def _start_alike(self) -> None:
         """With what rank 0 has. Bytes, since Gloo has not every dtype."""
@@ -416,7 +430,7 @@ class _OuterCompression(Compression):
 
 def _trained(model: object) -> dict[str, torch.Tensor]:
     if isinstance(model, nn.Module):
-        return {n: p for n, p in model.named_parameters() if p.requires_grad}
+        return {own_name(n): p for n, p in model.named_parameters() if p.requires_grad}
     if not isinstance(model, Mapping):
         raise ConfigError(
             f"[outer] model is a {type(model).__name__}; give a module, or tensors by name such as "

@@ -271,6 +271,8 @@ def starts_alike_and_leaves_the_rest(rank, size):
 
     run = Run(rank, model=Frozen())
     model = run.model
+    compiled = lgreco.OuterStep(torch.compile(model), lgreco.Dense(), every=3)
+    assert list(compiled.plan) == list(run.outer.plan), "by the names that they were given"
     everything = [*model.parameters(), *model.buffers()]
     assert_same_on_all_ranks(everything, "the start")
     assert model.count == 0 and model.mask.tolist() == [True, True]
@@ -324,7 +326,13 @@ def what_is_not_finite_is_skipped(rank, size):
 
 def flushes_and_shows_what_is_common(rank, size):
     run = Run(rank, "topk:0.05", every=4, fragments=2)
-    run.train(0, 9)
+    run.train(0, 4)
+    first = run.outer.stats()
+    run.train(4, 9)
+    since = run.outer.stats(first)
+    assert (since["local_steps"], since["steps"]) == (5, 2), since
+    assert since["bytes_sent"] == run.outer.stats(wait=False)["bytes_sent"] - first["bytes_sent"]
+    assert "fragments: 2, local step 9" in repr(run.outer), repr(run.outer)
     local = run.parameters()
     with run.outer.outer_parameters():
         assert_same_on_all_ranks(list(run.model.parameters()), "outer parameters")
@@ -462,7 +470,9 @@ def a_state_of_all_ranks(rank, size):
     state = run.outer.gathered_state_dict()
     assert (state is None) == (rank > 0)
     states = [saved(state) if rank == 0 else None]
+    portable = [saved(run.outer.portable_state_dict())]
     dist.broadcast_object_list(states)
+    dist.broadcast_object_list(portable)
     common = run.outer_parameters()
     for change in ("fail", "mean", "reset"):  # the number of ranks did not change
         resumed = Run(rank, "quantize:2", "adamw", every=3, model=small_model(seed=7))
@@ -474,6 +484,17 @@ def a_state_of_all_ranks(rank, size):
             assert torch.equal(residuals[0][name]["residual"], residuals[1][name]["residual"])
         assert resumed.train(7, 9) == 1
         assert_same_on_all_ranks(resumed.parameters(), change)
+    kept = portable[0]["momentum"]["7.weight"].clone()
+    resumed.outer.load_state_dict(portable[0], step=7)
+    assert equal(resumed.parameters(), common)
+    owed = [r.outer.state_dict()["compression"]["layers"]["7.weight"] for r in (run, resumed)]
+    owed = torch.stack([layer["residual"] for layer in owed])
+    dist.all_reduce(owed)
+    torch.testing.assert_close(owed[0], owed[1])
+    assert resumed.train(7, 9) == 1
+    assert_same_on_all_ranks(resumed.parameters(), "portable")
+    now = resumed.outer.state_dict()["momentum"]["7.weight"]
+    assert torch.equal(portable[0]["momentum"]["7.weight"], kept) and not torch.equal(now, kept)
 
 
 def save_for_other_ranks(rank, size):
@@ -481,19 +502,22 @@ def save_for_other_ranks(rank, size):
     run = Run(rank, "quantize:2", "adamw", every=2, fragments=2)
     run.train(0, 5)
     run.outer.flush()
-    state = run.outer.gathered_state_dict()
+    state, portable = run.outer.gathered_state_dict(), run.outer.portable_state_dict()
     if state is not None:
-        torch.save([run.model.state_dict(), state], "outer.pt")
+        torch.save([run.model.state_dict(), state, portable], "outer.pt")
 
 
 def load_from_other_ranks(rank, size):
-    model, state = torch.load("outer.pt", weights_only=True)
+    model, state, portable = torch.load("outer.pt", weights_only=True)
     old_size = len(state["compression"])
     assert old_size != size
-    for change in ("mean", "reset"):
+    for change in ("mean", "reset", "portable"):
         run = Run(rank, "quantize:2", "adamw", every=2, fragments=2, model=small_model(seed=7))
         refused(lgreco.StateError, "", lambda run=run: run.outer.load_state_dict(state))
-        run.outer.load_state_dict(state, world_size_change=change, step=5)
+        if change == "portable":
+            run.outer.load_state_dict(portable, step=5)
+        else:
+            run.outer.load_state_dict(state, world_size_change=change, step=5)
         assert equal(run.parameters(), [model[name] for name, _ in run.model.named_parameters()])
         assert not run.outer.flush()
         for name, layer in run.outer.state_dict()["compression"]["layers"].items():
