@@ -11,10 +11,11 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
 
 from lgreco.compression import Compression
-from lgreco.frontends.figures import figures_of
+from lgreco.frontends.figures import Figures
 from lgreco.frontends.request import Request, load_state
 from lgreco.methods import Level
 from lgreco.policies import LGreCo, Policy
+from lgreco.run_log import RunLog
 
 STATE_FILE = "lgreco.pt"  # in checkpoints
 PLANS = LGreCo()
@@ -33,6 +34,8 @@ class LGreCoTrainerMixin:
         policy: as in `lgreco.compress()`, but `lgreco.LGreCo()` unless given.
         exact_checkpoints: checkpoints hold all ranks' states, and resume bit for bit, instead of
             one state that the ranks share.
+        run_log: a file for `lgreco report`, with the losses that are logged and what evaluations
+            find; `train()` overwrites it.
         compression_settings: further keywords of `lgreco.compress()`.
         arguments: of the Trainer.
     """
@@ -43,12 +46,13 @@ class LGreCoTrainerMixin:
         method: Level = "low_rank:4",
         policy: Policy | None = PLANS,
         exact_checkpoints: bool = False,
+        run_log: str | Path | None = None,
         compression_settings: Mapping[str, Any] | None = None,
         **arguments: Any,
     ) -> None:
         super().__init__(*positional, **arguments)
         request = Request(method, policy, exact_checkpoints, compression_settings or {})
-        self._lgreco = _Compressing(self, request)
+        self._lgreco = _Compressing(self, request, run_log)
         self.add_callback(self._lgreco)  # type: ignore[attr-defined]
 
     @property
@@ -66,8 +70,8 @@ class LGreCoTrainerMixin:
         )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if self.compression is not None and "loss" in logs:
-            logs = {**logs, **figures_of(self.compression)}
+        if self._lgreco.figures is not None and "loss" in logs:
+            logs = {**logs, **self._lgreco.figures()}
         super().log(logs, start_time)  # type: ignore[misc]
 
 
@@ -76,11 +80,14 @@ class LGreCoTrainer(LGreCoTrainerMixin, Trainer):
 
 
 class _Compressing(TrainerCallback):
-    """What is done when a Trainer begins, and when it has saved."""
+    """What is done when a Trainer begins, when it has saved, and when it logs."""
 
-    def __init__(self, trainer: Any, request: Request) -> None:
+    def __init__(self, trainer: Any, request: Request, run_log: str | Path | None) -> None:
         self._trainer = trainer
         self._request = request
+        self._path = run_log
+        self._log: RunLog | None = None
+        self.figures: Figures | None = None
         self._model: object = None  # that `compression` compresses
         self.compression: Compression | None = None
         self.resume_from: str | None = None
@@ -94,6 +101,11 @@ class _Compressing(TrainerCallback):
         file = Path(self.resume_from or "") / STATE_FILE
         if self.compression is not None and self.resume_from is not None and file.is_file():
             load_state(self.compression, torch.load(file, weights_only=True))
+        assert self.compression is not None
+        self.figures = Figures(self.compression)
+        if self._path is not None:
+            path = self._path if state.is_world_process_zero else None
+            self._log = RunLog(path, compression=self.compression)
 
     def on_save(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         """Called on every rank."""
@@ -103,3 +115,18 @@ class _Compressing(TrainerCallback):
         if saved is not None and args.should_save:
             folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
             torch.save(saved, folder / STATE_FILE)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **others: Any) -> None:
+        if self._log is not None and logs and "loss" in logs:
+            self._log.step(logs["loss"], step=state.global_step)
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: Any = None, **others: Any
+    ) -> None:
+        if self._log is not None and state.global_step:
+            figures = {name.removeprefix("eval_"): f for name, f in (metrics or {}).items()}
+            self._log.evaluate(**{n: f for n, f in figures.items() if isinstance(f, float)})
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        if self._log is not None:
+            self._log.end()

@@ -37,9 +37,12 @@ class Request:
 
     def state_of(self, compression: Compression) -> object:
         """What rank 0 is to save. Collective."""
-        return compression.gathered_state_dict()
+        if self.exact_checkpoints:
+            return compression.gathered_state_dict()
+        return compression.portable_state_dict()
 
 
 def load_state(compression: Compression, state: Any) -> None:
     """What `state_of` gave on rank 0, on any number of ranks. Collective."""
-    compression.load_state_dict(state, world_size_change="mean")
+    is_exact = isinstance(state, list)
+    compression.load_state_dict(state, world_size_change="mean" if is_exact else "fail")

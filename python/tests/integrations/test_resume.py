@@ -17,13 +17,13 @@ def test_resumed_runs(run_ranks, tmp_path: Path, framework: str):
     run_ranks(2, script, "save", str(tmp_path), timeout=300)
 
     found = found_in(run_ranks(2, script, "resume", str(tmp_path), timeout=300))
-    noise = max(found["losses"]) - min(found["losses"])
+    noise = max(found["losses"]) - min(found["losses"])  # of six orders of the examples
     assert found["exact"]["same_bits"], found
     assert abs(found["portable"]["loss"] - found["losses"][-1]) < noise, found
 
     on_three = found_in(run_ranks(3, script, "resume", str(tmp_path), timeout=300))
     for kind in ("exact", "portable"):  # larger batches, and so fewer steps
-        assert 9 < on_three[kind]["step"] < 18, on_three
+        assert 18 < on_three[kind]["step"] < 36, on_three
         assert on_three[kind]["loss"] < on_three["half"], on_three
 
 

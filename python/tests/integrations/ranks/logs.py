@@ -1,4 +1,5 @@
-"""Figures of compression reach TensorBoard by the loggers of Lightning and of Transformers."""
+"""Figures of compression reach TensorBoard by the loggers of Lightning and of Transformers, and the
+logs of both can be reported."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader
 from transformers import TrainingArguments
 
 from lgreco.lightning import LGreCoMonitor, LGreCoStrategy
+from lgreco.run_log import read_run_log
 from lgreco.transformers import LGreCoTrainer
 
 EPOCHS = 3
@@ -29,7 +31,7 @@ def by_lightning():
         max_epochs=EPOCHS,
         log_every_n_steps=6,
         logger=TensorBoardLogger(folder / "lightning"),
-        callbacks=[LGreCoMonitor()],
+        callbacks=[LGreCoMonitor(run_log=folder / "lightning.jsonl")],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -52,7 +54,12 @@ def by_transformers():
         disable_tqdm=True,
     )
     trainer = LGreCoTrainer(
-        model=Classifier(), args=arguments, train_dataset=items(), method=LEVEL, policy=POLICY
+        model=Classifier(),
+        args=arguments,
+        train_dataset=items(),
+        method=LEVEL,
+        policy=POLICY,
+        run_log=folder / "transformers.jsonl",
     )
     trainer.train()
     return trainer.compression, "train/"
@@ -71,10 +78,13 @@ def scalars_in(files: Path, name: str) -> list[tuple[int, float]]:
 for framework, train in {"lightning": by_lightning, "transformers": by_transformers}.items():
     compression, prefix = train()
     if os.environ["RANK"] == "0":
-        sent = scalars_in(folder / framework, f"{prefix}lgreco/bytes_sent")
-        assert len(sent) == 3, (framework, sent)
-        assert 0 < sent[0][1] < sent[1][1] < sent[2][1] <= compression.stats()["bytes_sent"], sent
+        sent = scalars_in(folder / framework, f"{prefix}lgreco/per_step/bytes_sent")
+        assert len(sent) == 3 and all(value > 0 for _, value in sent), (framework, sent)
+        total = 6 * sum(value for _, value in sent)
+        assert 0.7 < total / compression.stats()["bytes_sent"] < 1.3, (framework, sent)
         ratios = scalars_in(folder / framework, f"{prefix}lgreco/ratio")
         assert ratios[-1][1] > 1.5, (framework, ratios)
+        log = read_run_log(folder / f"{framework}.jsonl")
+        assert log.settings["method"] == LEVEL, log.settings
 if os.environ["RANK"] == "0":
     print("logged by each framework")
