@@ -18,7 +18,7 @@
 namespace lgreco {
 
 /// Beyond it, deadlines could not be told on every clock.
-inline constexpr std::chrono::hours kLongestTimeout(24 * 365);
+inline constexpr std::chrono::hours kLongestTimeout{24 * 365};
 
 struct AggregatorOptions {
   // -- These change the result; they must be equal on every rank.
