@@ -422,16 +422,16 @@ class Compression:
         Args:
             state: what `state_dict()` gave on this rank; a list of all ranks' states, as
                 `gathered_state_dict()` gives it: of as many ranks as now each takes its own; or
-                what `portable_state_dict()` gave on any rank, which as many ranks as there are now
-                take over: each starts with the mean of the residuals.
+                what `portable_state_dict()` gave: every rank, of whatever number, starts with its
+                mean residual.
             world_size_change: what to do when the run had another number of ranks.
                 "fail": refuse. "mean": every rank starts with the mean of all old residuals, so
-                that nothing of what was not sent yet is lost; needs the list. "keep": so does
-                every rank in the list keep its own, times the new number of ranks over the old one,
-                as it is then one of more or fewer; new ranks start with zero, and what ranks
-                that are gone have not sent is shared out evenly. "reset": residuals
-                start at zero, and `state` may be that of any old rank (node first: the list), or a
-                portable one, for which nothing else is said here.
+                that nothing of what was not sent yet is lost; needs the list. "keep": nothing is
+                lost, either, but every rank keeps its own, times new / old number of ranks (it is
+                an addend of a mean over more or fewer then); new ranks start with zero, and what
+                ranks that are gone have not sent is shared out evenly; needs the list. "reset":
+                residuals start at zero, and `state` may be that of any old rank (node first: the
+                list). Of a portable state only "reset" makes a difference.
             step: how many steps the state must have committed (`state["step"]`): pass it when
                 another part of the checkpoint knows.
 

@@ -95,6 +95,10 @@ def _layers(state: Mapping[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
     return layers.items()
 
 
+def _nothing() -> torch.Tensor:
+    return torch.empty(0, dtype=torch.float32, device="cpu")
+
+
 def _full(values: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
     """Of a residual that may not be there yet."""
     return values if values.numel() else torch.zeros(shape, dtype=torch.float32, device="cpu")
@@ -111,8 +115,7 @@ def _state_in(saved: Mapping[str, Any], ranks: Sequence[Any], here: int) -> dict
     )
     if not complete or [_place(one) for one in before] != [_place(one) for one in ranks]:
         layers = {
-            name: layer
-            | {"residual": saved["mean"][name] if common["kept"][name] else torch.empty(0)}
+            name: layer | {"residual": saved["mean"][name] if common["kept"][name] else _nothing()}
             for name, layer in _layers(common)
         }
         return {key: value for key, value in common.items() if key != "kept"} | {"layers": layers}
@@ -121,10 +124,10 @@ def _state_in(saved: Mapping[str, Any], ranks: Sequence[Any], here: int) -> dict
     for name in own["shapes"]:
         layers[name] = dict(common["layers"][name])
         has_residual, steps = own["has_residual"][name], own["window_steps"][name]
-        layers[name]["residual"] = saved["residual"][name].row if has_residual else torch.empty(0)
+        layers[name]["residual"] = saved["residual"][name].row if has_residual else _nothing()
         layers[name]["window_steps"] = steps
         if not steps:
-            layers[name]["window"] = torch.empty(0)
+            layers[name]["window"] = _nothing()
     plan = common["plan"]
     plan = plan | {
         key: {name: plan[key][name] for name in own["shapes"] if name in plan[key]}

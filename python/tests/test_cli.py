@@ -276,6 +276,13 @@ def test_inspect_reads_a_saved_state(tmp_path):
         assert "step 5" in output and "2x4" in output
 
 
+def test_inspect_reads_a_portable_state(tmp_path):
+    state = some_state({"levels": {"w": "low_rank:2"}}) | {"portable": True}
+    del state["rank"], state["size"]
+    torch.save(state, tmp_path / "state.pt")
+    assert "State of all ranks at step 5" in run("inspect", tmp_path / "state.pt")
+
+
 def test_inspect_refuses_a_file_without_a_state(tmp_path):
     torch.save({"step": 5, "model": {"w": torch.ones(4, 4)}}, tmp_path / "state.pt")
     with pytest.raises(lgreco.StateError, match="holds no state of a Compression"):

@@ -92,6 +92,10 @@ def test_distributed_checkpoints(run_ranks, tmp_path, saved, exact, others):
         run("load", *place)
 
 
+def test_the_examples_of_the_page_on_checkpoints(run_ranks, tmp_path):
+    assert "examples work" in run_ranks(2, "checkpoints_page.py", str(tmp_path))
+
+
 def test_a_checkpoint_of_rank_0_alone(run_ranks, tmp_path):
     assert "all states" in run_ranks(2, "gathered.py", str(tmp_path))
 

@@ -6,8 +6,8 @@ import sys
 import torch
 
 
-def test_every_private_name_is_there(run_ranks):
-    assert "functions reach PyTorch" in run_ranks(2, "torch_internals.py")
+def test_every_private_name_is_there(run_ranks, tmp_path):
+    assert "functions reach PyTorch" in run_ranks(2, "torch_internals.py", str(tmp_path))
 
 
 def test_another_torch_than_that_of_the_build_is_said_at_once():

@@ -42,6 +42,17 @@ TEST(GoldenState, EveryVersionIsRead) {
   }
 }
 
+AggregatorState some_portable_state() {
+  AggregatorState state = some_state();
+  state.rank = state.size = 0;
+  return state;
+}
+
+TEST(GoldenState, APortableOneIsReadAndWritten) {
+  EXPECT_TRUE(load_state(LGRECO_GOLDEN "/state_2_portable.state").is_portable());
+  EXPECT_EQ(serialize(some_portable_state()), read(LGRECO_GOLDEN "/state_2_portable.state"));
+}
+
 TEST(GoldenState, TheNewestVersionIsWritten) {
   EXPECT_EQ(serialize(some_state()), read(LGRECO_GOLDEN "/state_2_respelled.state"));
 }

@@ -59,13 +59,15 @@ def _show_state(source: Path, as_json: bool) -> None:
         ]
         if travel_dense:
             rows.append([layers_in_one(len(travel_dense)), "dense", "-", "-"])
-        summary = {key: state[key] for key in ("format", "rank", "size", "step", "stats")}
+        whose = ("portable",) if "portable" in state else ("rank", "size")
+        summary = {key: state[key] for key in ("format", *whose, "step", "stats")}
     except Exception as error:  # torch raises many types for a file that is no checkpoint
         raise StateError(f"[cli] {source} is no saved state_dict(): {error}") from error
     if as_json:
         print_json({**summary, "plan": state["plan"]})
         return
-    title = f"State of rank {summary['rank']} of {summary['size']} at step {summary['step']}"
+    of = "all ranks" if "portable" in state else f"rank {state['rank']} of {state['size']}"
+    title = f"State of {of} at step {state['step']}"
     print_table(title, ["layer", "level", "residual norm", "warm factor"], rows)
     if state["plan"].get("estimates"):
         print_plan(Plan.from_dict(state["plan"]))

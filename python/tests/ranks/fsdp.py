@@ -1,8 +1,12 @@
 """FSDP2 with two replicas of two shards each: the averages between the replicas are what a dense
 all-reduce gives, error feedback telescopes, replicas agree bit for bit, wrong use is refused."""
 
+import shutil
+import tempfile
+
 import torch
 import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 from common import process_group
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -497,6 +501,33 @@ def check_before_each_pass(mesh, replicas):
         y.sum().mul(scale).backward()
 
 
+def check_states(mesh, replicas, rank):
+    """A portable state has all shards, and is the same on every rank; a distributed checkpoint
+    gives each rank its own back."""
+    model = sharded_model(mesh)
+    compression = lgreco.compress_replicas(model, lgreco.Quantize(2), replicate_group=replicas)
+    train(model, rank)
+    own, portable = compression.state_dict(), compression.portable_state_dict()
+    assert of_all_ranks(portable["checksum"]) == [portable["checksum"]] * 4
+    names = {name for layers in of_all_ranks(list(own["layers"])) for name in layers}
+    assert set(portable["layers"]) == names and len(names) > len(own["layers"])
+    for name, layer in own["layers"].items():
+        mean = mean_over(replicas, layer["residual"]).float()
+        assert torch.equal(portable["layers"][name]["residual"], mean), name
+
+    folder = of_all_ranks(tempfile.mkdtemp() if rank == 0 else None)[0]
+    dcp.save({"lgreco": lgreco.DistributedState(compression)}, checkpoint_id=folder)
+    train(model, rank, 2)
+    dcp.load({"lgreco": lgreco.DistributedState(compression)}, checkpoint_id=folder)
+    assert compression.state_dict()["checksum"] == own["checksum"]
+    compression.load_state_dict(portable)
+    for name, layer in compression.state_dict()["layers"].items():
+        assert torch.equal(layer["residual"], portable["layers"][name]["residual"]), name
+    train(model, rank, 2)
+    if rank == 0:
+        shutil.rmtree(folder)
+
+
 def fail(module, gradients):
     raise ZeroDivisionError
 
@@ -567,6 +598,7 @@ with process_group() as (rank, size):
     check_what_fsdp_does(mesh["shard"], replicas, rank)
     check_an_interrupted_pass(mesh["shard"], replicas)
     check_pauses(mesh["shard"], replicas)
+    check_states(mesh["shard"], replicas, rank)
     check_checkpoints(mesh["shard"], replicas)
     check_before_each_pass(mesh["shard"], replicas)
     check_problems_of_some_ranks(mesh["shard"], replicas, rank)

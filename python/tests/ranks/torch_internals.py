@@ -1,10 +1,12 @@
 """Calls each function of lgreco.torch_internals on the real thing; names those that fail."""
 
 import inspect
+import sys
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 from common import batch, process_group, small_model
 from torch.distributed._composable import replicate
 from torch.distributed._composable.replicate_with_fsdp import replicate as replicate_by_fsdp
@@ -139,6 +141,18 @@ with process_group() as (rank, size):
 
     def meshes_of():
         assert torch_internals.meshes_of(sharded) == 1
+
+    # A row for each of two ranks, one of which has nothing in the checkpoint of the other alone.
+    path = sys.argv[1]
+    for saves in (range(2), range(1)):
+        here = torch_internals.RowOfRanks(torch.full((3,), rank + 1.0), rank)
+        members = dist.new_group(list(saves))
+        if rank in saves:
+            dcp.save({"a": here}, checkpoint_id=f"{path}/{len(saves)}", process_group=members)
+        dist.barrier()
+        here = torch_internals.RowOfRanks(torch.zeros(3), rank)
+        dcp.load({"a": here}, checkpoint_id=f"{path}/{len(saves)}")
+        assert here.row.tolist() == [rank + 1.0 if rank in saves else 0.0] * 3
 
     functions = {
         name
