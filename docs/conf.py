@@ -16,10 +16,8 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx_click",
     "sphinx_copybutton",
 ]
-suppress_warnings = ["toc.empty_glob"]
 
 # Pages in Markdown.
 myst_enable_extensions = ["colon_fence"]
