@@ -24,6 +24,7 @@ myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
 # Docstrings: a word in single backticks is code.
+napoleon_use_ivar = True  # attributes that nothing links to: a `bytes` is in the way of the type
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
