@@ -2,7 +2,7 @@
 .PHONY: help setup demo demo-quick test test-integrations test-faults test-asan test-tsan fuzz bench \
   bench-micro bench-codecs bench-bytes bench-overlap bench-nodes bench-checks bench-analysis bench-planner bench-plans \
   bench-replanning bench-kernels bench-training bench-allreduce bench-scale bench-groups \
-  bench-simulate lint format
+  bench-simulate docs wheel test-wheel lint format
 
 # Benchmarks one after the other, whatever -j says.
 .NOTPARALLEL:
@@ -35,6 +35,9 @@ help:
 	@echo 'make bench-scale 2 to 8 ranks, 1 to 1,000 layers: bytes, time, memory'
 	@echo 'make bench-groups FSDP2 in 1 to 16 parameter groups: bytes and time (half a minute)'
 	@echo 'make bench-simulate steps of larger jobs on paper'
+	@echo 'make docs        the documentation site, build/docs/site (needs doxygen)'
+	@echo 'make wheel       the wheel and the source distribution, build/wheel/dist'
+	@echo 'make test-wheel  install the wheel in an empty Debian and train there (needs root and debootstrap)'
 	@echo 'make lint        formatters, linters and types, changing nothing'
 	@echo 'make format      formatters, changing files'
 
@@ -114,6 +117,15 @@ bench-scale: setup
 
 bench-simulate: setup
 	@.venv/bin/python -m benchmarks.simulate
+
+docs: setup
+	@scripts/docs
+
+wheel: setup
+	@scripts/wheel
+
+test-wheel: wheel
+	@scripts/test_wheel
 
 lint: setup
 	@scripts/lint

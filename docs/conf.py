@@ -16,16 +16,15 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx_click",
     "sphinx_copybutton",
 ]
-suppress_warnings = ["toc.empty_glob"]
 
 # Pages in Markdown.
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
 # Docstrings: a word in single backticks is code.
+napoleon_use_ivar = True  # attributes that nothing links to: a `bytes` is in the way of the type
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

@@ -2,10 +2,11 @@
 
 The arguments are pages. What the blocks of a page share is one namespace, which starts with torch,
 lgreco and what a training script has: `model`, `ddp`, `optimizer`, `loss_function`, `batches` (of
-this rank). A block that calls lgreco.compress() gets a new model first, as DDP takes one hook.
-Lines with `lgreco` in blocks of sh are run by rank 0.
+this rank). A block that calls lgreco.compress() or OuterStep() gets a new model first. Blocks of sh
+are run by rank 0.
 """
 
+import re
 import shlex
 import subprocess
 import sys
@@ -54,7 +55,7 @@ def run_page(page: Path, rank: int) -> int:
     blocks = [block for block in blocks_of(page.read_text()) if not block.reason]
     for block in blocks:
         if block.language == "python":
-            if "lgreco.compress(" in block.text:
+            if re.search(r"lgreco\.(compress|OuterStep)\(", block.text):
                 shared |= stock(rank)
             code = "\n" * (block.line - 1) + block.text  # errors name the line of the page
             exec(compile(code, str(page), "exec"), shared)
