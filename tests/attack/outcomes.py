@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -52,8 +54,10 @@ def faults_of(calls: Sequence[Call]) -> list[Fault]:
 
 
 def _make(calls: Sequence[Call], pipe: Connection) -> None:
-    for call in calls:
-        pipe.send(_raw_error(call))
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)  # where calls that write may write
+        for call in calls:
+            pipe.send(_raw_error(call))
 
 
 def _raw_error(call: Call) -> str | None:
