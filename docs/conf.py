@@ -35,7 +35,6 @@ breathe_projects = {"lgreco": str(XML)}
 breathe_default_project = "lgreco"
 
 html_theme = "furo"
+pygments_style = "default"  # which colours what a diff adds
 html_title = f"lgreco {version}"
 html_show_sphinx = False
-html_css_files = ["site.css"]
-html_static_path = ["_static"]
