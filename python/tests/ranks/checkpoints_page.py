@@ -32,7 +32,7 @@ with process_group() as (rank, size):
         # Saving and loading, with a step in between that is to be forgotten.
         save, load = (part.strip() for part in re.split(r"\n\n(?=saved|dcp\.load)", example))
         names = {
-            "torch": torch, "lgreco": lgreco, "ddp": ddp, "compression": compression,
+            "torch": torch, "dist": dist, "lgreco": lgreco, "ddp": ddp, "compression": compression,
             "rank": rank, "path": f"{sys.argv[1]}/example{number}",
         }  # fmt: skip
         exec(save, names)
