@@ -107,6 +107,8 @@ def _full(values: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
 def _state_in(saved: Mapping[str, Any], ranks: Sequence[Any], here: int) -> dict[str, Any]:
     """What the rank at place `here` of `ranks` is to load."""
     common, before = saved["common"]
+    if not before:
+        raise ValueError("it is of no rank")
     # What a rank had begun to collect for a plan on another number of ranks is in no other state.
     complete = all(
         steps in (0, common["layers"][name]["window_steps"])

@@ -123,7 +123,8 @@ def refuse(rank):
     except lgreco.StateError as error:
         assert "other settings" in str(error), error
     good = run.state["lgreco"].state_dict()
-    for bad in ({}, {**good, "common": 7}, {**good, "common": (good["common"][0], [])}):
+    common, ranks = good["common"]
+    for bad in ({}, {**good, "common": 7}, {**good, "common": (common, ranks[:-1])}):
         try:
             run.state["lgreco"].load_state_dict(bad if rank == 0 else good)
             raise AssertionError("loaded what is no state")
