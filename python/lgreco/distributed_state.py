@@ -14,7 +14,7 @@ from lgreco.torch_internals import RowOfRanks
 
 
 class DistributedState:
-    """What `torch.distributed.checkpoint` saves and loads of a compression: a `Stateful`.
+    """What `torch.distributed.checkpoint` saves and loads of a compression: a `Stateful`::
 
         state = {"model": model, "lgreco": lgreco.DistributedState(compression)}
         torch.distributed.checkpoint.save(state, checkpoint_id=path)  # or async_save

@@ -39,7 +39,7 @@ STATE_FORMAT = 1
 
 
 class OuterStep:
-    """Averages what ranks have trained alone, and moves all of them by an outer optimizer.
+    """Averages what ranks have trained alone, and moves all of them by an outer optimizer::
 
         outer = lgreco.OuterStep(model, lgreco.Quantize(bits=4), every=100)
         for batch in batches:  # each rank its own

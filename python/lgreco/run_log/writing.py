@@ -38,7 +38,7 @@ class Compressed(Protocol):
 
 
 class RunLog:
-    """Writes the log of a run, for `lgreco report` and `lgreco inspect`. Not thread-safe.
+    """Writes the log of a run, for `lgreco report` and `lgreco inspect`. Not thread-safe::
 
         with lgreco.RunLog("run.jsonl", compression=compression, settings={"lr": 0.1}) as log:
             for batch in batches:
