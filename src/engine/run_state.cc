@@ -160,9 +160,7 @@ std::uint64_t RunState::set_grad_scale(double scale) {
   }
   grad_scale_ = scale;
   if (factor == 1.0f) return 0;
-  std::uint64_t dropped = 0;
-  for (LayerRecord& layer : layers_) dropped += layer.scale(factor) ? 0 : 1;
-  return dropped;
+  return std::ranges::count_if(layers_, [&](LayerRecord& layer) { return !layer.scale(factor); });
 }
 
 void RunState::on_learning_rate_change(double before, double now) {
