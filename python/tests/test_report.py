@@ -17,6 +17,7 @@ from lgreco.cli import app
 from lgreco.codec import payload_bytes
 from lgreco.plan import Estimate, LayerEstimate
 from lgreco.report import comparison_table, summaries, write_report
+from lgreco.report.curves import loss
 from lgreco.report.names import LONGEST, short_names
 from lgreco.report.page import SECTIONS
 from lgreco.report.plans import layers, plans
@@ -275,3 +276,14 @@ def test_short_names_of_transformers():
         "rob…23.attention.output.dense",
         "layer1.0.conv1.weight",
     ]
+
+
+@pytest.mark.parametrize("steps", [2, 18, 300])
+def test_the_loss_of_short_runs_is_a_line_too(tmp_path, steps):
+    path = tmp_path / "run.jsonl"
+    with lgreco.RunLog(path, name="short", layers={"w": [4, 4]}, ranks=2) as log:
+        for step in range(1, steps + 1):
+            log.step(1 / step, seconds=step / 10)
+    for chart in loss([read_run_log(path)]):
+        (trace,) = chart.traces
+        assert len(trace["x"]) >= min(steps, 270)

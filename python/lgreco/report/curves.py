@@ -44,7 +44,7 @@ Curve = tuple[int, np.ndarray, np.ndarray, np.ndarray]  # place of the run, step
 def _smoothed(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     steps, seconds = _columns(run["step"])
     losses = _values(run["step"], "loss")
-    window = min(SMOOTHING_STEPS, len(losses))
+    window = max(1, min(SMOOTHING_STEPS, len(losses) // 10))
     means = np.convolve(losses, np.ones(window) / window, mode="valid")
     return steps[window - 1 :], seconds[window - 1 :], means
 

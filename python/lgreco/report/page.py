@@ -40,8 +40,8 @@ class _Section:
 SECTIONS = (
     _Section(
         "Training loss",
-        f"Mean over {curves.SMOOTHING_STEPS} steps, on rank 0. Seconds are of training, without "
-        "evaluations.",
+        f"Mean over a tenth of the steps, {curves.SMOOTHING_STEPS} at most, on rank 0. Seconds are "
+        "of training, without evaluations.",
         curves.loss,
     ),
     _Section("Evaluations", "As the training loop made them.", curves.metrics),

@@ -212,7 +212,7 @@ def _over_plans(history: _History) -> Chart:
         "xgap": 1,
         "ygap": 1,
         "colorbar": {
-            "title": {"text": "bits an element", "side": "right"},
+            "title": {"text": "bits"},
             "tickvals": [math.log10(tick) for tick in scale["tickvals"]],
             "ticktext": scale["ticktext"],
             "thickness": 10,
