@@ -25,6 +25,13 @@ def shown(value: object) -> str:
     return text.encode("ascii", errors="backslashreplace").decode()
 
 
+def printable(text: str) -> str:
+    """`text` without what a terminal acts upon or cannot show."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
+
+
 def is_list(value: object) -> TypeGuard[Sequence[Any]]:
     """It can be counted and walked through, and is no text."""
     if isinstance(value, np.ndarray):

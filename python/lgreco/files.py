@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import stat
 from pathlib import Path
+from typing import Any
 
 from lgreco.arguments import shown
 from lgreco.errors import ConfigError, StateError
+
+_MOST_JSON_BYTES = 1 << 30
 
 
 def read_file(path: str | Path, most_bytes: int) -> bytes:
@@ -31,6 +35,28 @@ def read_file(path: str | Path, most_bytes: int) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a name with NUL
         what = getattr(error, "strerror", None) or error
         raise StateError(f"[file] cannot read {name}: {what}") from error
+
+
+def require_regular_file(path: str | Path) -> Path:
+    """For readers of other libraries. Raises StateError on what is missing, a pipe or a device."""
+    path = _checked(path)
+    try:
+        is_regular = stat.S_ISREG(os.stat(path).st_mode)
+    except (OSError, ValueError) as error:
+        what = getattr(error, "strerror", None) or error
+        raise StateError(f"[file] cannot read {shown(str(path))}: {what}") from error
+    if not is_regular:
+        raise StateError(f"[file] {shown(str(path))} is no regular file")
+    return path
+
+
+def read_json(path: str | Path) -> Any:
+    """Raises StateError when the file cannot be read or is no JSON."""
+    content = read_file(path, _MOST_JSON_BYTES)
+    try:
+        return json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise StateError(f"[file] {shown(str(path))} is no JSON: {error}") from error
 
 
 def write_whole_file(path: str | Path, text: str) -> None:

@@ -12,13 +12,12 @@ from pathlib import Path
 from lgreco import _core
 from lgreco.arguments import require_number, require_text, require_whole, shown
 from lgreco.errors import ConfigError, StateError
-from lgreco.files import read_file, write_whole_file
+from lgreco.files import read_json, write_whole_file
 from lgreco.methods import Method, method
 
 _FORMAT = "lgreco-plan-1"
 _NUMBERS = ("bytes", "error", "budget", "lower_bound")
 _COUNTS = ("step", "version")
-_MOST_FILE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -155,11 +154,7 @@ class Plan(Mapping[str, Method]):
     @classmethod
     def load(cls, path: str | Path) -> Plan:
         """Read what `save` wrote. Raises StateError naming what is wrong with the file."""
-        content = read_file(path, _MOST_FILE_BYTES)
-        try:
-            values = json.loads(content.decode("utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise StateError(f"[plan] cannot read {path}: {error}") from error
+        values = read_json(path)
         if not isinstance(values, dict) or values.get("format") != _FORMAT:
             raise StateError(f"[plan] {path} is not a plan of format {_FORMAT!r}")
         try:

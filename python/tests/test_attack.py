@@ -2,13 +2,15 @@
 
 import random
 
-from tests.attack.calls import TARGETS, calls
+from tests.attack.__main__ import attack
+from tests.attack.calls import TARGETS
 from tests.attack.outcomes import Call, faults_of
 
 
-def test_hostile_calls_end_in_a_result_or_an_error_of_the_library():
+def test_hostile_calls_end_in_a_result_or_an_error_of_the_library(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     seed = random.SystemRandom().randrange(2**32)
-    faults = faults_of(list(calls(300, random.Random(seed))))
+    faults = faults_of(list(attack(400, random.Random(seed))))
     assert not faults, f"seed {seed}: {faults}"
 
 

@@ -372,7 +372,7 @@ def test_inspect_shows_seconds_when_there_are_any(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["ratio", "missing.json", "--method=dense"], "cannot read missing.json"),
+        (["ratio", "missing.json", "--method=dense"], "cannot read 'missing.json'"),
         (["ratio", "missing", "--method=dense"], "no such file"),
         (["ratio", "no.such:thing", "--method=dense"], "cannot call it"),
         (["inspect", "missing.json"], "no such file"),
@@ -387,3 +387,21 @@ def test_errors_are_one_line_and_status_2(arguments, message, tmp_path):
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert result.returncode == 2
     assert message in result.stderr and len(result.stderr.strip().splitlines()) == 1
+
+
+def test_names_are_shown_as_they_are(tmp_path):
+    """Neither as markup nor as what a terminal acts upon."""
+    path = tmp_path / "plan.json"
+    lgreco.Plan({"[q]": "quantize:4", "[/x]": "dense", "\x1b[31m": "quantize:2"}).save(path)
+    shown = run("inspect", path)
+    assert "[q]" in shown and "\\x1b[31m" in shown and "\x1b" not in shown
+
+
+def test_a_report_does_not_replace_its_log(tmp_path):
+    path = tmp_path / "run.jsonl"
+    with lgreco.RunLog(path, name="run", layers={"a": [4, 4]}, ranks=2) as log:
+        log.step(1.0, seconds=0.1)
+    before = path.read_bytes()
+    with pytest.raises(lgreco.ConfigError, match="take the place of the log"):
+        run("report", path, "-o", path)
+    assert path.read_bytes() == before

@@ -45,7 +45,7 @@ AggregatorState StateRounds::portable_state(const Stats& stats, Communicator& la
   Terms terms = run_.terms();
   terms.purpose = Terms::Purpose::portable_state;
   const auto agree = [&](const CommitRound::Opinion& own) {
-    const auto outcome = commit_.agree(agreement_, sequence, deadline, own, terms);
+    auto outcome = commit_.agree(agreement_, sequence, deadline, own, terms);
     if (outcome.failure) std::rethrow_exception(outcome.failure->exception());
     return outcome;
   };

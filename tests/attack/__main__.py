@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import sys
+import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 
 from tests.attack.calls import calls
-from tests.attack.outcomes import faults_of
+from tests.attack.commands import archives, commands
+from tests.attack.outcomes import Call, faults_of
+
+
+def attack(count: int, random_numbers: random.Random) -> Iterator[Call]:
+    """Of all kinds, in the current folder."""
+    yield from calls(count // 2, random_numbers)
+    yield from archives(count // 10, random_numbers)
+    yield from commands(count - count // 2 - count // 10, random_numbers)
 
 
 def main(
@@ -20,7 +31,8 @@ def main(
     """Hostile calls and files: a result or an lgreco.Error is all that may come of them."""
     seed = random.SystemRandom().randrange(2**32) if seed is None else seed
     print(f"seed {seed}")
-    faults = faults_of(list(calls(count, random.Random(seed))))
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        faults = faults_of(list(attack(count, random.Random(seed))))
     for fault in faults:
         print(f"{fault.call}\n    {fault.what}")
     kinds = Counter("hang" if f.what == "hang" else f.what.split(":")[0] for f in faults)

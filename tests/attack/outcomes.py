@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -54,10 +52,8 @@ def faults_of(calls: Sequence[Call]) -> list[Fault]:
 
 
 def _make(calls: Sequence[Call], pipe: Connection) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)  # where calls that write may write
-        for call in calls:
-            pipe.send(_raw_error(call))
+    for call in calls:
+        pipe.send(_raw_error(call))
 
 
 def _raw_error(call: Call) -> str | None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lgreco._core import __version__
+from lgreco.arguments import printable
 from lgreco.cli.advise import advise
 from lgreco.cli.inspect import inspect
 from lgreco.cli.plan import plan
@@ -55,5 +56,5 @@ def main() -> None:
     try:
         app()
     except Error as error:
-        print(f"lgreco: {error}", file=sys.stderr)
+        print(f"lgreco: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)

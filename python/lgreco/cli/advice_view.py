@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lgreco.advise import Advice, NetworkTiming
 from lgreco.cli import units
-from lgreco.cli.output import print_json, print_table
+from lgreco.cli.output import print_json, print_table, show
 
 _MUCH = 0.5  # of a gradient
 
@@ -22,17 +22,17 @@ def _print_measured(advice: Advice) -> None:
     m = advice.measured
     waiting = max(0.0, m.ddp_s - m.compute_s)
     buckets = "1 bucket" if m.buckets == 1 else f"{m.buckets} buckets"
-    print(
+    show(
         f"Probe on {m.ranks} ranks: {m.layers} layers, "
         f"{units.show_bytes(m.gradient_bytes)} of gradients in {buckets}"
     )
-    print(f"  compute     {units.show_seconds(m.compute_s)} a step (without communication)")
-    print(
+    show(f"  compute     {units.show_seconds(m.compute_s)} a step (without communication)")
+    show(
         f"  DDP         {units.show_seconds(m.ddp_s)} a step: "
         f"{units.show_seconds(waiting)} of it waits for gradients"
     )
-    print(f"  network     {_network_text(m.network)}, measured")
-    print(f"  overlap     {_overlap_text(m.window_s, advice.overlap)}")
+    show(f"  network     {_network_text(m.network)}, measured")
+    show(f"  overlap     {_overlap_text(m.window_s, advice.overlap)}")
 
 
 def _overlap_text(window_s: float, overlap: float) -> str:
@@ -75,7 +75,7 @@ def _print_predictions(advice: Advice) -> None:
             for p in advice.predictions
         ],
     )
-    print(
+    show(
         "lost: of one gradient; error feedback sends it later. codec: encode and decode of a rank, "
         "one thread.\nstaging: sums inside the nodes, copies from accelerators and back.\n"
         "step: compute + codec + staging + what of the wire the backward pass does not hide."
@@ -89,17 +89,17 @@ def _print_verdict(advice: Advice) -> None:
         f"{units.show_seconds(best.step_s)} instead of {units.show_seconds(plain.step_s)} a step"
     )
     if advice.compress:
-        print(f"\nAdvice: {advice.verdict}: {times}")
-        print(f'  lgreco.compress(ddp, lgreco.method("{advice.level}"))')
+        show(f"\nAdvice: {advice.verdict}: {times}")
+        show(f'  lgreco.compress(ddp, lgreco.method("{advice.level}"))')
         if best.lost > _MUCH:
-            print(f"  It loses {100 * best.lost:.0f} % of a gradient: compare the loss with DDP's.")
+            show(f"  It loses {100 * best.lost:.0f} % of a gradient: compare the loss with DDP's.")
     else:
-        print(f"\nAdvice: {advice.verdict}; the best level, {advice.level}, would give {times}")
+        show(f"\nAdvice: {advice.verdict}; the best level, {advice.level}, would give {times}")
     m = advice.measured
-    print(
+    show(
         f"How sure: the same model predicts {units.show_seconds(advice.ddp_predicted_s)} for the "
         f"step of DDP that took {units.show_seconds(m.ddp_s)} in the probe: "
         f"{100 * advice.off:.0f} % off"
     )
     if not advice.network.measured:
-        print("The network is the given one; nothing was measured over it.")
+        show("The network is the given one; nothing was measured over it.")

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from lgreco.cli.output import AsJson, console, print_json, print_table
+from lgreco.cli.output import AsJson, console, print_json, print_table, show
 from lgreco.cli.plan_view import gap, layers_in_one, print_plan
 from lgreco.errors import StateError
+from lgreco.files import require_regular_file
 from lgreco.plan import Plan
 from lgreco.report import comparison_table, summaries
 from lgreco.run_log import Line, read_run_log
@@ -45,7 +46,9 @@ def _show_state(source: Path, as_json: bool) -> None:
     import torch
 
     try:
-        state = _state_in(torch.load(source, map_location="cpu", weights_only=True))
+        state = _state_in(
+            torch.load(require_regular_file(source), map_location="cpu", weights_only=True)
+        )
         travel_dense = [n for n in state["layers"] if state["plan"]["levels"][n] == "dense"]
         rows = [
             [
@@ -93,7 +96,7 @@ def _show_log(source: Path, as_json: bool) -> None:
     steps = run["step"][-1]["step"] if run.get("step") else 0
     ranks = f"{start['ranks']} ranks" if start.get("ranks") else ""
     about = [start.get("data", ""), ranks, f"{steps} steps", start.get("date", "")]
-    print(f"Run '{start['name']}': {', '.join(filter(None, about))}")
+    show(f"Run '{start['name']}': {', '.join(filter(None, about))}")
     rows = [
         [plan["step"], plan["version"], f"{plan['bytes']:,.0f}", _level_counts(plan)]
         for plan in run.get("plan", [])
@@ -104,7 +107,7 @@ def _show_log(source: Path, as_json: bool) -> None:
     if summary:
         console().print(comparison_table([run]))
     if "end" not in run:
-        print("The run has not finished.")
+        show("The run has not finished.")
 
 
 def _level_counts(plan: Line) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import sys
 from pathlib import Path
 
-from lgreco.errors import ConfigError
+from lgreco.arguments import require_shape, require_text, shown
+from lgreco.errors import ConfigError, StateError
+from lgreco.files import read_json, require_regular_file
 
 Shapes = dict[str, list[int]]
 
@@ -31,24 +32,24 @@ def load_shapes(source: str) -> Shapes:
 
 
 def _from_json(path: Path) -> Shapes:
-    try:
-        shapes: Shapes = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"[cli] cannot read {path}: {error}") from error
-    valid = isinstance(shapes, dict) and all(
-        isinstance(shape, list) and all(isinstance(n, int) and n >= 0 for n in shape)
-        for shape in shapes.values()
-    )
-    if not valid:
+    shapes = read_json(path)
+    if not isinstance(shapes, dict):
         raise ConfigError(f"[cli] {path} is not JSON of the form {{name: [extent, ...]}}")
-    return shapes
+    return {
+        require_text(f"[cli] {path}: a name", name): require_shape(
+            f"[cli] {path}: the shape of {shown(name)}", shape
+        )
+        for name, shape in shapes.items()
+    }
 
 
 def _from_checkpoint(path: Path) -> Shapes:
     import torch
 
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(require_regular_file(path), map_location="cpu", weights_only=True)
+    except StateError:
+        raise
     except Exception as error:  # torch raises many types for a file that is no checkpoint
         raise ConfigError(f"[cli] {path} is no checkpoint of plain tensors: {error}") from error
     for key in ("state_dict", "model"):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from lgreco import _core
+from lgreco.arguments import require_text
 from lgreco.cost_table import cost_table
 from lgreco.errors import ConfigError
+from lgreco.files import read_json, require_regular_file
 from lgreco.methods import Dense, Method
 from lgreco.methods import method as parse_method
 
@@ -39,7 +40,7 @@ def load_level_table(
 
 
 def _arrays_in(source: Path) -> dict[str, np.ndarray]:
-    loaded = np.load(source, allow_pickle=False)
+    loaded = np.load(require_regular_file(source), allow_pickle=False)
     if isinstance(loaded, np.ndarray):
         raise ValueError("it holds one array without a name; numpy.savez writes them by name")
     with loaded as arrays:
@@ -64,15 +65,15 @@ def _measured(
 
 
 def _from_json(source: Path, reference: Method) -> list[Row]:
+    values = read_json(source)
     try:
-        values = json.loads(source.read_text(encoding="utf-8"))
-        names = [str(name) for name in values["names"]]
+        names = [require_text("a name", name) for name in values["names"]]
         levels = [parse_method(spelling) for spelling in values["levels"]]
         costs = np.array(values["costs"], dtype=np.float64)
         errors = np.array(values["errors"], dtype=np.float64)
         norms = np.array(values["norms"], dtype=np.float64) if "norms" in values else None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"[cli] cannot read {source} as a cost table: {error!r}") from error
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise ConfigError(f"[cli] cannot read {source} as a cost table: {error}") from error
     if costs.shape != (len(names), len(levels)) or errors.shape != costs.shape:
         raise ConfigError(f"[cli] {source}: costs and errors must be layers x levels")
     if norms is not None and (norms.shape != (len(names),) or (norms < 0).any()):

@@ -12,6 +12,9 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from lgreco.arguments import printable
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -21,6 +24,16 @@ def print_json(values: object) -> None:
 
 
 _WIDTH_IN_FILES = 160  # of what is not a terminal; COLUMNS overrides it
+
+
+def show(text: str = "") -> None:
+    """What people read, names from foreign files included."""
+    print(printable(text))
+
+
+def _cell(value: object) -> Text:
+    """As it is: names are no markup."""
+    return Text(printable(str(value)))
 
 
 def console() -> Console:
@@ -42,13 +55,15 @@ def print_table(
 
     `total` is a last row, set apart.
     """
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title=Text(printable(title)), title_justify="left", box=SIMPLE_HEAD)
     for index, column in enumerate(columns):
         is_text = index == 0 or column in text_columns
-        table.add_column(column, justify="left" if is_text else "right", overflow="fold")
+        table.add_column(
+            Text(printable(column)), justify="left" if is_text else "right", overflow="fold"
+        )
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+        table.add_row(*map(_cell, row))
     if total is not None:
         table.add_section()
-        table.add_row(*(str(cell) for cell in total))
+        table.add_row(*map(_cell, total))
     console().print(table)

@@ -10,7 +10,7 @@ import typer
 
 from lgreco import _core
 from lgreco.cli.level_table import load_level_table
-from lgreco.cli.output import AsJson, print_json, print_table
+from lgreco.cli.output import AsJson, print_json, print_table, show
 from lgreco.cli.plan_view import MEASURES, compared, gap, print_bound
 from lgreco.errors import ConfigError
 from lgreco.methods import Method
@@ -76,9 +76,9 @@ def plan(
         )
         return
     _print(planned, f"{len(table)} layers, reference {reference_method}")
-    print(f"bytes {planned.bytes:,.0f}, {compared(planned.bytes, reference_bytes)}")
+    show(f"bytes {planned.bytes:,.0f}, {compared(planned.bytes, reference_bytes)}")
     within = "within" if within_budget else "EXCEEDS"
-    print(f"{MEASURES[budget]} {planned.error:.6g} {within} the budget {planned.budget:.6g}")
+    show(f"{MEASURES[budget]} {planned.error:.6g} {within} the budget {planned.budget:.6g}")
     print_bound(planned)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from lgreco.cli.output import print_table
+from lgreco.cli.output import print_table, show
 from lgreco.methods import Dense
 from lgreco.plan import Estimate, LayerEstimate, Plan
 
@@ -24,7 +24,7 @@ def gap(plan: Plan) -> float | None:
 def print_bound(plan: Plan) -> None:
     known = gap(plan)
     if known is not None:
-        print(f"no plan has fewer than {plan.lower_bound:,.0f} bytes: gap {100 * known:.3f} %")
+        show(f"no plan has fewer than {plan.lower_bound:,.0f} bytes: gap {100 * known:.3f} %")
 
 
 def compared(chosen: float, other: float, name: str = "reference") -> str:
@@ -44,10 +44,10 @@ def print_plan(plan: Plan) -> None:
         if dense:
             rows.append([layers_in_one(len(dense)), "dense"])
         print_table(title, ["layer", "level"], rows, text_columns=["level"])
-        print(f"{plan.bytes:,.0f} payload bytes")
+        show(f"{plan.bytes:,.0f} payload bytes")
     print_bound(plan)
     if plan.budget:
-        print(f"error {plan.error:.6g}, budget {plan.budget:.6g}, in the budget's measure")
+        show(f"error {plan.error:.6g}, budget {plan.budget:.6g}, in the budget's measure")
 
 
 def layers_in_one(count: int) -> str:
@@ -108,7 +108,7 @@ def _print_estimates(plan: Plan, title: str) -> None:
         text_columns=["level", "why"],
     )
     partly = f" of {len(known)} of {len(plan)} layers" if len(known) < len(plan) else ""
-    print(
+    show(
         f"bytes{partly} {total.chosen.bytes:,.0f}, "
         f"{compared(total.chosen.bytes, total.reference.bytes)}, "
         f"{compared(total.chosen.bytes, total.dense.bytes, 'dense')}"

@@ -9,7 +9,7 @@ import typer
 
 from lgreco import _core
 from lgreco.cli.layers import Shapes, load_shapes
-from lgreco.cli.output import AsJson, print_json, print_table
+from lgreco.cli.output import AsJson, print_json, print_table, show
 from lgreco.methods import method as parse_method
 
 
@@ -41,7 +41,7 @@ def ratio(
             for result in results
         ],
     )
-    print("published: elements / elements sent. true: float32 bytes / payload bytes of all rounds.")
+    show("published: elements / elements sent. true: float32 bytes / payload bytes of all rounds.")
 
 
 def level_ratio(shapes: Shapes, spelling: str) -> dict[str, object]:

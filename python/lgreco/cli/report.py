@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from lgreco.cli.output import AsJson, print_json
+from lgreco.cli.output import AsJson, print_json, show
+from lgreco.errors import ConfigError
 from lgreco.report import summaries, write_report
 from lgreco.run_log import read_run_log
 
@@ -20,9 +21,11 @@ def report(
     json: AsJson = False,
 ) -> None:
     """Compare runs: one HTML page with tables and plots, which needs no network."""
+    if output.resolve() in [log.resolve() for log in logs]:
+        raise ConfigError(f"[cli] the report would take the place of the log {output}")
     runs = [read_run_log(log) for log in logs]
     path = write_report(runs, output)
     if json:
         print_json({"report": str(path), "runs": [vars(s) for s in summaries(runs)]})
     else:
-        print(f"wrote {path}")
+        show(f"wrote {path}")

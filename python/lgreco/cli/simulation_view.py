@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lgreco.cli import units
-from lgreco.cli.output import print_table
+from lgreco.cli.output import print_table, show
 from lgreco.known_models import KNOWN_MODELS
 from lgreco.step_time import Cluster, SimulatedStep, Workload
 
@@ -67,7 +67,7 @@ def _parts(steps: Sequence[Json]) -> list[str]:
 def print_simulation(workload: Workload, simulation: Json) -> None:
     model = simulation["model"]
     batch = f" for {KNOWN_MODELS[model]().batch}" if model in KNOWN_MODELS else ""
-    print(
+    show(
         f"Computed, not measured. {model}: {workload.gradient_bytes // 4:,} parameters in "
         f"{workload.layers} layers and {len(workload.buckets)} buckets;\na step computes "
         f"{units.show_seconds(workload.compute)}{batch}, and hides at most "
@@ -84,7 +84,7 @@ def print_simulation(workload: Workload, simulation: Json) -> None:
         if node:
             title += f", {node['gpus']} GPUs a node"
         print_table(title, *table(here))
-    print(
+    show(
         "step = compute + codec + "
         + ("staging (sums in nodes, copies to the host) + " if steps[0]["node"] else "")
         + "what of the wire the backward pass does not hide; x: against DDP fp32.\n"

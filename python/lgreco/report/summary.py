@@ -12,6 +12,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from lgreco.arguments import printable
 from lgreco.errors import StateError
 from lgreco.run_log import Line, Run, plans_in_effect
 
@@ -250,5 +251,5 @@ def _screen_table(rows: Sequence[Summary], columns: Columns) -> Table:
     for column in cells:
         table.add_column("\n".join(column.rsplit(" ", 1)), justify="right")
     for place, row in enumerate(rows):
-        table.add_row(row.name, *(texts[place] for texts in cells.values()))
+        table.add_row(Text(printable(row.name)), *(texts[place] for texts in cells.values()))
     return table

@@ -19,11 +19,13 @@ _MOST_BYTES = 1 << 32
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, float) or (
+        isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**64
+    )
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and _is_number(value) and value >= 0
 
 
 def _is_figure(value: object) -> bool:
@@ -123,6 +125,8 @@ def _entry(line: str, where: str) -> Line:
         raise StateError(f"{where}: no object with an 'event'")
     event = entry["event"]
     needed, possible = _NEEDED.get(event, {}), _POSSIBLE.get(event, {})
+    if event == "evaluation":  # whatever else it has is a figure
+        possible = dict.fromkeys(entry.keys() - {"event"}, _FIGURE) | possible
     for field, (kind, is_valid) in {**needed, **possible}.items():
         if field not in entry and field in needed:
             raise StateError(f"{where}: '{event}' has no '{field}'")
