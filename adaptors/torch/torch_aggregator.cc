@@ -62,10 +62,10 @@ void TorchAggregator::register_hook(c10d::Reducer& reducer,
 
 // The layers that some rank gives, in the order of registration, so that messages fit on every rank
 // and hold nothing else.
-void TorchAggregator::average(const std::map<std::string, at::Tensor>& tensors) {
+void TorchAggregator::average(const std::map<std::string, at::Tensor>& tensors,
+                              std::string problem) {
   std::vector<at::Tensor> given(engine_->layers().size());
   std::vector<bool> is_given(given.size());
-  std::string problem;
   try {
     for (const auto& [name, tensor] : tensors) {
       const std::size_t layer = layer_of(name, tensor);

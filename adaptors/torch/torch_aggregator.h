@@ -54,7 +54,7 @@ class TorchAggregator {
   /// the caller's current stream does next). Layers that only other ranks
   /// give count as zero here. Throws ConfigError, on all ranks, when some rank gives a name that is
   /// no layer's, or another shape or dtype; and the step's failure.
-  void average(const std::map<std::string, at::Tensor>& tensors);
+  void average(const std::map<std::string, at::Tensor>& tensors, std::string problem);
 
   // The same for one who gets the tensors one after another. Called by one thread at a time.
 

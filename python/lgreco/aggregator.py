@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.distributed as dist
 
-from lgreco.arguments import require_whole, shown
+from lgreco.arguments import require_shape, require_text, shown
 from lgreco.compression import Compression, shape_only
 from lgreco.errors import ConfigError
 from lgreco.methods import Level
@@ -45,8 +45,15 @@ class Aggregator(Compression):
                 f"[compress] layers is a {type(layers).__name__}; it must map names to tensors "
                 "or shapes"
             )
+        if process_group is not None and not isinstance(process_group, dist.ProcessGroup):
+            raise ConfigError(
+                f"[compress] process_group must be a process group, not {shown(process_group)}"
+            )
         super().__init__(
-            [(name, _as_tensor(name, layer)) for name, layer in layers.items()],
+            [
+                (require_text("[compress] the name of a layer", name), _as_tensor(name, layer))
+                for name, layer in layers.items()
+            ],
             method,
             policy,
             checked,
@@ -65,14 +72,24 @@ class Aggregator(Compression):
         elements have no memory of their own; PeerError when a peer fails.
         """
         self._before_pass()
-        self._engine.average_(dict(tensors))
+        problem = _problem_with(tensors)
+        self._engine.average_({} if problem else dict(tensors), problem)
+
+
+def _problem_with(tensors: object) -> str:
+    """Why these cannot be averaged, if so: the other ranks must be told, too."""
+    if not isinstance(tensors, Mapping):
+        return f"[aggregator] tensors must map names to tensors, not be {shown(tensors)}"
+    for name, tensor in tensors.items():
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            return f"[aggregator] layer {shown(name)} must be a tensor, not {shown(tensor)}"
+        if not name.isprintable():  # which no name is that can be encoded
+            return f"[aggregator] there is no layer {shown(name)}"
+    return ""
 
 
 def _as_tensor(name: str, layer: torch.Tensor | Sequence[int]) -> torch.Tensor:
     if isinstance(layer, torch.Tensor):
         return layer.detach()
-    if not isinstance(layer, Sequence) or isinstance(layer, str):
-        raise ConfigError(f"[compress] layer '{name}' is {shown(layer)}; give a tensor or a shape")
-    for length in layer:
-        require_whole(f"[compress] layer '{name}': a length", length)
-    return shape_only(layer, torch.float32)
+    shape = require_shape(f"[compress] layer {shown(name)}, which is no tensor: its shape", layer)
+    return shape_only(shape, torch.float32)

@@ -14,10 +14,10 @@ import torch
 import torch.distributed as dist
 
 from lgreco import _torch
-from lgreco.arguments import shown
+from lgreco.arguments import require_number, shown
 from lgreco.counters import interval, with_ratio
 from lgreco.errors import ConfigError, Error, PeerError
-from lgreco.files import write_whole_file
+from lgreco.files import as_path, write_whole_file
 from lgreco.logging_to import Logs
 from lgreco.methods import Level
 from lgreco.methods import method as as_method
@@ -49,8 +49,8 @@ _WARNINGS = {
 
 def shape_only(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
     """A tensor that is looked at for its shape and type alone: with the memory of one element."""
-    one = torch.empty(1, dtype=dtype, device="cpu")  # whatever the program's defaults are
-    return one.expand(tuple(shape)) if 0 not in shape else one[:0].view(tuple(shape))
+    one = torch.empty((), dtype=dtype, device="cpu")  # whatever the program's defaults are
+    return one.expand(tuple(shape))
 
 
 class Compression:
@@ -268,7 +268,9 @@ class Compression:
         raises ConfigError in the middle of a step, and unless both rates are finite and not
         negative. On one rank only: the coming step raises MismatchError on all of them.
         """
-        self._engine.on_learning_rate_change(float(old), float(new))
+        self._engine.on_learning_rate_change(
+            require_number("[compress] old", old), require_number("[compress] new", new)
+        )
 
     def set_grad_scale(self, scale: float) -> None:
         """Gradients are multiplied by `scale` from the next step on; call it on every rank.
@@ -277,7 +279,7 @@ class Compression:
         ones convert what was kept, exactly for powers of two. Raises ConfigError unless `scale` is
         positive and finite. On one rank only: the next step raises MismatchError on all of them.
         """
-        self._engine.set_grad_scale(scale)
+        self._engine.set_grad_scale(require_number("[compress] scale", scale))
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -354,6 +356,7 @@ class Compression:
         Ranks that trace at once need paths of their own. Open one in chrome://tracing or
         https://ui.perfetto.dev. Tracks: backward, encode, lane A, lane B, planner.
         """
+        path = as_path(path)
         self._engine.start_trace()
         try:
             yield
@@ -438,7 +441,8 @@ class Compression:
         Raises StateError on another rank's state, another world size, another step, another model,
         another format, a damaged state; PeerError when a rank does not take part.
         """
-        if world_size_change not in ("fail", "mean", "keep", "reset"):
+        ways = ("fail", "mean", "keep", "reset")
+        if not isinstance(world_size_change, str) or world_size_change not in ways:
             raise ConfigError(
                 f"[state] world_size_change is {shown(world_size_change)}; use 'fail', 'mean', "
                 "'keep' or 'reset'"
@@ -460,11 +464,11 @@ class Compression:
         rank, size = self._engine.rank(), self._engine.size()
         if len(states) != self._members().size():
             return None
-        of_size = [one for one in states if isinstance(one, Mapping) and one.get("size") == size]
+        of_size = [one for one in states if isinstance(one, Mapping) and _is(one.get("size"), size)]
         if len(of_size) != len(states):
             return None
-        candidates = [one for one in of_size if one.get("rank") == rank]
-        same = [one for one in candidates if set(one.get("layers", ())) == set(self._layers)]
+        candidates = [one for one in of_size if _is(one.get("rank"), rank)]
+        same = [one for one in candidates if _names(one.get("layers")) == set(self._layers)]
         return (same or candidates)[:1]
 
     def _members(self) -> dist.ProcessGroup:
@@ -479,6 +483,15 @@ class Compression:
         )
 
 
+def _is(found: object, expected: int) -> bool:
+    """Also of what compares in other ways, such as tensors."""
+    return type(found) is int and type(expected) is int and found == expected
+
+
+def _names(layers: object) -> set[object]:
+    return set(layers) if isinstance(layers, Mapping) else set()
+
+
 def _problem_with(states: Sequence[object], world_size_change: str, step: int | None) -> str:
     """Why these cannot be loaded, if so: the other ranks must be told, too."""
     if not states:
@@ -490,14 +503,15 @@ def _problem_with(states: Sequence[object], world_size_change: str, step: int | 
         )
     for state in states:
         found = state.get("format") if isinstance(state, Mapping) else type(state).__name__
-        if not isinstance(state, Mapping) or found != STATE_FORMAT:
+        if not isinstance(state, Mapping) or not _is(found, STATE_FORMAT):
             return (
                 f"[state] format is {shown(found)}, this version reads {STATE_FORMAT}; "
                 "pass what state_dict() returned"
             )
-        if step is not None and state.get("step") != step:
+        if step is not None and not _is(state.get("step"), step):
             return (
-                f"[state] saved after step {state.get('step')}, where step {step} is wanted; load "
+                f"[state] saved after step {shown(state.get('step'))}, where step {shown(step)} is "
+                "wanted; load "
                 "all parts of one checkpoint"
             )
     return ""

@@ -18,7 +18,7 @@ _MOST_JSON_BYTES = 1 << 30
 def read_file(path: str | Path, most_bytes: int) -> bytes:
     """All of a regular file. Raises StateError when it is missing, has more than `most_bytes`, or
     is a pipe or a device, which may never end."""
-    path = _checked(path)
+    path = as_path(path)
     name = shown(str(path))
     try:
         # Without O_NONBLOCK to open a pipe is to wait for who writes to it.
@@ -39,7 +39,7 @@ def read_file(path: str | Path, most_bytes: int) -> bytes:
 
 def require_regular_file(path: str | Path) -> Path:
     """For readers of other libraries. Raises StateError on what is missing, a pipe or a device."""
-    path = _checked(path)
+    path = as_path(path)
     try:
         is_regular = stat.S_ISREG(os.stat(path).st_mode)
     except (OSError, ValueError) as error:
@@ -68,7 +68,7 @@ def write_whole_file(path: str | Path, text: str) -> None:
 
     Raises StateError naming the file that cannot be written, or is no regular file.
     """
-    path = _checked(path)
+    path = as_path(path)
     try:
         _replace(path, text.encode("utf-8", errors="surrogateescape"))
     except (OSError, ValueError) as error:  # ValueError: a name with NUL
@@ -76,7 +76,8 @@ def write_whole_file(path: str | Path, text: str) -> None:
         raise StateError(f"[file] cannot write {shown(str(path))}: {what}") from error
 
 
-def _checked(path: object) -> Path:
+def as_path(path: object) -> Path:
+    """Raises ConfigError on what is no text and no Path."""
     if isinstance(path, str | os.PathLike) and isinstance(os.fspath(path), str):
         return Path(path)
     raise ConfigError(f"[file] a path must be text or a Path, not {shown(path)}")

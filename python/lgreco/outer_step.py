@@ -106,7 +106,7 @@ class OuterStep:
         checked = checked_settings("OuterStep()", settings, OuterStepSettingsKeywords)
         self._module = model if isinstance(model, nn.Module) else None
         self._parameters = _trained(model)
-        _check(every, lr, momentum, fragments, policy, self._parameters, checked)
+        _check(every, lr, momentum, nesterov, fragments, policy, self._parameters, checked)
         self.every = every
         self.lr = float(lr)
         self.momentum = float(momentum)
@@ -446,6 +446,7 @@ def _check(
     every: int,
     lr: float,
     momentum: float,
+    nesterov: bool,
     fragments: int,
     policy: Policy | None,
     parameters: Mapping[str, torch.Tensor],
@@ -457,6 +458,8 @@ def _check(
         raise ConfigError(f"[outer] lr must be positive and finite, not {lr}")
     if not 0 <= require_number("[outer] momentum", momentum) < 1:
         raise ConfigError(f"[outer] momentum must be at least 0 and below 1, not {momentum}")
+    if not isinstance(nesterov, bool):
+        raise ConfigError(f"[outer] nesterov must be True or False, not {shown(nesterov)}")
     for name, parameter in parameters.items():
         strides = zip(parameter.shape, parameter.stride(), strict=True)
         if any(length > 1 and stride == 0 for length, stride in strides):

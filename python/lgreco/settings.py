@@ -145,15 +145,19 @@ def checked_settings(
 def _check(settings: Settings) -> None:
     for name in ("seed", "start", "drift_check_every", "lanes"):
         require_whole(f"[compress] {name}", settings[name])
-    if settings["residual"] not in ("fp32", "bf16"):
-        raise ConfigError(
-            f"[compress] residual is {shown(settings['residual'])}; use 'fp32' or 'bf16'"
-        )
+    switches = {name: settings[name] for name in ("error_feedback", "keep_previous")}
+    for switch, is_on in switches.items():
+        if not isinstance(is_on, bool):
+            raise ConfigError(f"[compress] {switch} must be True or False, not {shown(is_on)}")
+    residual = settings["residual"]
+    if not isinstance(residual, str) or residual not in ("fp32", "bf16"):
+        raise ConfigError(f"[compress] residual is {shown(residual)}; use 'fp32' or 'bf16'")
     if settings["lanes"] not in (1, 2):
         raise ConfigError(f"[compress] lanes is {shown(settings['lanes'])}; there can be 1 or 2")
     node = settings["node"]
     is_group = hasattr(node, "rank") and hasattr(node, "size")
-    if node is not None and node != "auto" and not is_group:
+    is_auto = isinstance(node, str) and node == "auto"
+    if node is not None and not is_auto and not is_group:
         raise ConfigError(
             f"[compress] node is {shown(node)}; use 'auto', None, or a process group of the ranks "
             "of this rank's node"
@@ -172,7 +176,7 @@ def _check(settings: Settings) -> None:
             f"[compress] timeout ({shown(timeout)} s) must be from a millisecond to a year"
         )
     if settings["threads"] is not None:
-        require_whole("[compress] threads", settings["threads"], least=1)
+        require_whole("[compress] threads", settings["threads"], least=1, most=1024)
 
 
 def engine_settings(settings: Settings, timeout_seconds: float) -> dict[str, object]:

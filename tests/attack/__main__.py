@@ -15,13 +15,15 @@ import typer
 from tests.attack.calls import calls
 from tests.attack.commands import archives, commands
 from tests.attack.outcomes import Call, faults_of
+from tests.attack.training import training_calls
 
 
 def attack(count: int, random_numbers: random.Random) -> Iterator[Call]:
     """Of all kinds, in the current folder."""
-    yield from calls(count // 2, random_numbers)
+    yield from calls(count // 4, random_numbers)
+    yield from training_calls(count // 4, random_numbers)
     yield from archives(count // 10, random_numbers)
-    yield from commands(count - count // 2 - count // 10, random_numbers)
+    yield from commands(count - 2 * (count // 4) - count // 10, random_numbers)
 
 
 def main(

@@ -70,8 +70,8 @@ class PythonAggregator {
     aggregator_->register_hook(*reducer, parameters, may_be_unused, autograd_translator());
   }
 
-  void average(const std::map<std::string, at::Tensor>& tensors) {
-    unlocked([&] { aggregator_->average(tensors); });
+  void average(const std::map<std::string, at::Tensor>& tensors, const std::string& problem) {
+    unlocked([&] { aggregator_->average(tensors, problem); });
   }
 
   void submit(const at::Tensor& buffer, const std::vector<TorchAggregator::Placed>& layers) {
@@ -241,7 +241,7 @@ void bind_aggregator(py::module_& module) {
            py::arg("layers_are_parameters"))
       .def("register_hook", &Self::register_hook, py::arg("reducer"), py::arg("parameters"),
            py::arg("may_be_unused"))
-      .def("average_", &Self::average, py::arg("tensors"))
+      .def("average_", &Self::average, py::arg("tensors"), py::arg("problem") = "")
       .def("submit", &Self::submit, py::arg("buffer"), py::arg("layers"))
       .def("finish_step", &Self::finish_step, py::arg("problem"))
       .def("rank", &Self::rank)

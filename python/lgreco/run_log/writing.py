@@ -244,7 +244,7 @@ def _line(event: str, values: Mapping[str, object]) -> str:
     """Raises ConfigError on what JSON cannot hold."""
     try:
         return json.dumps({"event": event, **_finite(values)}, allow_nan=False) + "\n"
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"[run log] '{event}' cannot be written as JSON: {error}") from error
 
 
