@@ -28,6 +28,7 @@ from lgreco.report.summary import (
 )
 from lgreco.report.times import times
 from lgreco.run_log import Run
+from lgreco.run_log.writing import finite
 
 
 @dataclass(frozen=True)
@@ -138,8 +139,8 @@ def _layout_of(chart: Chart) -> dict[str, object]:
 
 
 def _as_script(values: object) -> Markup:
-    """JSON that no text in it can end."""
-    text = json.dumps(values, separators=(",", ":"), allow_nan=False)
+    """JSON that no text in it can end; null for figures that no float can hold."""
+    text = json.dumps(finite(values), separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028"))
 
 

@@ -19,7 +19,7 @@ _MOST_BYTES = 1 << 32
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, float) or (
+    return (isinstance(value, float) and math.isfinite(value)) or (
         isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**64
     )
 

@@ -243,15 +243,15 @@ def _number(event: str, name: str, value: object) -> float | int:
 def _line(event: str, values: Mapping[str, object]) -> str:
     """Raises ConfigError on what JSON cannot hold."""
     try:
-        return json.dumps({"event": event, **_finite(values)}, allow_nan=False) + "\n"
+        return json.dumps({"event": event, **finite(values)}, allow_nan=False) + "\n"
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"[run log] '{event}' cannot be written as JSON: {error}") from error
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Null for what is not finite: JSON has no word for it."""
     if isinstance(value, Mapping):
-        return {str(key): _finite(one) for key, one in value.items()}
+        return {str(key): finite(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
+        return [finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
