@@ -91,5 +91,9 @@ def _problem_with(tensors: object) -> str:
 def _as_tensor(name: str, layer: torch.Tensor | Sequence[int]) -> torch.Tensor:
     if isinstance(layer, torch.Tensor):
         return layer.detach()
-    shape = require_shape(f"[compress] layer {shown(name)}, which is no tensor: its shape", layer)
+    if not isinstance(layer, Sequence) or isinstance(layer, str | bytes):
+        raise ConfigError(
+            f"[compress] layer {shown(name)} is {shown(layer)}; give a tensor or a shape"
+        )
+    shape = require_shape(f"[compress] layer {shown(name)}: the shape", layer)
     return shape_only(shape, torch.float32)

@@ -97,8 +97,8 @@ with process_group() as (rank, size):
         expect(message, lambda n=name, v=value: lgreco.compress(ddp, dense, **{n: v}))
     expect("lanes is 3", lambda: lgreco.compress(ddp, dense, lanes=3))
     expect("timeout", lambda: lgreco.compress(ddp, dense, timeout="20"))
-    expect("layer 'a' is 4", lambda: lgreco.Aggregator({"a": 4}, dense))
-    expect("layer 'a': a length", lambda: lgreco.Aggregator({"a": (4, -1)}, dense))
+    expect("layer 'a' is 4; give", lambda: lgreco.Aggregator({"a": 4}, dense))
+    expect("layer 'a': the shape: a dimension", lambda: lgreco.Aggregator({"a": (4, -1)}, dense))
     expect("must map names to", lambda: lgreco.Aggregator([(4,)], dense))
     expect(
         "matches no layer",
