@@ -75,7 +75,7 @@ def check_fsdp(method, payload, mesh):
         compression = registered(
             lgreco.compress_replicas(sharded, method, replicate_group=mesh.get_group("replicate"))
         )
-        assert len(compression.plan) == groups
+        assert len(compression.plan) == LAYERS
         run(sharded)
         sent[groups] = check(f"FSDP2, {groups} groups", compression, 2, ELEMENTS // 2, payload)
     assert sent[16] < 1.03 * sent[1], sent
