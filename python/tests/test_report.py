@@ -1,5 +1,6 @@
 """`lgreco report`: what the page holds, what its figures are, and that it needs nothing else."""
 
+import io
 import json
 import math
 import re
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from plotly.offline import get_plotlyjs
+from rich.console import Console
 from typer.testing import CliRunner
 
 import lgreco
@@ -287,3 +289,13 @@ def test_the_loss_of_short_runs_is_a_line_too(tmp_path, steps):
     for chart in loss([read_run_log(path)]):
         (trace,) = chart.traces
         assert len(trace["x"]) >= min(steps, 270)
+
+
+def test_the_tables_fit_a_terminal(tmp_path):
+    runs = []
+    for place, name in enumerate(("dense", "L-GreCo, PowerSGD ranks 2-8")):
+        runs.append(write_log(tmp_path / f"{place}.jsonl", name=name))
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(comparison_table(runs))
+    shown = console.export_text()
+    assert "…" not in shown and "50.00 %" in shown and "L-GreCo, PowerSGD ranks 2-8" in shown

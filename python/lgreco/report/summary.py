@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -217,6 +217,7 @@ RESULT_COLUMNS: Columns = {
     "ratio": lambda s: _shown("{:.1f}x", s.ratio),
     "plan vs uniform": lambda s: _shown("{:.2f}x", s.plan_gain),
 }
+_MOST_COLUMNS = 5  # of a table of 80 characters, beside the runs' names
 TIME_COLUMNS: Columns = {
     "plan changes": lambda s: f"{s.plans}" if s.plans else "-",
     "planning total": lambda s: milliseconds(s.planning_s) if s.plans else "-",
@@ -235,21 +236,32 @@ def filled(columns: Columns, rows: Sequence[Summary]) -> dict[str, list[str]]:
 
 
 def comparison_table(runs: Sequence[Run]) -> Group:
-    """For printing with rich: two tables that fit 80 columns, and what they mean."""
+    """For printing with rich: tables that fit a terminal, and what they mean."""
     rows = summaries(runs)
-    tables = [_screen_table(rows, columns) for columns in (RESULT_COLUMNS, TIME_COLUMNS)]
+    tables = [
+        _screen_table(rows, part)
+        for columns in (RESULT_COLUMNS, TIME_COLUMNS)
+        for part in _parts(filled(columns, rows))
+    ]
     notes = Table.grid(padding=(0, 2))
     for term, meaning in EXPLANATIONS.items():
         notes.add_row(Text(term), Text(meaning), style="dim")
     return Group(*tables, notes)
 
 
-def _screen_table(rows: Sequence[Summary], columns: Columns) -> Table:
+def _parts(cells: dict[str, list[str]]) -> Iterator[dict[str, list[str]]]:
+    """As few tables as possible, of as many columns each as there can be."""
+    columns = list(cells.items())
+    tables = -(-len(columns) // _MOST_COLUMNS)
+    for place in range(tables):
+        yield dict(columns[place * len(columns) // tables : (place + 1) * len(columns) // tables])
+
+
+def _screen_table(rows: Sequence[Summary], cells: dict[str, list[str]]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("run", no_wrap=True)
-    cells = filled(columns, rows)
     for column in cells:
-        table.add_column("\n".join(column.rsplit(" ", 1)), justify="right")
+        table.add_column("\n".join(column.rsplit(" ", 1)), justify="right", no_wrap=True)
     for place, row in enumerate(rows):
         table.add_row(Text(printable(row.name)), *(texts[place] for texts in cells.values()))
     return table
