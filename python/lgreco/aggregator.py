@@ -83,8 +83,10 @@ def _problem_with(tensors: object) -> str:
     for name, tensor in tensors.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
             return f"[aggregator] layer {shown(name)} must be a tensor, not {shown(tensor)}"
-        if not name.isprintable():  # which no name is that can be encoded
-            return f"[aggregator] there is no layer {shown(name)}"
+        try:
+            require_text("[aggregator] the name of a layer", name)
+        except ConfigError as error:
+            return str(error)
     return ""
 
 

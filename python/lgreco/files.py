@@ -33,8 +33,7 @@ def read_file(path: str | Path, most_bytes: int) -> bytes:
                 )
             return file.read(found.st_size)
     except (OSError, ValueError) as error:  # ValueError: a name with NUL
-        what = getattr(error, "strerror", None) or error
-        raise StateError(f"[file] cannot read {name}: {what}") from error
+        raise StateError(f"[file] cannot read {name}: {_reason(error)}") from error
 
 
 def require_regular_file(path: str | Path) -> Path:
@@ -43,8 +42,7 @@ def require_regular_file(path: str | Path) -> Path:
     try:
         is_regular = stat.S_ISREG(os.stat(path).st_mode)
     except (OSError, ValueError) as error:
-        what = getattr(error, "strerror", None) or error
-        raise StateError(f"[file] cannot read {shown(str(path))}: {what}") from error
+        raise StateError(f"[file] cannot read {shown(str(path))}: {_reason(error)}") from error
     if not is_regular:
         raise StateError(f"[file] {shown(str(path))} is no regular file")
     return path
@@ -72,8 +70,11 @@ def write_whole_file(path: str | Path, text: str) -> None:
     try:
         _replace(path, text.encode("utf-8", errors="surrogateescape"))
     except (OSError, ValueError) as error:  # ValueError: a name with NUL
-        what = getattr(error, "strerror", None) or error
-        raise StateError(f"[file] cannot write {shown(str(path))}: {what}") from error
+        raise StateError(f"[file] cannot write {shown(str(path))}: {_reason(error)}") from error
+
+
+def _reason(error: OSError | ValueError) -> object:
+    return getattr(error, "strerror", None) or error
 
 
 def as_path(path: object) -> Path:

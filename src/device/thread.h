@@ -2,10 +2,10 @@
 //
 // A kernel is a plain struct of pointers into the device's memory and numbers, with
 //
-//   kPhases                      how many phases there are
-//   Shared                       memory that the threads of a block have in common; begins
-//   undefined blocks()                     how many blocks there are run(phase, thread, shared)
-//   what one thread does in one phase
+// * kPhases: how many phases there are;
+// * Shared: memory that the threads of a block have in common, which begins undefined;
+// * blocks(): how many blocks there are;
+// * run(phase, thread, shared): what one thread does in one phase.
 //
 // Within a phase the threads of a block run in any order, or at once: none reads what another
 // writes. A barrier separates phases: each ends for all threads of the block before the next

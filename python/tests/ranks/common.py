@@ -66,3 +66,23 @@ def assert_same_on_all_ranks(tensors: list[Tensor], what: str) -> None:
     dist.all_gather(everybody, flat)
     for rank, other in enumerate(everybody):
         assert torch.equal(other, everybody[0]), f"{what}: rank {rank} differs from rank 0"
+
+
+def mean_residuals(compression):
+    """By layer, over the ranks that hold it."""
+    states = [None] * dist.get_world_size()
+    dist.all_gather_object(states, compression.state_dict()["layers"])
+    held = {}
+    for layers in states:
+        for name, layer in layers.items():
+            held.setdefault(name, []).append(layer["residual"].double())
+    return {name: torch.stack(all_of_them).mean(0) for name, all_of_them in held.items()}
+
+
+def pretend_nodes(rank, ranks_a_node):
+    """As torchrun would start this many ranks on each machine; 0: flat."""
+    if ranks_a_node:
+        os.environ["LOCAL_WORLD_SIZE"] = str(ranks_a_node)
+        os.environ["LOCAL_RANK"] = str(rank % ranks_a_node)
+    else:
+        os.environ.pop("LOCAL_WORLD_SIZE", None)

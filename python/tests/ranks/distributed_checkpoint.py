@@ -1,14 +1,21 @@
 """torch.distributed.checkpoint saves and loads what each rank has: on as many ranks the run that
 was never stopped, on another number one that has the mean of what was not sent yet."""
 
-import os
 import sys
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from common import METHODS, assert_same_on_all_ranks, batch, process_group, small_model
+from common import (
+    METHODS,
+    assert_same_on_all_ranks,
+    batch,
+    mean_residuals,
+    pretend_nodes,
+    process_group,
+    small_model,
+)
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
@@ -54,17 +61,6 @@ class Run:
         }
         tensors = [*self.ddp.parameters(), *(v for v in layers if isinstance(v, torch.Tensor))]
         return [t.detach() for t in tensors], self.compression.plan, counts
-
-
-def mean_residuals(compression):
-    """By layer, over the ranks that hold it."""
-    states = [None] * dist.get_world_size()
-    dist.all_gather_object(states, compression.state_dict()["layers"])
-    held = {}
-    for layers in states:
-        for name, layer in layers.items():
-            held.setdefault(name, []).append(layer["residual"].double())
-    return {n: torch.stack(all_of_them).mean(0) for n, all_of_them in held.items()}
 
 
 def save(rank):
@@ -136,11 +132,7 @@ def refuse(rank):
 
 
 with process_group() as (rank, size):
-    if NODE_RANKS:
-        os.environ["LOCAL_WORLD_SIZE"] = str(NODE_RANKS)
-        os.environ["LOCAL_RANK"] = str(rank % NODE_RANKS)
-    else:
-        os.environ.pop("LOCAL_WORLD_SIZE", None)
+    pretend_nodes(rank, NODE_RANKS)
     if ACTION == "save":
         save(rank)
     else:

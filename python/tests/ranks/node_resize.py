@@ -1,29 +1,24 @@
 """Save on some nodes of some ranks, or go on from what others saved: what was not sent is kept."""
 
-import os
 import sys
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from common import assert_same_on_all_ranks, batch, process_group, small_model
+from common import (
+    assert_same_on_all_ranks,
+    batch,
+    mean_residuals,
+    pretend_nodes,
+    process_group,
+    small_model,
+)
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 import lgreco
 
 action, ranks_a_node, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
-
-
-def mean_residuals(compression):
-    """By layer, over the ranks that hold it."""
-    states = [None] * dist.get_world_size()
-    dist.all_gather_object(states, compression.state_dict()["layers"])
-    held = {}
-    for layers in states:
-        for name, layer in layers.items():
-            held.setdefault(name, []).append(layer["residual"].double())
-    return {name: torch.stack(all_of_them).mean(0) for name, all_of_them in held.items()}
 
 
 def train(ddp, rank, steps):
@@ -38,8 +33,7 @@ def train(ddp, rank, steps):
 
 
 with process_group() as (rank, size):
-    os.environ["LOCAL_WORLD_SIZE"] = str(ranks_a_node)
-    os.environ["LOCAL_RANK"] = str(rank % ranks_a_node)
+    pretend_nodes(rank, ranks_a_node)
     ddp = DistributedDataParallel(small_model(), bucket_cap_mb=0.1)
     policy = lgreco.LGreCo(every=4, start=4, window=2)
     compression = lgreco.compress(ddp, lgreco.method("low_rank:2:min_ratio=1"), policy)

@@ -1,13 +1,19 @@
 """One state for all ranks: the same everywhere, loaded by any number of them. What was not sent
 yet is kept in the mean."""
 
-import os
 import sys
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from common import METHODS, assert_same_on_all_ranks, batch, process_group, small_model
+from common import (
+    METHODS,
+    assert_same_on_all_ranks,
+    batch,
+    pretend_nodes,
+    process_group,
+    small_model,
+)
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
@@ -160,11 +166,7 @@ def refuse(rank):
 
 
 with process_group() as (rank, size):
-    if NODE_RANKS:
-        os.environ["LOCAL_WORLD_SIZE"] = str(NODE_RANKS)
-        os.environ["LOCAL_RANK"] = str(rank % NODE_RANKS)
-    else:
-        os.environ.pop("LOCAL_WORLD_SIZE", None)
+    pretend_nodes(rank, NODE_RANKS)
     {"save": save, "load": load}[ACTION](rank)
     if size > 1:
         refuse(rank)
